@@ -1,0 +1,114 @@
+# On a bare machine with python3 and make: `make demo` or `make test`.
+# Plain `make` lists the targets.
+
+PYTHON ?= python3
+VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
+JOBS ?= 2
+DEMO ?= runs/demo
+
+BIN = $(VENV)/bin
+CPU = JAX_PLATFORMS=cpu
+UV := $(shell command -v uv 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types smoke presets format clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1@\2/p' $(firstword $(MAKEFILE_LIST)) \
+		| tr '@' '\t' | expand -t 14
+
+demo: $(VENV)/.installed ## install, then train a small VAE, evaluate it and draw its pictures
+	$(BIN)/python scripts/train.py vae --workdir $(DEMO)
+	$(BIN)/python scripts/evaluate.py $(DEMO)
+	$(BIN)/python scripts/sample.py $(DEMO) --num 64 --out $(DEMO)/samples.png
+	$(BIN)/python scripts/plot.py $(DEMO)
+	@printf '%s\n' '' 'A variational autoencoder is trained. $(DEMO) now holds'
+	@ls -1p $(DEMO) | sed 's/^/  /'
+	@printf '%s\n' 'To try next:' \
+		'  $(BIN)/python scripts/train.py --help        the presets' \
+		'  $(BIN)/python scripts/train.py vae --help    the options of this one' \
+		'  $(BIN)/python scripts/train.py vae --beta 4 --workdir runs/beta4'
+
+test: lint types ## style, types and all the tests, on the CPU: must pass before a commit
+	$(CPU) $(BIN)/python -m pytest -n $(JOBS)
+
+lint: $(VENV)/.installed-dev ## style: ruff's rules and its format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/.installed-dev ## types: basedpyright
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+
+smoke: ## the tests of all presets on the newest Python of this machine
+	@python=$$($(FIND_NEWEST)); \
+	if [ -z "$$python" ]; then \
+		echo "smoke: no working Python 3.12 or newer here, so nothing to try"; \
+	else \
+		echo "smoke: $$python"; \
+		$(MAKE) --no-print-directory PYTHON="$$python" VENV=.venv-newest presets; \
+	fi
+
+presets: $(VENV)/.installed-test
+	$(CPU) $(BIN)/python -m pytest -n $(JOBS) tests/test_presets.py
+
+format: $(VENV)/.installed-dev ## rewrite the code in ruff's format and mend what ruff can mend
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: ## remove the environments and the caches, never runs/
+	rm -rf .venv .venv-newest .pytest_cache .ruff_cache build *.egg-info
+	find . \( -path ./runs -o -path ./.git \) -prune -o \
+		-type d -name __pycache__ -prune -exec rm -rf {} +
+
+# The stamps: an environment is installed once, and again when its versions change.
+
+REQUIREMENTS = setup.cfg pyproject.toml $(CONSTRAINTS)
+
+$(VENV)/.installed: $(REQUIREMENTS)
+	$(call install,.)
+	@touch $@
+
+$(VENV)/.installed-test: $(REQUIREMENTS)
+	$(call install,.[test])
+	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-dev: $(REQUIREMENTS)
+	$(call install,.[dev])
+	@touch $(VENV)/.installed $(VENV)/.installed-test $@
+
+define install
+	@$(CHECK_PYTHON)
+	@echo "Installing vaejax ($(1)) into $(VENV): a few minutes the first time"
+	@$(CREATE) && $(PIP_INSTALL) -c $(CONSTRAINTS) -e '$(1)'
+endef
+
+ifdef UV
+CREATE = uv venv --quiet --allow-existing --python "$(PYTHON)" $(VENV)
+PIP_INSTALL = uv pip install --quiet --python $(BIN)/python
+else
+CREATE = "$(PYTHON)" -m venv $(VENV)
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+endif
+
+define CHECK_PYTHON
+	fail() { echo "$$1" >&2; exit 1; }; \
+	version=$$("$(PYTHON)" -c 'import sys; print(sys.version.split()[0])' 2>/dev/null) \
+		|| fail "vaejax needs Python 3.11 or newer, and $(PYTHON) does not run here"; \
+	"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| fail "vaejax needs Python 3.11 or newer, and $(PYTHON) is $$version: name a newer one, as in make demo PYTHON=python3.12"; \
+	test -n "$(UV)" || "$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null \
+		|| fail "$(PYTHON) cannot make environments: apt install python3-venv, or install uv"
+endef
+
+# A name on the PATH may be a shim that fails when run, so every candidate is tried;
+# pyenv's own Pythons count too, selected or not.
+define FIND_NEWEST
+	for minor in 20 19 18 17 16 15 14 13 12; do \
+		for python in python3.$$minor \
+			"$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.$$minor.[0-9]*/bin/python3; do \
+			"$$python" -c 'import sys, venv, ensurepip; assert sys.version_info.releaselevel == "final"; print(sys.executable)' 2>/dev/null \
+				&& exit 0; \
+		done; \
+	done
+endef
