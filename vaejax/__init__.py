@@ -1,0 +1,39 @@
+"""Variational autoencoders and their adversarial and conditional relatives in JAX."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from vaejax import objectives, presets
+from vaejax.data import from_arrays
+from vaejax.errors import InputError
+from vaejax.evaluation import evaluate
+from vaejax.experiment import Experiment, Metric, Player, TrainState
+from vaejax.inference import Inference, infer
+from vaejax.loop import train
+from vaejax.query import decode, encode, log_likelihood, reconstruct, sample
+from vaejax.run import load
+
+try:
+    __version__ = version("vaejax")
+except PackageNotFoundError:  # a source tree that is not installed
+    __version__ = "0"
+
+__all__ = [
+    "Experiment",
+    "Inference",
+    "InputError",
+    "Metric",
+    "Player",
+    "TrainState",
+    "decode",
+    "encode",
+    "evaluate",
+    "from_arrays",
+    "infer",
+    "load",
+    "log_likelihood",
+    "objectives",
+    "presets",
+    "reconstruct",
+    "sample",
+    "train",
+]

@@ -1,0 +1,82 @@
+"""Arrays of the user's own, from memory or an `.npz` file, checked before use."""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from vaejax.data.checks import KEYS, check_alike, check_keys, check_x, check_y
+from vaejax.data.dataset import Arrays, Dataset, describe
+from vaejax.data.splits import TEST_SHARE, cut, standardize
+from vaejax.errors import InputError
+
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+    TypeError,  # from a lone .npy array, which has no keys
+)
+
+
+def from_arrays(
+    x_train: np.ndarray,
+    y_train: np.ndarray | None = None,
+    x_test: np.ndarray | None = None,
+    y_test: np.ndarray | None = None,
+    *,
+    name: str = "arrays",
+) -> Dataset:
+    """A data set of arrays in memory.
+
+    `x` is uint8 `[N, H, W]` or `[N, H, W, C]` for images, numbers `[N, D]` for tables;
+    `y` holds class numbers `[N]`. Without `x_test` a fixed 10 % is held out as the
+    test split. Anything else is an `InputError`.
+    """
+    given = dict(zip(KEYS, (x_train, y_train, x_test, y_test), strict=True))
+    arrays = {key: np.asarray(a) for key, a in given.items() if a is not None}
+    return standardize(check_arrays(arrays, name))
+
+
+def open_npz(path: str) -> Dataset:
+    """The arrays of a file, under the keys of `from_arrays`; tables in their units."""
+    place = Path(path).expanduser().absolute()
+    try:
+        # Opened here, since NumPy does not close what it cannot read.
+        with place.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+    except FileNotFoundError:
+        raise InputError(f"there is no file {place}") from None
+    except _UNREADABLE as error:
+        hint = "write one with np.savez(path, x_train=...), without object arrays"
+        raise InputError(f"{place} is not a readable .npz file: {hint}") from error
+    return check_arrays(arrays, f"npz:{place}")
+
+
+def check_arrays(arrays: Arrays, name: str) -> Dataset:
+    """A data set of arrays by key, checked; tables in their own units."""
+    check_keys(arrays, name)
+    train, test = _pair(arrays, "train"), _pair(arrays, "test")
+    check_x(train["x"], f"x_train of {name!r}")
+    if "x" in test:
+        check_x(test["x"], f"x_test of {name!r}")
+        check_alike(train["x"], test["x"], name)
+    for split, pair in (("train", train), ("test", test)):
+        if "y" in pair:
+            check_y(pair["y"], len(pair["x"]), f"y_{split} of {name!r}")
+    if not test:
+        train, test = cut(train, TEST_SHARE, purpose=0, what=repr(name))
+    splits = {"train": train, "test": test}
+    return describe(name, {key: _shaped(pair) for key, pair in splits.items()})
+
+
+def _pair(arrays: Arrays, split: str) -> Arrays:
+    pair = {"x": arrays.get(f"x_{split}"), "y": arrays.get(f"y_{split}")}
+    return {key: array for key, array in pair.items() if array is not None}
+
+
+def _shaped(pair: Arrays) -> Arrays:
+    """Images of rank 3 have one channel."""
+    return pair | {"x": pair["x"][..., None]} if pair["x"].ndim == 3 else pair

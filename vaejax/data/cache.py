@@ -1,0 +1,93 @@
+"""Decoded data sets, kept as plain arrays beside the prepared set.
+
+A cache is a folder `vaejax` of `x_<split>.npy`, `y_<split>.npy` and `spec.json`. It is
+written elsewhere and renamed, so that it is whole or absent, whoever is killed and
+however many write at once. One that cannot be read is written anew.
+"""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from vaejax.data.dataset import Arrays, Dataset, Spec, in_memory
+from vaejax.data.places import publish, roots, writable
+
+
+def load(folder: Path) -> Dataset | None:
+    """The cached content of a prepared set, or None; tables in their own units."""
+    for place in _places(folder):
+        try:
+            return _read(place)
+        except (OSError, EOFError, ValueError, KeyError, TypeError):
+            continue  # absent or damaged
+    return None
+
+
+def save(folder: Path, dataset: Dataset) -> Dataset:
+    """Caches where it can and returns the set, which is used uncached otherwise."""
+    for place in _places(folder):
+        if not writable(place.parent):
+            continue
+        try:
+            _write(place, dataset)
+        except OSError:
+            continue  # a full disk, say: the cache is a convenience
+        break
+    return dataset
+
+
+def _places(folder: Path) -> list[Path]:
+    """Beside the data and, where that cannot be written, in the user's cache."""
+    data_dir, fallback = roots()
+    if folder.is_relative_to(fallback):
+        return [folder / "vaejax"]
+    inside = folder.relative_to(data_dir)
+    return [folder / "vaejax", fallback / inside / "vaejax"]
+
+
+def _read(place: Path) -> Dataset:
+    spec = Spec.from_json(json.loads((place / "spec.json").read_text()))
+    splits = {split: _read_split(place, spec, split) for split in spec.sizes}
+    return in_memory(spec, splits)
+
+
+def _read_split(place: Path, spec: Spec, split: str) -> Arrays:
+    count, width = spec.sizes[split], int(np.prod(spec.shape))
+    kind = np.uint8 if spec.kind == "image" else np.float64
+    x = _read_array(place / f"x_{split}.npy", (count, width), kind)
+    if not spec.classes:
+        return {"x": x}
+    return {"x": x, "y": _read_array(place / f"y_{split}.npy", (count,), np.int32)}
+
+
+def _read_array(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if array.shape != shape or array.dtype != dtype:
+        raise ValueError(f"{path} does not hold {dtype} {shape}")
+    return np.asarray(array)
+
+
+def _write(place: Path, dataset: Dataset) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=".vaejax-", dir=place.parent))
+    try:
+        made.chmod(0o755)  # mkdtemp's are private; a data directory may be shared
+        for split in dataset.spec.sizes:
+            for key, array in dataset.split(split).items():
+                np.save(made / f"{key}_{split}.npy", array, allow_pickle=False)
+        (made / "spec.json").write_text(json.dumps(dataset.spec.to_json()))
+        _clear(place)
+        publish(made, place)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _clear(place: Path) -> None:
+    """Removes a damaged cache, out of sight first, so that none is seen in part."""
+    if not place.exists():
+        return
+    with tempfile.TemporaryDirectory(prefix=".vaejax-", dir=place.parent) as bin_:
+        place.rename(Path(bin_) / "damaged")

@@ -1,0 +1,86 @@
+"""What is asked of arrays: every function passes or raises an `InputError`."""
+
+import numpy as np
+
+from vaejax.data.dataset import Arrays
+from vaejax.errors import InputError
+
+KEYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+def check_keys(arrays: Arrays, name: str) -> None:
+    """Which arrays there are: `x_train` at least, and labels of all splits or none."""
+    unknown = sorted(set(arrays) - set(KEYS))
+    if unknown:
+        allowed = ", ".join(KEYS)
+        raise InputError(f"{name!r} has unknown keys {unknown}: allowed are {allowed}")
+    if "x_train" not in arrays:
+        raise InputError(f"{name!r} has no x_train: it holds the training examples")
+    if "y_test" in arrays and "x_test" not in arrays:
+        raise InputError(f"{name!r} has y_test but no x_test: give both or neither")
+    if "x_test" in arrays and ("y_train" in arrays) != ("y_test" in arrays):
+        raise InputError(f"{name!r} labels one split only: give y_train and y_test")
+
+
+def check_x(x: np.ndarray, what: str) -> None:
+    """Images `[N, H, W]` or `[N, H, W, C]` in uint8, or numbers `[N, D]`."""
+    if x.size == 0:
+        raise InputError(f"{what} is empty, shape {x.shape}: give at least one example")
+    if x.ndim not in (2, 3, 4):
+        raise InputError(
+            f"{what} has shape {x.shape}: give images as [N, H, W] or "
+            "[N, H, W, C], tables as [N, D]"
+        )
+    if x.ndim == 2:
+        _check_table(x, what)
+    elif x.dtype != np.uint8:
+        raise InputError(
+            f"{what} has dtype {x.dtype}: images are uint8, 0 to 255; from 0 to 1 use "
+            "np.round(255 * x).astype(np.uint8)"
+        )
+
+
+def _check_table(x: np.ndarray, what: str) -> None:
+    if x.dtype == np.uint8:
+        raise InputError(
+            f"{what} is uint8 of rank 2: reshape images to [N, H, W], "
+            "or make a table's numbers floats"
+        )
+    if x.dtype.kind not in "fiu" or x.dtype.itemsize > 8:
+        hint = "use float16, float32, float64 or integers"
+        raise InputError(f"{what} has dtype {x.dtype}: {hint}")
+    check_finite(x, what)
+
+
+def check_alike(train: np.ndarray, test: np.ndarray, name: str) -> None:
+    """Examples of one shape and dtype in both splits."""
+    for field, a, b in (
+        ("shape", train.shape[1:], test.shape[1:]),
+        ("dtype", train.dtype, test.dtype),
+    ):
+        if a != b:
+            raise InputError(
+                f"{name!r}: x_test differs from x_train in {field} ({b} and {a})"
+            )
+
+
+def check_y(y: np.ndarray, count: int, what: str) -> None:
+    """Class numbers `[N]`, one for each of `count` examples."""
+    if y.ndim != 1 or y.dtype.kind not in "iu":
+        raise InputError(
+            f"{what} has shape {y.shape} and dtype {y.dtype}: labels are integers [N]"
+        )
+    if len(y) != count:
+        raise InputError(f"{what} has {len(y)} labels for {count} examples")
+    if y.min() < 0 or y.max() >= 2**31:
+        raise InputError(f"{what} has labels outside 0 .. 2^31 - 1: number the classes")
+
+
+def check_finite(x: np.ndarray, what: str) -> None:
+    """A table without holes or infinities."""
+    if x.dtype.kind == "f" and np.isnan(x).any():
+        raise InputError(
+            f"{what} has NaN: missing values are not supported yet; impute or drop them"
+        )
+    if x.dtype.kind == "f" and np.isinf(x).any():
+        raise InputError(f"{what} has infinite values: replace or drop them")

@@ -1,0 +1,126 @@
+"""What a data set is: a small description, and a function from a split to arrays."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vaejax.errors import InputError
+
+Arrays = dict[str, np.ndarray]
+"""The examples of one split: `x`, and `y` where they are labelled."""
+
+
+class Spec(NamedTuple):
+    """What a model must know of a data set: small, kept in a run's `config.json`."""
+
+    name: str
+    """As it was asked for: "mnist_5k", "npz:/abs/path.npz", "arrays"."""
+    kind: str
+    """"image" or "table"."""
+    shape: tuple[int, ...]
+    """Of one example: (height, width, channels), or (columns,)."""
+    levels: int
+    """Grey levels of an image: 2 where it is binary already, else 256; 0 for tables."""
+    classes: int
+    """Number of classes; 0 without labels."""
+    sizes: Mapping[str, int]
+    """Examples of each split: train, test, and validation where there is one."""
+    digest: str
+    """Of the content (every split, x and y, before hold-out): has the data changed?"""
+    mean: tuple[float, ...] = ()
+    """Of each column of the training split, which `x` is standardized by (tables)."""
+    scale: tuple[float, ...] = ()
+    """Standard deviation of each column, 1 where it is constant (tables)."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON can hold them: tuples as lists."""
+        fields = self._asdict() | {"sizes": dict(self.sizes)}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Spec":
+        """The inverse of `to_json`; KeyError or TypeError where it is none."""
+        spec = cls(**fields)
+        shape, mean, scale = tuple(spec.shape), tuple(spec.mean), tuple(spec.scale)
+        return spec._replace(shape=shape, mean=mean, scale=scale)
+
+
+class Dataset(NamedTuple):
+    """A description and the examples themselves.
+
+    `split(name)` gives `{"x": ..., "y": ...}`: `x` is uint8 `[N, H * W * C]` for images
+    (0 and 1 where they are binary), float32 `[N, D]`, standardized, for tables; `y` is
+    int32 `[N]` and there only where the set has labels. Each call may make the arrays
+    anew, so keep them. A split that does not exist is an `InputError`.
+    """
+
+    spec: Spec
+    split: Callable[[str], Arrays]
+
+
+def in_memory(spec: Spec, splits: Mapping[str, Arrays]) -> Dataset:
+    """A data set of arrays that are there already."""
+
+    def split(name: str) -> Arrays:
+        if name not in splits:
+            there = ", ".join(splits)
+            raise InputError(f"{spec.name!r} has no split {name!r}: it has {there}")
+        return dict(splits[name])
+
+    return Dataset(spec, split)
+
+
+def describe(
+    name: str, splits: Mapping[str, Arrays], classes: int | None = None
+) -> Dataset:
+    """A data set of shaped arrays: uint8 `[N, H, W, C]`, or real numbers `[N, D]`.
+
+    Images are flattened, and those with two values only (0 and 1, or 0 and 255) become
+    0 and 1. Tables are kept in float64, not yet standardized. `classes` is counted
+    from the labels unless given.
+    """
+    train = splits["train"]
+    image = train["x"].dtype == np.uint8
+    binary = image and _is_binary([arrays["x"] for arrays in splits.values()])
+    plain = {key: _plain(arrays, binary) for key, arrays in splits.items()}
+    if classes is None:
+        tops = [int(a["y"].max()) + 1 for a in plain.values() if "y" in a]
+        classes = max(tops, default=0)
+    spec = Spec(
+        name=name,
+        kind="image" if image else "table",
+        shape=train["x"].shape[1:],
+        levels=(2 if binary else 256) if image else 0,
+        classes=classes,
+        sizes={key: len(arrays["x"]) for key, arrays in plain.items()},
+        digest=_digest(train["x"].shape[1:], plain),
+    )
+    return in_memory(spec, plain)
+
+
+def _is_binary(images: list[np.ndarray]) -> bool:
+    """Whether there are two grey levels, coded alike in every split."""
+    if max(x.max() for x in images) <= 1:
+        return True
+    return all(((x == 0) | (x == 255)).all() for x in images)
+
+
+def _plain(arrays: Arrays, binary: bool) -> Arrays:
+    x = arrays["x"].reshape(len(arrays["x"]), -1)
+    if x.dtype == np.uint8:
+        plain = {"x": (x > 0).astype(np.uint8) if binary else np.ascontiguousarray(x)}
+    else:
+        plain = {"x": x.astype(np.float64)}
+    return plain | ({"y": arrays["y"].astype(np.int32)} if "y" in arrays else {})
+
+
+def _digest(shape: tuple[int, ...], splits: Mapping[str, Arrays]) -> str:
+    """blake2b of every array, each under its name, as hexadecimal digits."""
+    total = hashlib.blake2b(repr(shape).encode(), digest_size=16)
+    for split in sorted(splits):
+        for key, array in sorted(splits[split].items()):
+            total.update(f"{split} {key} {array.shape} {array.dtype.name}".encode())
+            total.update(np.ascontiguousarray(array).data)
+    return total.hexdigest()

@@ -1,0 +1,100 @@
+"""Prepared TFDS sets to arrays: some ten thousand images a second, so cached."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from vaejax.data.checks import check_finite
+from vaejax.data.dataset import Arrays, Dataset, describe
+from vaejax.data.features import Roles, check_size, choose, counts
+from vaejax.data.quiet import one_line, quiet
+from vaejax.data.splits import TEST_SHARE, cut
+from vaejax.errors import InputError
+
+_CHUNK = 1000
+_SLOW = 20_000
+
+
+def decode(name: str, folder: Path) -> Dataset:
+    """Reads every split of a prepared set; tables in their own units.
+
+    InputError where it has neither images nor a table, is too large, or is stored so
+    that only TensorFlow can read it.
+    """
+    try:
+        with quiet():
+            builder = tfds.builder_from_directory(folder)
+        return _decode(name, builder)
+    except InputError:
+        raise
+    except Exception as error:  # whatever TFDS, array_record or PIL raise
+        raise InputError(
+            f"the prepared set {folder} cannot be read ({one_line(error)}): "
+            "remove that folder to prepare it anew"
+        ) from error
+
+
+def _decode(name: str, builder: tfds.core.DatasetBuilder) -> Dataset:
+    info = builder.info
+    roles = choose(info.features, name)
+    sizes = counts(info)
+    check_size(sum(sizes.values()), roles, name)
+    _check_format(name, builder)
+    _announce(name, sum(sizes.values()))
+    with quiet():
+        splits = {split: _read(builder, split, roles) for split in sizes}
+    splits = _with_test(name, _labelled(splits))
+    for split, arrays in splits.items():
+        check_finite(arrays["x"], f"{split} of {name!r}")
+    return describe(name, splits, roles.classes if "y" in splits["train"] else 0)
+
+
+def _check_format(name: str, builder: tfds.core.DatasetBuilder) -> None:
+    formats = builder.info.available_file_formats()
+    if tfds.core.FileFormat.ARRAY_RECORD not in formats:
+        stored = ", ".join(sorted(form.value for form in formats))
+        raise InputError(
+            f"{name!r} in {builder.data_dir} is stored as {stored}, not array_record: "
+            f"prepare it in another TFDS_DATA_DIR by tfds.builder({name!r}, "
+            "file_format='array_record').download_and_prepare()"
+        )
+
+
+def _announce(name: str, count: int) -> None:
+    """Says why it takes a while, where it does."""
+    if count >= _SLOW:
+        print(f"Decoding {count} examples of {name}, once ...", file=sys.stderr)
+
+
+def _read(builder: tfds.core.DatasetBuilder, split: str, roles: Roles) -> Arrays:
+    decoders = {feature: tfds.decode.SkipDecoding() for feature in roles.skip}
+    source = builder.as_data_source(
+        split,  # pyright: ignore[reportCallIssue]  TFDS's decorator hides it
+        decoders=decoders or None,
+    )
+    x = np.empty((len(source), *roles.shape), roles.dtype)
+    y = np.zeros(len(source), np.int32)
+    for start in range(0, len(source), _CHUNK):
+        rows = range(start, min(start + _CHUNK, len(source)))
+        for row, example in zip(rows, source.__getitems__(rows), strict=True):
+            x[row] = example[roles.x]
+            y[row] = example[roles.y] if roles.y else 0
+    return {"x": x, "y": y} if roles.y else {"x": x}
+
+
+def _labelled(splits: dict[str, Arrays]) -> dict[str, Arrays]:
+    """TFDS writes -1 where a split has no labels: then no split has any here."""
+    if all(arrays["y"].min() >= 0 for arrays in splits.values() if "y" in arrays):
+        return splits
+    return {split: {"x": arrays["x"]} for split, arrays in splits.items()}
+
+
+def _with_test(name: str, splits: dict[str, Arrays]) -> dict[str, Arrays]:
+    if "train" not in splits:
+        raise InputError(f"{name!r} has no training split: choose another set")
+    if "test" in splits:
+        return splits
+    train, test = cut(splits["train"], TEST_SHARE, purpose=0, what=repr(name))
+    return splits | {"train": train, "test": test}

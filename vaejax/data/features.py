@@ -1,0 +1,93 @@
+"""Which features of a TFDS set are read, and whether they can be."""
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+from tensorflow_datasets.core import dataset_info
+from tensorflow_datasets.core import features as tfds_features
+
+from vaejax.errors import InputError
+
+SPLITS = ("train", "validation", "test")
+LIMIT = 2**30
+"""Bytes of a decoded set that are held in memory."""
+
+
+class Roles(NamedTuple):
+    """What is read of each example."""
+
+    x: str
+    """The feature of images, or of numbers."""
+    y: str | None
+    """The feature of labels."""
+    shape: tuple[int, ...]
+    """Of `x` in one example."""
+    dtype: np.dtype
+    """Of `x` as it is kept: uint8 for images, float64 for tables."""
+    classes: int
+    skip: tuple[str, ...]
+    """Other images, which need not be decoded."""
+
+
+def choose(features: Any, name: str) -> Roles:
+    """An image, else the vector `features`; and a label, of a TFDS `FeaturesDict`.
+
+    Of several, "image" and "label" go first and then the alphabet decides, since a
+    stored set does not keep the order its features were declared in.
+    InputError where there is neither, or where images differ in size.
+    """
+    named = isinstance(features, tfds_features.FeaturesDict)
+    by_name: dict[str, Any] = dict(features.items()) if named else {}
+    images = _of(by_name, tfds_features.Image, "image")
+    table = isinstance(by_name.get("features"), tfds_features.Tensor)
+    labels = _of(by_name, tfds_features.ClassLabel, "label")
+    if not images and not table:
+        there = ", ".join(sorted(by_name)) or "unnamed ones"
+        raise InputError(
+            f"{name!r} has neither images nor a float vector 'features': it has {there}"
+        )
+    x = images[0] if images else "features"
+    y = labels[0] if labels else None
+    _check(by_name[x], bool(images), f"{x!r} of {name!r}")
+    dtype = np.dtype(np.uint8 if images else np.float64)
+    classes = (by_name[y].num_classes or 0) if y else 0
+    return Roles(x, y, tuple(by_name[x].shape), dtype, classes, tuple(images[1:]))
+
+
+def counts(info: dataset_info.DatasetInfo) -> dict[str, int]:
+    """Examples of each split that is read, where there are any."""
+    sizes = {split: info.splits[split].num_examples for split in info.splits}
+    return {split: sizes[split] for split in SPLITS if sizes.get(split)}
+
+
+def check_size(count: int, roles: Roles, name: str) -> None:
+    """InputError where that many examples would be too large to hold in memory."""
+    size = count * prod(roles.shape) * roles.dtype.itemsize
+    # Here a source that streams would be chosen, once there is one.
+    if size > LIMIT:
+        raise InputError(
+            f"{name!r} is {size / 2**30:.1f} GiB decoded: sets of more than "
+            f"{LIMIT / 2**30:.0f} GiB cannot be streamed yet; choose a smaller set"
+        )
+
+
+def _of(features: Mapping[str, Any], kind: type, first: str) -> list[str]:
+    names = [key for key, feature in features.items() if isinstance(feature, kind)]
+    return sorted(names, key=lambda name: (name != first, name))
+
+
+def _check(feature: Any, image: bool, what: str) -> None:
+    shape, dtype = feature.shape, np.dtype(feature.np_dtype)
+    if image and None in shape:
+        raise InputError(
+            f"{what} has different sizes, {shape}: choose a set of images of one size"
+        )
+    if image and dtype != np.uint8:
+        raise InputError(f"{what} has dtype {dtype}: only uint8 images can be read")
+    vector = len(shape) == 1 and None not in shape and dtype.kind == "f"
+    if not image and not vector:
+        raise InputError(
+            f"{what} has shape {shape} and dtype {dtype}: it must be a float vector"
+        )

@@ -1,0 +1,108 @@
+"""Where data sets lie on disk, found without TFDS.
+
+TFDS keeps a prepared set in `<data_dir>/<name>[/<config>]/<version>`. Beside the data
+directory there is a fallback in the user's cache, laid out alike, for what cannot be
+written into it.
+"""
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from vaejax.data.builders import VERSIONS
+from vaejax.errors import InputError
+
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
+_ADDRESS = re.compile(rf"(\w+)(?:/([\w.\-]+))?(?::({_VERSION.pattern}))?")
+
+
+class Address(NamedTuple):
+    """What a TFDS name says: "name", "name/config", "name:1.0.0"."""
+
+    name: str
+    config: str | None
+    version: str | None
+
+    def __str__(self) -> str:
+        config = f"/{self.config}" if self.config else ""
+        return self.name + config + (f":{self.version}" if self.version else "")
+
+
+def parse(name: str) -> Address:
+    """Reads a name; ours are always of the version which this library prepares."""
+    match = _ADDRESS.fullmatch(name)
+    if match is None:
+        hint = f"; for a file write 'npz:{name}'" if name.endswith(".npz") else ""
+        raise InputError(f"{name!r} is no data set name such as 'mnist_5k'{hint}")
+    address = Address(*match.groups())
+    ours = VERSIONS.get(address.name)
+    if ours and (address.config or address.version not in (None, ours)):
+        raise InputError(f"{address.name!r} has no configs and one version, {ours}")
+    return address._replace(version=ours or address.version)
+
+
+def roots() -> tuple[Path, Path]:
+    """TFDS's data directory, and the fallback for it in the user's cache."""
+    given = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    if "://" in given:
+        raise InputError(f"TFDS_DATA_DIR={given} is remote: copy it to a local folder")
+    data_dir = Path(given).expanduser().absolute()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    key = hashlib.blake2b(str(data_dir).encode(), digest_size=8).hexdigest()
+    return data_dir, cache / "vaejax" / key
+
+
+def find(address: Address) -> Path | None:
+    """The folder of a prepared set, of the newest version unless one is asked for."""
+    for root in roots():
+        versions = _versions(_base(root, address))
+        if address.version in versions:
+            return versions[address.version]
+        if versions and address.version is None:
+            return versions[max(versions, key=_numbers)]
+    return None
+
+
+def writable(folder: Path) -> bool:
+    """Whether files can be made there, or folders up to there.
+
+    A folder without write bits is left alone even by root, who could write to it.
+    """
+    while not folder.exists():
+        folder = folder.parent
+    shut = folder.stat().st_mode & 0o222 == 0
+    return folder.is_dir() and not shut and os.access(folder, os.W_OK)
+
+
+def publish(made: Path, place: Path) -> None:
+    """Moves a finished folder into place in one step; if another is there, it stays."""
+    try:
+        made.rename(place)
+    except OSError:
+        if not place.is_dir():
+            raise
+
+
+def _base(root: Path, address: Address) -> Path:
+    base = root / address.name
+    config = address.config
+    # TFDS notes there which config a bare name means.
+    note = base / ".config" / "metadata.json"
+    if config is None and note.is_file():
+        config = json.loads(note.read_text())["default_config_name"]
+    return base / config if config else base
+
+
+def _versions(base: Path) -> dict[str, Path]:
+    if not base.is_dir():
+        return {}
+    infos = (folder / "dataset_info.json" for folder in base.iterdir())
+    folders = [info.parent for info in infos if info.is_file()]
+    return {f.name: f for f in folders if _VERSION.fullmatch(f.name)}
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in version.split("."))

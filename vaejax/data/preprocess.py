@@ -1,0 +1,117 @@
+"""From stored examples to what a model sees, on the device, as pure functions of keys.
+
+A raw batch holds `x` flat as stored, `index` (the example's place in its split) and `y`
+where there are labels; a batch holds `x` in its own shape and the model's units.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vaejax.data.dataset import Spec
+from vaejax.errors import InputError
+from vaejax.types import Array, Batch, Key
+
+BINARIZE = ("dynamic", "static", "none")
+
+
+class Preprocess(NamedTuple):
+    """How data becomes a batch and back.
+
+    `values` says what a likelihood must fit: binary, grey, dequantized or real.
+    `log_bin` is the log width of one grey level in the model's units, which turns a
+    density into bits/dim of the stored levels (0 where values are their own units).
+    """
+
+    apply: Callable[[Batch, Key], Batch]
+    restore: Callable[[np.ndarray], np.ndarray]
+    values: str
+    log_bin: float
+
+
+def preprocess(
+    spec: Spec, binarize: str = "none", dequantize: bool = False
+) -> Preprocess:
+    """The preprocessing of a dataset.
+
+    Args:
+      binarize: `dynamic` draws each pixel anew at each access with its grey level as
+        probability [Salakhutdinov & Murray 2008]; `static` draws once for each
+        example, for ever; `none` keeps grey levels. Tables and binary images ignore it.
+      dequantize: adds uniform noise within a grey level, x = (level + u) / levels, so
+        that a density bounds the probability of the levels [Theis et al. 2016].
+    """
+    if binarize not in BINARIZE:
+        raise InputError(f"--binarize {binarize}: choose of {', '.join(BINARIZE)}")
+    if spec.kind == "table":
+        return table(spec)
+    if spec.levels == 2:
+        return image(spec, lambda x, raw, key: x, "binary")
+    if binarize != "none":
+        return image(spec, binarizer(binarize), "binary")
+    if dequantize:
+        return image(spec, dequantizer(spec.levels), "dequantized", spec.levels)
+    return image(spec, lambda x, raw, key: x, "grey", spec.levels - 1)
+
+
+def table(spec: Spec) -> Preprocess:
+    """Standardized columns, as stored; restored to the columns' own units."""
+    mean, scale = np.asarray(spec.mean), np.asarray(spec.scale)
+    return Preprocess(
+        apply=lambda raw, key: raw,
+        restore=lambda x: np.asarray(x) * scale + mean,
+        values="real",
+        log_bin=0.0,
+    )
+
+
+def image(
+    spec: Spec, change: Callable[[Array, Batch, Key], Array], values: str, bins: int = 1
+) -> Preprocess:
+    """Images scaled to [0, 1], then `change(x, raw, key)`; restored to uint8."""
+    top = spec.levels - 1
+
+    def apply(raw: Batch, key: Key) -> Batch:
+        x = raw["x"].astype(jnp.float32) / top
+        x = change(x, raw, key)
+        return {**raw, "x": x.reshape(-1, *spec.shape)}
+
+    def restore(x: np.ndarray) -> np.ndarray:
+        return np.round(np.clip(x, 0, 1) * 255).astype(np.uint8)
+
+    return Preprocess(apply, restore, values, -math.log(bins))
+
+
+def binarizer(kind: str) -> Callable[[Array, Batch, Key], Array]:
+    """Bernoulli draws with the grey level as probability."""
+
+    def dynamic(x: Array, raw: Batch, key: Key) -> Array:
+        return (jax.random.uniform(key, x.shape) < x).astype(x.dtype)
+
+    def static(x: Array, raw: Batch, key: Key) -> Array:
+        del key  # the draw belongs to the example, not to the access
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), raw["index"])
+        u = jax.vmap(lambda k: jax.random.uniform(k, x.shape[1:]))(keys)
+        return (u < x).astype(x.dtype)
+
+    return {"dynamic": dynamic, "static": static}[kind]
+
+
+def dequantizer(levels: int) -> Callable[[Array, Batch, Key], Array]:
+    """x = (level + u) / levels with u uniform on [0, 1)."""
+    top = levels - 1
+    return lambda x, raw, key: (x * top + jax.random.uniform(key, x.shape)) / levels
+
+
+def blank(spec: Spec, size: int = 1) -> Batch:
+    """A raw batch of zeros, with the shapes of the data: for initialization."""
+    dtype = jnp.uint8 if spec.kind == "image" else jnp.float32
+    raw = {
+        "x": jnp.zeros((size, math.prod(spec.shape)), dtype),
+        "index": jnp.zeros(size, jnp.int32),
+    }
+    return raw | ({"y": raw["index"]} if spec.classes else {})

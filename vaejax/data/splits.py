@@ -1,0 +1,95 @@
+"""Holding examples out and standardizing tables: functions of a `Dataset` to another.
+
+Each is the same in every run: what is held out depends on the number of examples and
+the fraction, never on a run's seed.
+"""
+
+import numpy as np
+
+from vaejax.data.dataset import Arrays, Dataset, in_memory
+from vaejax.errors import InputError
+
+TEST_SHARE = 0.1
+"""Of the training split, held out where a set ships no test split."""
+
+
+def permutation(count: int, purpose: int) -> np.ndarray:
+    """A fixed order of `count` examples: int64 `[count]`, one for each `purpose`."""
+    # NumPy promises the raw stream of a bit generator for ever, unlike `permutation`.
+    return np.argsort(np.random.Philox(key=purpose).random_raw(count), kind="stable")
+
+
+def cut(
+    arrays: Arrays, share: float, purpose: int, what: str = "the data"
+) -> tuple[Arrays, Arrays]:
+    """What is kept and what is held out of one split.
+
+    InputError where either would be empty.
+    """
+    count = len(arrays["x"])
+    held = max(1, round(count * share))
+    if held >= count:
+        raise InputError(
+            f"{what} has too few training examples ({count}) to hold "
+            f"{share:.0%} out: give more examples or hold less out"
+        )
+    order = permutation(count, purpose)
+    return _take(arrays, order[held:]), _take(arrays, order[:held])
+
+
+def hold_out(dataset: Dataset, fraction: float) -> Dataset:
+    """Moves a fraction of the training split to the split "validation".
+
+    A set that has that split keeps it as it is.
+    """
+    spec = dataset.spec
+    if fraction == 0 or "validation" in spec.sizes:
+        return dataset
+    splits = {name: dataset.split(name) for name in spec.sizes}
+    train, held = cut(splits["train"], fraction, purpose=1, what=repr(spec.name))
+    splits |= {"train": train, "validation": held}
+    sizes = {name: len(arrays["x"]) for name, arrays in splits.items()}
+    return in_memory(spec._replace(sizes=sizes), splits)
+
+
+def standardize(dataset: Dataset) -> Dataset:
+    """Tables to mean 0 and deviation 1 in each column of the training split, float32.
+
+    The statistics are kept in the `Spec`; a constant column has scale 1. Images stay.
+    """
+    spec = dataset.spec
+    if spec.kind != "table":
+        return dataset
+    x = dataset.split("train")["x"]
+    # A sum can round, so a constant column is told by its range, not its deviation.
+    constant = x.max(0) == x.min(0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = np.where(constant, x[0], x.mean(0))
+        scale = np.where(constant, 1.0, x.std(0))
+    if not np.isfinite(mean).all() or not np.isfinite(scale).all():
+        raise InputError(f"{spec.name!r} holds numbers too large to standardize")
+
+    def split(name: str) -> Arrays:
+        arrays = dataset.split(name)
+        return arrays | {"x": ((arrays["x"] - mean) / scale).astype(np.float32)}
+
+    statistics = {"mean": tuple(mean.tolist()), "scale": tuple(scale.tolist())}
+    return Dataset(spec._replace(**statistics), split)
+
+
+def restore(dataset: Dataset) -> Dataset:
+    """The inverse of `standardize`: tables in their own units, float64."""
+    spec = dataset.spec
+    if not spec.mean:
+        return dataset
+
+    def split(name: str) -> Arrays:
+        arrays = dataset.split(name)
+        x = arrays["x"].astype(np.float64) * np.array(spec.scale) + np.array(spec.mean)
+        return arrays | {"x": x}
+
+    return Dataset(spec._replace(mean=(), scale=()), split)
+
+
+def _take(arrays: Arrays, rows: np.ndarray) -> Arrays:
+    return {key: array[rows] for key, array in arrays.items()}
