@@ -1,0 +1,166 @@
+"""The command line: flags from signatures, and errors as one line.
+
+tyro makes the flags of a typed function from its signature and docstring. What a user
+can mend ends in one line on stderr and exit code 2; nothing ends in a traceback but our
+own mistakes.
+"""
+
+import contextlib
+import functools
+import inspect
+import io
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import tyro
+
+from vaejax.errors import InputError, nearest
+
+CONFIG = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff)
+
+
+def run(main: Callable[..., None], argv: Sequence[str] | None = None) -> None:
+    """Calls `main` with the arguments of the command line."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    with errors_in_one_line():
+        parse(main, arguments, program())()
+
+
+def run_preset(main: Callable[..., None], argv: Sequence[str] | None = None) -> None:
+    """Calls `main(experiment, ...)`: a preset, its settings, and `main`'s own flags."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    with errors_in_one_line():
+        from vaejax.presets import PRESETS
+
+        if not arguments or arguments[0] in ("-h", "--help"):
+            print(overview(main))
+            return
+        name = arguments.pop(0)
+        if name not in PRESETS:
+            raise InputError(f"no preset {name!r}: {nearest(name, PRESETS)}")
+        call = parse(
+            with_settings(main, PRESETS[name]), arguments, f"{program()} {name}"
+        )
+        call()
+
+
+def program() -> str:
+    """The name of the script, as typed."""
+    return Path(sys.argv[0]).name
+
+
+def overview(main: Callable[..., None]) -> str:
+    """The presets, a line each."""
+    from vaejax.presets import PRESETS
+
+    width = max(map(len, PRESETS)) + 2
+    lines = [
+        f"  {name:{width}}{summary(make.__doc__)}" for name, make in PRESETS.items()
+    ]
+    return "\n".join(
+        (
+            f"usage: {program()} PRESET [--setting value ...]",
+            "",
+            summary(main.__doc__),
+            "",
+            "presets:",
+            *lines,
+            "",
+            f"settings of one: {program()} PRESET --help",
+        )
+    )
+
+
+def summary(doc: str | None) -> str:
+    """The first line of a docstring."""
+    return inspect.cleandoc(doc or "").partition("\n")[0]
+
+
+def with_settings(
+    main: Callable[..., None], preset: Callable[..., Any]
+) -> Callable[..., None]:
+    """A function that takes the settings of a preset and the flags of `main`."""
+    make = inspect.unwrap(preset)
+
+    @functools.wraps(make)
+    def settings(**given: Any) -> dict[str, Any]:
+        return given
+
+    _, *own = inspect.signature(main).parameters.values()
+    grouped = Annotated[dict, tyro.conf.arg(constructor=settings, name="")]
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [inspect.Parameter("settings", kind, annotation=grouped), *own]
+
+    def command(settings: dict[str, Any], **flags: Any) -> None:
+        main(preset(**settings), **flags)
+
+    command.__signature__ = inspect.Signature(parameters)  # pyright: ignore
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    command.__doc__ = "\n".join((summary(make.__doc__), "", arguments_of(main)))
+    return command
+
+
+def arguments_of(main: Callable[..., None]) -> str:
+    """The Args section of a docstring."""
+    doc = inspect.cleandoc(main.__doc__ or "")
+    return "Args:" + doc.partition("Args:")[2]
+
+
+def parse(
+    main: Callable[..., None], arguments: Sequence[str], prog: str
+) -> Callable[[], None]:
+    """`main` with the parsed arguments, not yet called: its errors are not tyro's."""
+
+    @functools.wraps(main)
+    def bound(*args: Any, **kwargs: Any) -> Callable[[], None]:
+        return functools.partial(main, *args, **kwargs)
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(bound, args=arguments, prog=prog, config=CONFIG)
+    except SystemExit as exit:
+        if exit.code:
+            raise InputError(condensed(said.getvalue(), prog)) from None
+        raise
+
+
+def condensed(box: str, prog: str) -> str:
+    """tyro's framed message as one line."""
+    lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()[1:]]
+    message, *rest = " ".join(line or "\n" for line in lines).split("\n")
+    message = re.sub(r"^ *Error parsing settings\S*: ", "", message)
+    named = [word for part in rest for word in part.split() if word.startswith("--")]
+    meant = dict.fromkeys(word for word in named if word != "--help")
+    hint = f"; did you mean {', '.join(meant)}?" if "Perhaps" in box and meant else ""
+    return f"{' '.join(message.split())}{hint} (see {prog} --help)"
+
+
+@contextlib.contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Turns what a user can mend into one line on stderr and an exit code."""
+    from vaejax.interrupt import Stopped
+    from vaejax.loop import Diverged
+
+    try:
+        yield
+    except InputError as error:
+        leave(f"error: {error}", 2)
+    except Diverged as error:
+        leave(f"error: {error}", 1)
+    except Stopped as stop:
+        leave(str(stop), 128 + stop.signum)
+    except KeyboardInterrupt:
+        leave("stopped", 130)
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        leave(f"error: cannot write or read{where}: {error.strerror or error}", 1)
+
+
+def leave(line: str, code: int) -> NoReturn:
+    """Says one line and exits."""
+    print(" ".join(line.split()), file=sys.stderr, flush=True)
+    sys.exit(code)

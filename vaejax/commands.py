@@ -1,0 +1,95 @@
+"""What the scripts do, once their flags are parsed."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from vaejax.errors import InputError
+from vaejax.evaluation import evaluate as evaluate_split
+from vaejax.experiment import Experiment
+from vaejax.loop import train as train_experiment
+from vaejax.query import sample as sample_model
+from vaejax.run import load, write_json
+
+MEANINGS: Mapping[str, str] = {
+    "examples": "examples of the split",
+    "elbo": "evidence lower bound, nats",
+    "distortion": "-log p(x | z), nats",
+    "kl": "KL(q(z | x) || p(z)), nats",
+    "nll": "-log p(x) by importance sampling, nats",
+    "nll_bias": "its expected excess at so few samples, nats",
+    "bits_per_dim": "the same in bits for each number",
+    "mse": "squared error of E[x | z], model's units",
+    "active_units": "latents that carry information",
+}
+
+
+def train(
+    experiment: Experiment, workdir: Path, devices: int | None, debug_nans: bool
+) -> None:
+    """Trains in a workdir and says what to do next."""
+    keep_compiled()
+    jax.config.update("jax_debug_nans", debug_nans)
+    train_experiment(experiment, workdir, devices=devices)
+    print(f"done; next: python scripts/evaluate.py {workdir}")
+
+
+def evaluate(workdir: Path, samples: int, split: str, batch_size: int) -> None:
+    """Writes `evaluation.json` and prints its table."""
+    keep_compiled()
+    experiment, state = load(workdir)
+    values = evaluate_split(
+        experiment, state, split=split, samples=samples, batch_size=batch_size
+    )
+    settings = {"split": split, "samples": samples, "batch_size": batch_size}
+    step = {"step": int(state.step)}
+    write_json(workdir / "evaluation.json", settings | step | values)
+    print_table(f"{experiment.name} on {experiment.dataset.spec.name}, {split}", values)
+    if "elbo" in values:
+        print(f"{split} negative ELBO {-values['elbo']:.2f} nats")
+    print(f"wrote {workdir / 'evaluation.json'}")
+
+
+def print_table(title: str, values: Mapping[str, float]) -> None:
+    """Values with standard errors over examples, and what they mean."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("metric", "value", "± s.e.", "meaning", title=title)
+    for name, meaning in MEANINGS.items():
+        if name in values:
+            error = values.get(f"{name}_se")
+            shown = "" if error is None else f"{error:.3g}"
+            table.add_row(name, f"{values[name]:.6g}", shown, meaning)
+    Console().print(table)
+
+
+def sample(workdir: Path, num: int, out: Path, noise: bool, seed: int) -> None:
+    """Writes samples as a picture or as arrays."""
+    if out.suffix not in (".png", ".npz"):
+        raise InputError(f"--out {out}: the name must end in .png or .npz")
+    keep_compiled()
+    experiment, state = load(workdir)
+    if out.suffix == ".png" and experiment.dataset.spec.kind != "image":
+        raise InputError(f"{workdir} models a table: give --out a name ending in .npz")
+    key = jax.random.key(seed)
+    x = np.asarray(sample_model(experiment, state, key, num, noise=noise))
+    if out.suffix == ".png":
+        from vaejax.plots import save_grid
+
+        save_grid(x, out)
+    else:
+        np.savez_compressed(out, x=experiment.preprocess.restore(x))
+    print(f"wrote {out}")
+
+
+def keep_compiled() -> None:
+    """Keeps compiled programs between runs, in the user's cache (or as JAX is told)."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        path = Path(home) / "vaejax" / "jax"
+        jax.config.update("jax_compilation_cache_dir", str(path))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

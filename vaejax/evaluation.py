@@ -1,0 +1,81 @@
+"""Folding an experiment's metrics over a whole split."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from vaejax import parallel
+from vaejax.data.feed import padded_batches, resident_feed
+from vaejax.errors import require
+from vaejax.experiment import Experiment, Metric, TrainState, variables_of
+
+EVALUATION = 1  # the purpose of evaluation's randomness, beside training's 0
+
+
+class Evaluator:
+    """Metrics over one split, compiled once and called with each new state."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        split: str,
+        metrics: Mapping[str, Metric],
+        mesh: Mesh,
+        batch_size: int,
+    ) -> None:
+        feed = resident_feed(experiment.dataset.split(split), batch_size, seed=0)
+        self.split = split
+        self._metrics = dict(metrics)
+        self._batches = padded_batches(len(feed.resident["x"]), batch_size)
+        self._resident = parallel.place(feed.resident, mesh)
+        self._update = parallel.compile_metric(experiment, self._metrics, feed, mesh)
+        self._key = evaluation_key(experiment.training.seed)
+
+    def __call__(self, state: TrainState) -> dict[str, float]:
+        """All values, as Python numbers; every example counts once."""
+        accs: Any = {name: metric.init() for name, metric in self._metrics.items()}
+        variables = variables_of(state)
+        for number, (index, weight) in enumerate(zip(*self._batches, strict=True)):
+            key = jax.random.fold_in(self._key, number)
+            accs = self._update(accs, variables, self._resident, index, weight, key)
+        values: dict[str, Any] = {}
+        for name, metric in self._metrics.items():
+            values |= metric.compute(jax.device_get(accs[name]))
+        return {name: value.item() for name, value in values.items()}
+
+
+def evaluation_key(seed: int) -> jax.Array:
+    """The root of all noise in evaluations: the same at every evaluation of a run."""
+    return jax.random.fold_in(jax.random.key(seed), EVALUATION)
+
+
+def evaluate(
+    experiment: Experiment,
+    state: TrainState,
+    *,
+    split: str = "test",
+    samples: int = 5000,
+    batch_size: int = 100,
+    devices: int | None = 1,
+) -> dict[str, float]:
+    """All metrics of the experiment over a split, in nats per example and bits/dim.
+
+    Args:
+      split: train, validation or test.
+      samples: importance samples of the log-likelihood, exactly so many for each
+        example; 0 leaves it out.
+      batch_size: examples at a time; a part of the noise's definition.
+      devices: local devices to use.
+
+    Raises:
+      InputError: no such split, or a number out of range.
+    """
+    require(samples >= 0, "samples", samples, "at least 0")
+    require(batch_size >= 1, "batch_size", batch_size, "at least 1")
+    mesh = parallel.make_mesh(devices, batch_size)
+    state = parallel.place(state, mesh)
+    return Evaluator(experiment, split, experiment.metrics(samples), mesh, batch_size)(
+        state
+    )

@@ -1,0 +1,102 @@
+"""An experiment: a model, the players that train it, the data, and how long."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import optax
+
+from vaejax.data import Dataset
+from vaejax.data.preprocess import Preprocess
+from vaejax.errors import InputError
+from vaejax.settings import Training
+from vaejax.types import Array, Batch, Key, Objective, Variables
+
+
+class Player(NamedTuple):
+    """Who optimizes what: an objective, over the parts of the model it owns.
+
+    `schedules` maps a hyper-parameter of the objective to its value at a step.
+    """
+
+    objective: Objective
+    optimizer: optax.GradientTransformation
+    owns: tuple[str, ...]
+    schedules: Mapping[str, optax.Schedule] = MappingProxyType({})
+
+
+class Metric(NamedTuple):
+    """A fold over a split: `compute(update(... update(init(), batch_1) ..., batch_n))`.
+
+    `update(acc, model, variables, batch, key)` weighs examples with `batch["weight"]`,
+    which is 0 for padding and 1 for all others, so counts are exact.
+    """
+
+    init: Callable[[], Any]
+    update: Callable[[Any, nn.Module, Variables, Batch, Key], Any]
+    compute: Callable[[Any], Mapping[str, Array]]
+
+
+class TrainState(NamedTuple):
+    """All that training changes: arrays only, so that a checkpoint is only arrays.
+
+    `params` and `stats` map parts (and collections of parts) to their arrays,
+    `opt_state` players to their optimizer's state; `ema` is empty where it is off.
+    """
+
+    step: Array
+    params: dict[str, Any]
+    stats: dict[str, Any]
+    opt_state: dict[str, Any]
+    ema: dict[str, Any]
+
+
+def epoch_steps(dataset: Dataset, training: Training) -> int:
+    """Steps of one epoch; InputError where there is not one whole batch."""
+    size, batch = dataset.spec.sizes["train"], training.batch_size
+    if batch > size:
+        raise InputError(
+            f"--batch-size {batch} is larger than the training split of "
+            f"{dataset.spec.name}, which has {size} examples"
+        )
+    return size // batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Everything that a run is, as one value; presets make it.
+
+    `metrics(samples)` are the metrics of an evaluation; with `samples` > 0 also those
+    that need so many importance samples. `selection(values)` is the number that is
+    least for the best state, from the values on held-out data. `notes` are said when
+    training starts. `name` and `arguments` are stamped on by `@preset`: calling that
+    preset with those arguments gives this experiment again.
+    """
+
+    model: nn.Module
+    players: Mapping[str, Player]
+    dataset: Dataset
+    preprocess: Preprocess
+    metrics: Callable[[int], Mapping[str, Metric]]
+    selection: Callable[[Mapping[str, float]], float]
+    training: Training
+    notes: tuple[str, ...] = ()
+    name: str = ""
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def epoch_steps(self) -> int:
+        """Steps of one epoch."""
+        return epoch_steps(self.dataset, self.training)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole training."""
+        return self.epoch_steps * self.training.epochs
+
+
+def variables_of(state: TrainState) -> Variables:
+    """What a model is applied with once trained: the averaged parameters, if any."""
+    return {"params": state.ema or state.params, **state.stats}

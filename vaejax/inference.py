@@ -1,0 +1,72 @@
+"""From the three verbs of a model to its log-weights: all that objectives consume."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from vaejax.distributions import Distribution, kl_divergence
+from vaejax.types import Array, Batch, Key, LatentModel
+
+
+class Inference(NamedTuple):
+    """Terms of log p(x, z) - log q(z | x) at draws z ~ q(z | x), in nats.
+
+    `kl_parts` is KL(q || p) of each latent: analytic where known (then equal for all
+    samples), else the Monte Carlo term of each draw.
+    """
+
+    log_px: Float[Array, "samples batch"]
+    log_pz: Float[Array, "samples batch"]
+    log_qz: Float[Array, "samples batch"]
+    kl_parts: Float[Array, "samples batch latents"]
+    z: Float[Array, "samples batch latents"]
+    px: Distribution
+
+    @property
+    def kl(self) -> Float[Array, "samples batch"]:
+        """KL(q || p), nats."""
+        return self.kl_parts.sum(-1)
+
+    @property
+    def log_w(self) -> Float[Array, "samples batch"]:
+        """log p(x, z) / q(z | x), the importance weight of each draw, nats."""
+        return self.log_px + self.log_pz - self.log_qz
+
+
+def observed_log_prob(
+    px: Distribution, x: Array, mask: Array | None = None
+) -> Float[Array, "samples batch"]:
+    """log p(x_observed | z), nats: the sum over entries whose mask is 1.
+
+    `x` and `mask` are `[samples or 1, batch, ...]`. An entry of a joint density (the
+    channels of a pixel of a mixture) counts where all its parts are observed.
+    """
+    log_prob = px.log_prob(x)
+    if mask is not None:
+        joint = tuple(range(mask.ndim - px.event_dim, mask.ndim))
+        log_prob = jnp.where(jnp.all(mask == 1, axis=joint), log_prob, 0.0)
+    return log_prob.sum(range(2, log_prob.ndim))
+
+
+def infer(model: LatentModel, batch: Batch, key: Key, samples: int = 1) -> Inference:
+    """Draws `samples` latents of each example from q(z | x) and weighs them."""
+    q, p = model.posterior(batch), model.prior(batch)
+    z = q.rsample(key, (samples,))
+    return weigh(q, p, model.likelihood(z, batch), z, batch)
+
+
+def weigh(
+    q: Distribution, p: Distribution, px: Distribution, z: Array, batch: Batch
+) -> Inference:
+    """The terms of given draws `z` `[samples, batch, latents]` of q."""
+    x, mask = batch["x"][None], batch.get("mask")
+    return Inference(
+        log_px=observed_log_prob(px, x, None if mask is None else mask[None]),
+        log_pz=jax.vmap(p.log_prob)(z).sum(-1),
+        log_qz=jax.vmap(q.log_prob)(z).sum(-1),
+        kl_parts=kl_divergence(q, p, z),
+        z=z,
+        px=px,
+    )

@@ -1,0 +1,196 @@
+"""What a run keeps: configuration, metrics, checkpoints; and what it says."""
+
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from vaejax import parallel, writer
+from vaejax.experiment import Experiment, TrainState
+from vaejax.run import claim
+
+if TYPE_CHECKING:
+    from vaejax.checkpoint import Checkpoints
+
+
+class Keeper:
+    """The storage and the voice of one training; without a folder, the voice alone.
+
+    Rows reach `metrics.jsonl` before the checkpoint of their step is begun, and rows
+    after the checkpoint that is resumed from are dropped: so the file of a run that was
+    killed and resumed equals that of a run that was not.
+    """
+
+    def __init__(
+        self, experiment: Experiment, folder: Path | None, quiet: bool = False
+    ) -> None:
+        self._experiment, self._folder, self._quiet = experiment, folder, quiet
+        self._checkpoints: dict[str, Checkpoints] = {}
+        self._writers: list[writer.Writer] = []
+        self._held_out: list[float] = []
+        self._progress: writer.Progress | None = None
+        if folder is not None:
+            claim(folder, experiment)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._progress:
+            self._progress.close()
+        for each in (*self._writers, *self._checkpoints.values()):
+            each.close()
+
+    def _open(self, name: str) -> "Checkpoints | None":
+        """The checkpoints `name` of the folder, opened when they are first needed."""
+        if self._folder is None:
+            return None
+        if name not in self._checkpoints:
+            from vaejax.checkpoint import Checkpoints  # loads Orbax
+
+            keep = 1 if name == "best" else 3
+            self._checkpoints[name] = Checkpoints(self._folder / name, keep)
+        return self._checkpoints[name]
+
+    def _read(self, name: str, mesh: Mesh) -> TrainState | None:
+        """The newest sound state of the checkpoints `name`, where there are any."""
+        if self._folder is None or not (self._folder / name).is_dir():
+            return None
+        checkpoints = self._open(name)
+        assert checkpoints is not None
+        return checkpoints.restore(parallel.abstract_state(self._experiment, mesh))
+
+    def restore(self, mesh: Mesh) -> TrainState | None:
+        """The state to go on from."""
+        return self._read("checkpoints", mesh)
+
+    def best(self, mesh: Mesh) -> TrainState | None:
+        """The best state on the validation split, where training chooses by it."""
+        if not self._experiment.training.patience:
+            return None
+        return self._read("best", mesh)
+
+    def begin(self, step: int, state: TrainState, mesh: Mesh) -> None:
+        """Opens what is written to, at the step where training starts or goes on."""
+        if self._folder is not None:
+            path = self._folder / "metrics.jsonl"
+            self._writers = [
+                writer.JsonLines(path, step),
+                *writer.tensorboard(self._folder / "tensorboard", step),
+            ]
+            rows = writer.read_rows(path)
+            self._held_out = [row["selection"] for row in rows if "selection" in row]
+        if not self._quiet:
+            self._progress = writer.Progress(self._experiment.steps, step)
+            for line in introduction(self._experiment, self._folder, step, state, mesh):
+                self._say(line)
+
+    def _say(self, line: str) -> None:
+        if self._progress:
+            self._progress.say(line)
+
+    def _write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
+        for each in self._writers:
+            each.write(step, split, metrics)
+
+    def report(
+        self, step: int, history: Mapping[str, np.ndarray], speed: float
+    ) -> None:
+        """The means of the steps since the last report."""
+        means = {n: float(v.mean(dtype=np.float64)) for n, v in history.items()}
+        self._write(step, "train", means)
+        if self._progress:
+            self._progress.train(step, means, speed)
+
+    def evaluated(
+        self, step: int, split: str, values: dict[str, float], state: TrainState
+    ) -> None:
+        """An evaluation during training; the best state so far is kept."""
+        selection = self._experiment.selection(values)
+        self._write(step, split, values | {"selection": selection})
+        self._say(f"step {step}  {split}: {writer.shown(values)}")
+        better = selection < min(self._held_out, default=float("inf"))
+        self._held_out.append(selection)
+        best = self._open("best") if self._experiment.training.patience else None
+        if better and best is not None:
+            best.save(step, state)
+
+    def exhausted(self) -> bool:
+        """Whether `patience` evaluations in a row were no better than the best."""
+        patience, values = self._experiment.training.patience, self._held_out
+        if not patience or not values:
+            return False
+        return len(values) - 1 - int(np.argmin(values)) >= patience
+
+    def save(self, step: int, state: TrainState) -> None:
+        """Begins a checkpoint."""
+        checkpoints = self._open("checkpoints")
+        if checkpoints is not None:
+            checkpoints.save(step, state)
+
+    def stopped(self, step: int, signum: int) -> str:
+        """What to say when a signal stopped the run."""
+        name = signal.Signals(signum).name
+        if self._folder is None:
+            return (
+                f"stopped by {name} at step {step}; nothing is kept without a workdir"
+            )
+        return (
+            f"stopped by {name} at step {step}, saved in {self._folder}: "
+            "the same command goes on from there"
+        )
+
+    def advice(self) -> str:
+        """What to do when training diverged."""
+        steps = self._checkpoints["checkpoints"].steps() if self._checkpoints else []
+        where = (
+            f"The last checkpoint is that of step {steps[-1]} in {self._folder}"
+            if steps
+            else "There is no checkpoint before it"
+        )
+        return (
+            f"{where}; try a lower --learning-rate or --clip 1, or find the operation "
+            "with --debug-nans"
+        )
+
+
+def introduction(
+    experiment: Experiment,
+    folder: Path | None,
+    step: int,
+    state: TrainState,
+    mesh: Mesh,
+) -> list[str]:
+    """The first lines of a run: data, parameters, devices, and where it writes."""
+    spec = experiment.dataset.spec
+    sizes = ", ".join(f"{size:,} {split}" for split, size in spec.sizes.items())
+    lines = [
+        f"{experiment.name or 'experiment'} on {spec.name} ({sizes}); "
+        f"{count_parameters(state):,} parameters; {device_words(mesh)}; "
+        f"{'nothing is kept' if folder is None else f'writes to {folder}'}",
+        *experiment.notes,
+    ]
+    if step >= experiment.steps:
+        return [*lines, f"finished already, at step {step}"]
+    return [*lines, f"resuming at step {step}"] if step else lines
+
+
+def count_parameters(state: TrainState) -> int:
+    """Numbers that players move."""
+    return sum(leaf.size for leaf in jax.tree.leaves(state.params))
+
+
+def device_words(mesh: Mesh) -> str:
+    """As in `2 x NVIDIA H100`."""
+    devices = mesh.devices.flatten()
+    return f"{len(devices)} x {devices[0].device_kind}"

@@ -1,0 +1,93 @@
+"""Layers that ask for permission instead of being told that they train.
+
+BatchNorm uses and updates batch statistics where `batch_stats` is mutable, else its
+running ones; Dropout drops where a `dropout` key is given. So the same `__call__`
+serves training, evaluation and a player that does not own the part.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from vaejax.errors import InputError
+from vaejax.types import Array
+
+Activation = Callable[[Array], Array]
+NORMS = ("none", "batch", "group")
+
+
+class BatchNorm(nn.Module):
+    """Batch normalization by permission [Ioffe & Szegedy 2015]."""
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        running = not self.is_mutable_collection("batch_stats")
+        return nn.BatchNorm(use_running_average=running, momentum=0.99)(x)
+
+
+class Dropout(nn.Module):
+    """Dropout by permission: the identity where no `dropout` key is given."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        return nn.Dropout(self.rate, deterministic=not self.has_rng("dropout"))(x)
+
+
+class Norm(nn.Module):
+    """The normalization called `kind`: none, batch, or group (of up to 8 channels)."""
+
+    kind: str
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        if self.kind == "batch":
+            return BatchNorm()(x)
+        if self.kind == "group":
+            size = next(n for n in range(8, 0, -1) if x.shape[-1] % n == 0)
+            return nn.GroupNorm(num_groups=None, group_size=size)(x)
+        if self.kind == "none":
+            return x
+        raise InputError(f"norm {self.kind!r} is unknown: choose of {', '.join(NORMS)}")
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(act(norm(conv(act(norm(x)))))) [He et al. 2016, pre-activation].
+
+    The last convolution starts at zero, so a fresh block is the identity.
+    """
+
+    norm: str = "group"
+    activation: Activation = nn.silu
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        channels = x.shape[-1]
+        h = self.activation(Norm(self.norm)(x))
+        h = nn.Conv(channels, (3, 3))(h)
+        h = self.activation(Norm(self.norm)(h))
+        return x + nn.Conv(channels, (3, 3), kernel_init=nn.initializers.zeros)(h)
+
+
+def halve(x: Array) -> Array:
+    """Images `[..., H, W, C]` to `[..., ceil(H/2), ceil(W/2), 4 C]`: 2x2 blocks to depth.
+
+    A convolution of what this gives does the work of a strided one, and its gradient
+    needs no dilated convolution, which is many times slower on CPUs.
+    """
+    *lead, height, width, channels = x.shape
+    odd = [(0, 0)] * len(lead) + [(0, height % 2), (0, width % 2), (0, 0)]
+    x = jnp.pad(x, odd)
+    height, width = (height + 1) // 2, (width + 1) // 2
+    x = x.reshape(*lead, height, 2, width, 2, channels)
+    return jnp.moveaxis(x, -4, -3).reshape(*lead, height, width, 4 * channels)
+
+
+def double(x: Array, height: int, width: int) -> Array:
+    """The inverse of `halve`, cropped to `height` x `width` [Shi et al. 2016]."""
+    *lead, rows, columns, channels = x.shape
+    x = x.reshape(*lead, rows, columns, 2, 2, channels // 4)
+    x = jnp.moveaxis(x, -3, -4).reshape(*lead, 2 * rows, 2 * columns, channels // 4)
+    return x[..., :height, :width, :]

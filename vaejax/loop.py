@@ -1,0 +1,161 @@
+"""The training loop: all moves of an experiment, and what is written on the way."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from vaejax import parallel
+from vaejax.data.feed import resident_feed
+from vaejax.data.preprocess import blank
+from vaejax.errors import InputError
+from vaejax.evaluation import Evaluator
+from vaejax.experiment import Experiment, TrainState
+from vaejax.interrupt import Interrupts, Stopped
+from vaejax.keeper import Keeper
+
+TRAINING = 0  # the purpose of training's randomness, beside evaluation's 1
+
+
+class Diverged(RuntimeError):
+    """A logged term was not finite: the message says where, and what to go back to."""
+
+
+def train(
+    experiment: Experiment,
+    workdir: str | Path | None = None,
+    *,
+    devices: int | None = None,
+    quiet: bool = False,
+) -> TrainState:
+    """Trains to the end, resuming from what the workdir holds.
+
+    Args:
+      experiment: what to train; made by a preset where there is a workdir.
+      workdir: where configuration, metrics and checkpoints are kept; None keeps
+        nothing. The same call again resumes, or returns the finished state.
+      devices: local devices to use; None is all.
+      quiet: no progress on stderr.
+
+    Returns:
+      The state after the last step; with `patience`, the best on the validation split.
+
+    Raises:
+      InputError: the workdir holds another run, or the batch does not split over the
+        devices.
+      Diverged: a term or parameter was not finite.
+      Stopped: SIGTERM or Ctrl-C; the state has been saved, call again to go on.
+    """
+    check_patience(experiment)
+    mesh = parallel.make_mesh(devices, experiment.training.batch_size)
+    folder = None if workdir is None else Path(workdir)
+    with Keeper(experiment, folder, quiet) as keeper, Interrupts() as interrupts:
+        state = keeper.restore(mesh)
+        if state is None:
+            state = first_state(experiment, mesh)
+        step = int(state.step)
+        keeper.begin(step, state, mesh)
+        if step < experiment.steps and not keeper.exhausted():
+            state = run(experiment, mesh, state, keeper, interrupts)
+        return keeper.best(mesh) or state
+
+
+def check_patience(experiment: Experiment) -> None:
+    """Stopping early chooses by validation data, never by the test split."""
+    splits = experiment.dataset.spec.sizes
+    if experiment.training.patience and "validation" not in splits:
+        raise InputError(
+            "--patience needs validation data: hold it out by --validation"
+        )
+
+
+def first_state(experiment: Experiment, mesh: Mesh) -> TrainState:
+    """The state before the first step."""
+    raw = parallel.place(blank(experiment.dataset.spec), mesh)
+    key = jax.random.key(experiment.training.seed)
+    return parallel.compile_init(experiment, mesh)(key, raw)
+
+
+def run(
+    experiment: Experiment,
+    mesh: Mesh,
+    state: TrainState,
+    keeper: Keeper,
+    interrupts: Interrupts,
+) -> TrainState:
+    """All intervals from the state's step to the end, or to an early stop."""
+    settings, epoch = experiment.training, experiment.epoch_steps
+    arrays = experiment.dataset.split("train")
+    feed = resident_feed(arrays, settings.batch_size, settings.seed)
+    resident = parallel.place(feed.resident, mesh)
+    advance = parallel.compile_steps(experiment, feed, mesh)
+    evaluator = held_out_evaluator(experiment, mesh)
+    root = jax.random.fold_in(jax.random.key(settings.seed), TRAINING)
+    length = settings.log_every or epoch
+    for start, stop in intervals(int(state.step), experiment.steps, length):
+        began = time.perf_counter()
+        xs = feed.take(start, stop)
+        state, metrics, finite = jax.block_until_ready(
+            advance(state, resident, xs, root)
+        )
+        seconds = time.perf_counter() - began
+        history = jax.device_get(metrics)
+        check_finite(history, bool(finite), start, stop, keeper)
+        examples = (stop - start) * settings.batch_size
+        keeper.report(stop, history, examples / seconds)
+        last = stop == experiment.steps
+        if last or passes(start, stop, settings.evaluate_every * epoch):
+            keeper.evaluated(stop, evaluator.split, evaluator(state), state)
+        done = last or keeper.exhausted() or interrupts.signum is not None
+        if done or passes(start, stop, settings.checkpoint_every * epoch):
+            keeper.save(stop, state)
+        if interrupts.signum is not None and not last:
+            raise Stopped(keeper.stopped(stop, interrupts.signum), interrupts.signum)
+        if done:
+            break
+    return state
+
+
+def held_out_evaluator(experiment: Experiment, mesh: Mesh) -> Evaluator:
+    """The metrics over the validation split, or the test split where there is none."""
+    batch = experiment.training.batch_size
+    return Evaluator(
+        experiment, held_out(experiment), experiment.metrics(0), mesh, batch
+    )
+
+
+def held_out(experiment: Experiment) -> str:
+    """The split that training reports on."""
+    splits = experiment.dataset.spec.sizes
+    return "validation" if "validation" in splits else "test"
+
+
+def intervals(step: int, total: int, length: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) between multiples of `length`, from `step` to `total`."""
+    while step < total:
+        stop = min(total, (step // length + 1) * length)
+        yield step, stop
+        step = stop
+
+
+def passes(start: int, stop: int, every: int) -> bool:
+    """Whether a multiple of `every` lies in (start, stop]."""
+    return stop // every > start // every
+
+
+def check_finite(
+    history: dict[str, np.ndarray], finite: bool, start: int, stop: int, keeper: Keeper
+) -> None:
+    """Raises Diverged at the first step of the interval with a term not finite."""
+    for name, values in history.items():
+        bad = ~np.isfinite(values)
+        if bad.any():
+            step = start + int(bad.argmax()) + 1
+            found = f"{name} is {values[bad.argmax()]} at step {step}"
+            raise Diverged(f"{found} (steps {start + 1} to {stop}). {keeper.advice()}")
+    if not finite:
+        found = f"a parameter is not finite after step {stop}"
+        raise Diverged(f"{found} (steps {start + 1} to {stop}). {keeper.advice()}")

@@ -1,0 +1,118 @@
+"""How probable the data is: ELBO, importance-weighted likelihood, bits/dim."""
+
+import math
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from vaejax.experiment import Metric
+from vaejax.inference import infer, weigh
+from vaejax.metrics.base import averages
+from vaejax.types import Array, Batch, Key, Variables
+
+
+def elbo_terms() -> Metric:
+    """ELBO, distortion -log p(x | z) and KL, nats per example, one draw of z each."""
+
+    def values(
+        model: nn.Module, variables: Variables, batch: Batch, key: Key
+    ) -> dict[str, Array]:
+        i = nn.apply(infer, model)(variables, batch, key)
+        return {
+            "elbo": (i.log_px - i.kl)[0],
+            "distortion": -i.log_px[0],
+            "kl": i.kl[0],
+        }
+
+    return averages(("elbo", "distortion", "kl"), values)
+
+
+def reconstruction() -> Metric:
+    """Distortion -log p(x | z), nats, and the mean squared error of E[x | z]."""
+
+    def values(
+        model: nn.Module, variables: Variables, batch: Batch, key: Key
+    ) -> dict[str, Array]:
+        i = nn.apply(infer, model)(variables, batch, key)
+        square = jnp.square(i.px.mean[0] - batch["x"])
+        return {
+            "distortion": -i.log_px[0],
+            "mse": square.mean(range(1, square.ndim)),
+        }
+
+    return averages(("distortion", "mse"), values)
+
+
+def nll(samples: int, *, dims: int, log_bin: float, chunk: int = 50) -> Metric:
+    """Negative log-likelihood by importance sampling, nats, and as bits/dim.
+
+    -log 1/S sum_s p(x, z_s) / q(z_s | x), S = `samples` exactly: an upper bound of
+    -log p(x) in expectation [Burda et al. 2016, eq. 8]. `nll_se` is the standard error
+    over examples; `nll_bias` what the finite S adds on average, to first order: half
+    the relative variance of the mean weight.
+
+    Args:
+      dims: numbers in one example.
+      log_bin: log width of a value's bin for densities, 0 for probabilities.
+      chunk: samples that are decoded at once.
+    """
+
+    def values(
+        model: nn.Module, variables: Variables, batch: Batch, key: Key
+    ) -> dict[str, Array]:
+        log_p, bias = log_likelihood(model, variables, batch, key, samples, chunk)
+        bits = (-log_p / dims - log_bin) / math.log(2)
+        return {"nll": -log_p, "nll_bias": bias, "bits_per_dim": bits}
+
+    return averages(("nll", "nll_bias", "bits_per_dim"), values)
+
+
+def log_likelihood(
+    model: nn.Module,
+    variables: Variables,
+    batch: Batch,
+    key: Key,
+    samples: int,
+    chunk: int = 50,
+) -> tuple[Float[Array, " batch"], Float[Array, " batch"]]:
+    """log p(x) of each example by importance sampling, and the estimate's bias, nats.
+
+    The example is encoded once. Draw s has the key fold_in(key, s), so the result does
+    not depend on `chunk`; draws beyond `samples` in the last chunk weigh nothing.
+    """
+    q = model.apply(variables, batch, method="posterior")
+    p = model.apply(variables, batch, method="prior")
+    chunk = min(chunk, samples)
+
+    def log_weights(draws: Array) -> Float[Array, "chunk batch"]:
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, draws)
+        z = jax.vmap(q.sample)(keys)
+        px = model.apply(variables, z, batch, method="likelihood")
+        log_w = weigh(q, p, px, z, batch).log_w
+        return jnp.where((draws < samples)[:, None], log_w, -jnp.inf)
+
+    def fold(
+        acc: tuple[Array, Array], start: Array
+    ) -> tuple[tuple[Array, Array], None]:
+        log_w = log_weights(start + jnp.arange(chunk))
+        new = jax.nn.logsumexp(log_w, 0), jax.nn.logsumexp(2 * log_w, 0)
+        return (jnp.logaddexp(acc[0], new[0]), jnp.logaddexp(acc[1], new[1])), None
+
+    nothing = jnp.full(batch["x"].shape[0], -jnp.inf)
+    starts = jnp.arange(0, samples, chunk)
+    (log_sum, log_squares), _ = jax.lax.scan(fold, (nothing, nothing), starts)
+    relative_variance = jnp.exp(log_squares - 2 * log_sum) - 1 / samples
+    return log_sum - math.log(samples), relative_variance / 2
+
+
+def likelihood_metrics(
+    samples: int, *, dims: int, log_bin: float
+) -> Mapping[str, Metric]:
+    """The ELBO's terms and, where `samples` > 0, the importance-weighted likelihood."""
+    terms = {"terms": elbo_terms()}
+    if samples == 0:
+        return terms
+    return terms | {"nll": nll(samples, dims=dims, log_bin=log_bin)}

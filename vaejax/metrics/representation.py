@@ -1,0 +1,38 @@
+"""What the latents carry."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from vaejax.experiment import Metric
+from vaejax.metrics.base import Moments, merge, moments, no_moments
+from vaejax.types import Array, Batch, Key, Variables
+
+
+def active_units(latents: int, threshold: float = 0.01) -> Metric:
+    """Latents u with Var_x(E_q[u | x]) > threshold, counted [Burda et al. 2016]."""
+
+    def update(
+        acc: Moments, model: nn.Module, variables: Variables, batch: Batch, key: Key
+    ) -> Moments:
+        del key
+        q = model.apply(variables, batch, method="posterior")
+        return merge(acc, moments(q.mean, batch["weight"]))
+
+    def compute(acc: Moments) -> dict[str, Array]:
+        return {"active_units": jnp.sum(acc.variance > threshold)}
+
+    return Metric(lambda: no_moments((latents,)), update, compute)
+
+
+def count() -> Metric:
+    """Number of examples in the split."""
+
+    def update(
+        acc: Array, model: nn.Module, variables: Variables, batch: Batch, key: Key
+    ) -> Array:
+        del model, variables, key
+        return acc + batch["weight"].sum()
+
+    return Metric(
+        lambda: jnp.zeros(()), update, lambda acc: {"examples": acc.astype(jnp.int32)}
+    )

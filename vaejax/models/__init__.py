@@ -1,0 +1,17 @@
+"""Models: Linen modules with the verbs posterior, prior and likelihood."""
+
+from vaejax.models.vae import (
+    VAE,
+    Decoder,
+    DeterministicEncoder,
+    GaussianEncoder,
+    StandardNormal,
+)
+
+__all__ = [
+    "VAE",
+    "Decoder",
+    "DeterministicEncoder",
+    "GaussianEncoder",
+    "StandardNormal",
+]

@@ -1,0 +1,106 @@
+"""Bodies of encoders and decoders. They know shapes and nothing of probability.
+
+An encoder body maps `x` `[batch, *shape]` to features `[batch, features]`; a decoder
+body maps `z` `[..., latents]` to `[..., *shape]`. All accept leading sample axes on z.
+"""
+
+import math
+from collections.abc import Sequence
+
+import flax.linen as nn
+
+from vaejax.layers import Activation, Dropout, Norm, ResidualBlock, double, halve
+from vaejax.types import Array
+
+
+class MLP(nn.Module):
+    """Dense layers, each followed by the activation; no layers is the identity."""
+
+    hidden: Sequence[int] = (512,)
+    activation: Activation = nn.relu
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        for width in self.hidden:
+            x = self.activation(nn.Dense(width)(x))
+            x = Dropout(self.dropout)(x)
+        return x
+
+
+class FlatEncoder(nn.Module):
+    """An MLP over all entries of an example: images and tables alike."""
+
+    mlp: MLP
+
+    def __call__(self, x: Array) -> Array:
+        return self.mlp(x.reshape(x.shape[0], -1))
+
+
+class FlatDecoder(nn.Module):
+    """An MLP, and one linear layer to `shape`."""
+
+    mlp: MLP
+    shape: Sequence[int]
+
+    @nn.compact
+    def __call__(self, z: Array) -> Array:
+        out = nn.Dense(math.prod(self.shape))(self.mlp(z))
+        return out.reshape(*z.shape[:-1], *self.shape)
+
+
+class ConvEncoder(nn.Module):
+    """Convolutions that halve the image, residual blocks after each, a dense layer.
+
+    Any height and width: a stage maps n pixels to ceil(n / 2).
+    """
+
+    channels: Sequence[int] = (32, 64)
+    hidden: int = 256
+    blocks: int = 0
+    norm: str = "none"
+    activation: Activation = nn.relu
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        for width in self.channels:
+            x = nn.Conv(width, (3, 3))(halve(x))
+            x = self.activation(Norm(self.norm)(x))
+            for _ in range(self.blocks):
+                x = ResidualBlock(self.norm, self.activation)(x)
+        x = x.reshape(x.shape[0], -1)
+        return self.activation(nn.Dense(self.hidden)(x))
+
+
+class ConvDecoder(nn.Module):
+    """The mirror of `ConvEncoder`, ending at `shape` `(height, width, channels)`.
+
+    A stage doubles both sides and crops to the size that the encoder had there, so odd
+    sizes come out exactly.
+    """
+
+    shape: Sequence[int]
+    channels: Sequence[int] = (32, 64)
+    hidden: int = 256
+    blocks: int = 0
+    norm: str = "none"
+    activation: Activation = nn.relu
+
+    @nn.compact
+    def __call__(self, z: Array) -> Array:
+        height, width, outputs = self.shape
+        sizes = [(height, width)]
+        for _ in self.channels:
+            height, width = (height + 1) // 2, (width + 1) // 2
+            sizes.append((height, width))
+        deepest = self.channels[-1]
+        x = self.activation(nn.Dense(self.hidden)(z))
+        x = self.activation(nn.Dense(height * width * deepest)(x))
+        x = x.reshape(*z.shape[:-1], height, width, deepest)
+        widths = (self.channels[0], *self.channels[:-1])
+        for size, features in zip(sizes[-2::-1], reversed(widths), strict=True):
+            for _ in range(self.blocks):
+                x = ResidualBlock(self.norm, self.activation)(x)
+            x = double(nn.Conv(4 * features, (3, 3))(x), *size)
+            x = self.activation(Norm(self.norm)(x))
+        return nn.Conv(outputs, (3, 3))(x)

@@ -1,0 +1,104 @@
+"""The evidence lower bound and its close relatives.
+
+Every objective is `objective(model, batch, key, **hyper) -> (loss, terms)`: a scalar in
+nats per example, and the terms that it is the sum of, each averaged over the batch.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from vaejax.distributions import scale_of
+from vaejax.inference import Inference, infer
+from vaejax.types import Array, Batch, Key, LatentModel, Metrics
+
+
+def elbo(
+    model: LatentModel,
+    batch: Batch,
+    key: Key,
+    *,
+    beta: float | Array = 1.0,
+    free_bits: float | Array = 0.0,
+    samples: int = 1,
+) -> tuple[Array, Metrics]:
+    """Negative ELBO with weight `beta` on the KL term, nats per example.
+
+    loss = E_q[-log p(x | z)] + beta * KL(q(z | x) || p(z))
+    [Kingma & Welling 2014, eq. 3; beta: Higgins et al. 2017, eq. 4].
+
+    Args:
+      beta: weight of the KL term; 1 is the ELBO, 0 an autoencoder.
+      free_bits: nats below which the batch mean of a latent's KL is not pushed
+        [Kingma et al. 2016, eq. 15]; 0 is off.
+      samples: draws of z for each example, averaged.
+    """
+    i = infer(model, batch, key, samples)
+    rate = beta * floored_kl(i.kl_parts, free_bits)
+    loss = rate - jnp.mean(i.log_px)
+    return loss, terms(i, rate) | gaussian_terms(i, beta)
+
+
+def capacity(
+    model: LatentModel,
+    batch: Batch,
+    key: Key,
+    *,
+    gamma: float | Array = 1000.0,
+    target: float | Array = 25.0,
+) -> tuple[Array, Metrics]:
+    """Holds the KL at a target that grows over training, nats per example.
+
+    loss = E_q[-log p(x | z)] + gamma * |KL(q(z | x) || p(z)) - target|
+    [Burgess et al. 2018, eq. 8], with KL the mean over the batch.
+    """
+    i = infer(model, batch, key)
+    rate = gamma * jnp.abs(jnp.mean(i.kl) - target)
+    return rate - jnp.mean(i.log_px), terms(i, rate)
+
+
+def floored_kl(
+    kl_parts: Float[Array, "samples batch latents"], nats: float | Array
+) -> Array:
+    """Sum over latents of max(nats, mean KL over the batch); nats = 0 is the plain KL.
+
+    A Monte Carlo KL may be negative by chance, so 0 must not clip it.
+    """
+    mean = kl_parts.mean((0, 1))
+    return jnp.where(nats > 0, jnp.maximum(mean, nats), mean).sum()
+
+
+def terms(i: Inference, rate: Array) -> Metrics:
+    """What every ELBO-like objective logs: loss = rate + distortion."""
+    distortion = -jnp.mean(i.log_px)
+    kl = jnp.mean(i.kl)
+    return {
+        "loss": rate + distortion,
+        "elbo": -distortion - kl,
+        "distortion": distortion,
+        "rate": rate,
+        "kl": kl,
+    }
+
+
+def gaussian_terms(i: Inference, beta: float | Array) -> Metrics:
+    """What the weight of the KL means for a Gaussian likelihood; empty for others.
+
+    Scaling the KL of a Gaussian ELBO with `beta` is, up to constants, the ELBO (beta =
+    1) of `implied_sigma` = sigma sqrt(beta), and the same as half the squared error
+    plus `effective_beta` = beta sigma^2 times the KL.
+    """
+    sigma = scale_of(i.px)
+    if sigma is None:
+        return {}
+    return {
+        "sigma": sigma,
+        "implied_sigma": sigma * jnp.sqrt(beta),
+        "effective_beta": beta * jnp.square(sigma),
+    }
+
+
+def reconstruction(model: LatentModel, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+    """E_q[-log p(x | z)] alone, nats per example: the ELBO with beta = 0."""
+    i = infer(model, batch, key)
+    loss = -jnp.mean(i.log_px)
+    return loss, {"loss": loss, "distortion": loss}

@@ -1,0 +1,219 @@
+"""What presets are put together from: here, and only here, strings become functions."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
+from typing import NamedTuple, TypeVar
+
+import flax.linen as nn
+import optax
+
+from vaejax import likelihoods as li
+from vaejax import networks as net
+from vaejax.data import Dataset, open_dataset
+from vaejax.data.preprocess import Preprocess, preprocess
+from vaejax.errors import InputError, nearest
+from vaejax.experiment import Experiment, Metric, Player, epoch_steps
+from vaejax.layers import Activation
+from vaejax.metrics import active_units, count, likelihood_metrics
+from vaejax.models import VAE, Decoder, GaussianEncoder, StandardNormal
+from vaejax.schedules import SCHEDULES
+from vaejax.settings import Data, Network, Training, Weight
+from vaejax.types import Objective
+
+T = TypeVar("T")
+ACTIVATIONS: Mapping[str, Activation] = {
+    "relu": nn.relu,
+    "leaky_relu": nn.leaky_relu,
+    "tanh": nn.tanh,
+    "silu": nn.silu,
+    "softplus": nn.softplus,
+}
+
+
+class Bodies(NamedTuple):
+    """An encoder body, and a decoder body for a given output shape."""
+
+    encoder: nn.Module
+    decoder: Callable[[Sequence[int]], nn.Module]
+
+
+def pick(what: str, name: str, known: Mapping[str, T]) -> T:
+    """The entry called `name`, or an InputError with the nearest names."""
+    if name not in known:
+        raise InputError(f"no {what} {name!r}: {nearest(name, known)}")
+    return known[name]
+
+
+def mlp_bodies(hidden: Sequence[int], activation: str, dropout: float = 0.0) -> Bodies:
+    """Dense layers `hidden`, mirrored in the decoder; none gives linear bodies."""
+    act = pick("activation", activation, ACTIVATIONS)
+    encoder = net.MLP(tuple(hidden), act, dropout)
+    decoder = net.MLP(tuple(reversed(hidden)), act, dropout)
+    return Bodies(
+        net.FlatEncoder(encoder),
+        lambda shape: net.FlatDecoder(decoder, tuple(shape)),
+    )
+
+
+def conv_bodies(
+    channels: Sequence[int], activation: str, norm: str, blocks: int, hidden: int
+) -> Bodies:
+    """Strided convolutions, with `blocks` residual blocks in each stage."""
+    act = pick("activation", activation, ACTIVATIONS)
+    wide = tuple(channels)
+    return Bodies(
+        net.ConvEncoder(wide, hidden, blocks, norm, act),
+        lambda shape: net.ConvDecoder(tuple(shape), wide, hidden, blocks, norm, act),
+    )
+
+
+def bodies(network: Network, data: Dataset) -> Bodies:
+    """The bodies of the generic presets, by name."""
+    body, hidden = network.body, network.hidden
+    if body in ("conv", "residual") and data.spec.kind != "image":
+        raise InputError(f"--body {body} needs images: use --body mlp for a table")
+    known: Mapping[str, Callable[[], Bodies]] = {
+        "mlp": lambda: mlp_bodies(hidden, "relu"),
+        "linear": lambda: mlp_bodies((), "relu"),
+        "conv": lambda: conv_bodies((32, 64), "relu", "none", 0, hidden[-1]),
+        "residual": lambda: conv_bodies((32, 64), "silu", "group", 2, hidden[-1]),
+    }
+    return pick("body", body, known)()
+
+
+class View(NamedTuple):
+    """The data as a model sees it, and the likelihood that the model gives to it."""
+
+    dataset: Dataset
+    preprocess: Preprocess
+    likelihood: li.Likelihood
+
+
+def open_data(settings: Data, likelihood: str | li.Likelihood = "auto") -> View:
+    """Opens the data and checks that the likelihood is one for it.
+
+    `auto` is Bernoulli for images and a Gaussian with one learned sigma for tables.
+    """
+    dataset = open_dataset(settings.dataset, settings.validation)
+    pre = preprocess(dataset.spec, settings.binarize, settings.dequantize)
+    if likelihood == "auto":
+        likelihood = "bernoulli" if dataset.spec.kind == "image" else "gaussian"
+    if isinstance(likelihood, str):
+        likelihood = pick("likelihood", likelihood, li.LIKELIHOODS)()
+    li.check_fit(likelihood, pre.values)
+    return View(dataset, pre, likelihood)
+
+
+def decoder(body: Bodies, view: View) -> Decoder:
+    """p(x | z) for the shape of the data."""
+    *places, channels = view.dataset.spec.shape
+    outputs = view.likelihood.outputs(channels)
+    return Decoder(body.decoder((*places, outputs)), view.likelihood)
+
+
+def vae_model(body: Bodies, latents: int, view: View) -> VAE:
+    """The VAE with a diagonal Gaussian posterior and a standard normal prior."""
+    return VAE(
+        encoder=GaussianEncoder(body.encoder, latents),
+        decoder=decoder(body, view),
+        prior=StandardNormal(latents),
+    )
+
+
+def adam(training: Training, steps: int) -> optax.GradientTransformation:
+    """Adam as the training settings say: clipped first, its rate scheduled."""
+    rates: Mapping[str, Callable[[], optax.ScalarOrSchedule]] = {
+        "constant": lambda: training.learning_rate,
+        "cosine": lambda: optax.cosine_decay_schedule(training.learning_rate, steps),
+    }
+    rate = pick("decay", training.decay, rates)()
+    clip = optax.clip_by_global_norm(training.clip)
+    return optax.chain(clip, optax.adam(rate)) if training.clip else optax.adam(rate)
+
+
+def weight_schedule(
+    weight: Weight, training: Training, dataset: Dataset
+) -> optax.Schedule:
+    """The weight over steps."""
+    steps = round(weight.warm_up * epoch_steps(dataset, training))
+    return pick("schedule", weight.schedule, SCHEDULES)(weight.beta, steps)
+
+
+def latent_metrics(latents: int, view: View) -> Callable[[int], Mapping[str, Metric]]:
+    """What is reported of a latent-variable model."""
+    likelihood_of = partial(
+        likelihood_metrics,
+        dims=math.prod(view.dataset.spec.shape),
+        log_bin=0.0 if view.likelihood.discrete else view.preprocess.log_bin,
+    )
+    return lambda samples: {
+        **likelihood_of(samples),
+        "active_units": active_units(latents),
+        "count": count(),
+    }
+
+
+def negative_elbo(values: Mapping[str, float]) -> float:
+    """What held-out data chooses a latent-variable model by."""
+    return -values["elbo"]
+
+
+def one_player(
+    model: nn.Module,
+    objective: Objective,
+    view: View,
+    training: Training,
+    metrics: Callable[[int], Mapping[str, Metric]],
+    schedules: Mapping[str, optax.Schedule] = MappingProxyType({}),
+    selection: Callable[[Mapping[str, float]], float] = negative_elbo,
+) -> Experiment:
+    """The one-player game over encoder, decoder and prior."""
+    steps = epoch_steps(view.dataset, training) * training.epochs
+    parts = ("encoder", "decoder", "prior")
+    return Experiment(
+        model=model,
+        players={"vae": Player(objective, adam(training, steps), parts, schedules)},
+        dataset=view.dataset,
+        preprocess=view.preprocess,
+        metrics=metrics,
+        selection=selection,
+        training=training,
+        notes=view.likelihood.notes(view.preprocess.values),
+    )
+
+
+def vae_game(
+    body: Bodies,
+    latents: int,
+    view: View,
+    training: Training,
+    objective: Objective,
+    **weights: Weight,
+) -> Experiment:
+    """A VAE trained by an objective, whose `weights` are scheduled by name."""
+    return one_player(
+        vae_model(body, latents, view),
+        objective,
+        view,
+        training,
+        latent_metrics(latents, view),
+        {
+            name: weight_schedule(weight, training, view.dataset)
+            for name, weight in weights.items()
+        },
+    )
+
+
+def generic_vae(
+    data: Data,
+    network: Network,
+    training: Training,
+    objective: Objective,
+    **weights: Weight,
+) -> Experiment:
+    """A VAE with bodies and likelihood by name, on any data."""
+    view = open_data(data, network.likelihood)
+    body = bodies(network, view.dataset)
+    return vae_game(body, network.latents, view, training, objective, **weights)

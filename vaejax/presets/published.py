@@ -1,0 +1,58 @@
+"""Presets of published models: few settings, everything else as in the source."""
+
+import math
+
+from vaejax import likelihoods as li
+from vaejax import objectives
+from vaejax.experiment import Experiment
+from vaejax.presets import assemble as a
+from vaejax.settings import Data, Training, Weight, preset
+
+
+@preset
+def vae_mlp_2d(
+    *,
+    data: Data = Data(binarize="none"),
+    weight: Weight = Weight(),
+    training: Training = Training(epochs=100, batch_size=256),
+) -> Experiment:
+    """The textbook VAE with two latents, whose latent plane people plot.
+
+    784-128-2-128-784 with LeakyReLU, squared error + beta * KL: the squared error is
+    the Gaussian likelihood with sigma^2 = 1/2, up to a constant.
+    """
+    view = a.open_data(data, li.GaussianFixed(math.sqrt(0.5)))
+    body = a.mlp_bodies((128,), "leaky_relu")
+    return a.vae_game(body, 2, view, training, objectives.elbo, beta=weight)
+
+
+@preset
+def vae_flax_example(
+    *,
+    data: Data = Data(dataset="binarized_mnist", binarize="none"),
+    training: Training = Training(epochs=30),
+) -> Experiment:
+    """The VAE of Flax's examples, 784-500-20 [flax/examples/vae]."""
+    view = a.open_data(data, li.Bernoulli())
+    body = a.mlp_bodies((500,), "relu")
+    return a.vae_game(body, 20, view, training, objectives.elbo)
+
+
+@preset
+def pca(
+    *,
+    data: Data = Data(binarize="none"),
+    latents: int = 10,
+    training: Training = Training(epochs=200, learning_rate=1e-2, decay="cosine"),
+) -> Experiment:
+    """Probabilistic PCA as a linear VAE [Tipping & Bishop 1999; Lucas et al. 2019].
+
+    Linear encoder and decoder, one learned sigma: at its optimum the ELBO is the exact
+    log-likelihood of probabilistic PCA.
+
+    Args:
+      latents: number of principal components.
+    """
+    view = a.open_data(data, li.Gaussian())
+    body = a.mlp_bodies((), "relu")
+    return a.vae_game(body, latents, view, training, objectives.elbo)

@@ -1,0 +1,174 @@
+"""A workdir: which run lives in it, and reading it back.
+
+`config.json` holds the preset's name and arguments and the description of the data; it
+is all that is needed to build the experiment again. Nothing in a workdir is code.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vaejax.data import Dataset, Spec
+from vaejax.errors import InputError, nearest
+from vaejax.experiment import Experiment, TrainState
+
+FORMAT = 1
+
+
+def config_of(experiment: Experiment) -> dict[str, Any]:
+    """What `config.json` holds: JSON values only."""
+    arguments = dict(experiment.arguments)
+    if isinstance(arguments.get("dataset"), Dataset):
+        arguments["dataset"] = arguments["dataset"].spec.name
+    config = {
+        "format": FORMAT,
+        "preset": experiment.name,
+        "arguments": arguments,
+        "data": experiment.dataset.spec.to_json(),
+    }
+    return json.loads(json.dumps(config))
+
+
+def claim(workdir: Path, experiment: Experiment) -> None:
+    """Makes the workdir this experiment's, or checks that it is already.
+
+    Raises InputError where the path is a file, holds something that is not a run, or
+    holds another configuration (with the settings that differ).
+    """
+    if not experiment.name:
+        raise InputError("only experiments made by a preset can be kept in a workdir")
+    config = config_of(experiment)
+    if is_empty(workdir):
+        make_folder(workdir)
+        write_json(workdir / "config.json", config)
+        return
+    other = read_config(workdir)
+    differing = differences(other, config)
+    if differing:
+        raise InputError(
+            f"{workdir} holds another configuration: {'; '.join(differing)}. "
+            "Give another --workdir, or the same settings to resume"
+        )
+
+
+def is_empty(workdir: Path) -> bool:
+    """Whether nothing is there, or no more than a start that was killed at once."""
+    return not workdir.exists() or set(os.listdir(check_directory(workdir))) <= {
+        "config.tmp"
+    }
+
+
+def make_folder(workdir: Path) -> None:
+    """Creates the folder; InputError where that, or writing in it, is not allowed."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot create {workdir}: {error.strerror}") from None
+    if not os.access(workdir, os.W_OK):
+        raise InputError(f"{workdir} is read-only: give another --workdir")
+
+
+def check_directory(workdir: Path) -> Path:
+    """The path, where it is no file."""
+    if workdir.exists() and not workdir.is_dir():
+        raise InputError(f"{workdir} is a file: give a folder as the workdir")
+    return workdir
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes whole or not at all."""
+    scratch = path.with_suffix(".tmp")
+    scratch.write_text(json.dumps(value, indent=2) + "\n", "utf-8")
+    os.replace(scratch, path)
+
+
+def read_config(workdir: Path) -> dict[str, Any]:
+    """The checked content of `config.json`."""
+    path = check_directory(workdir) / "config.json"
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{workdir} is not a run: it has no config.json") from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise InputError(f"{path} is not JSON: the run is damaged") from None
+    if not isinstance(config, dict) or not isinstance(config.get("format"), int):
+        raise InputError(f"{workdir} is not a run: its config.json is something else")
+    if config["format"] > FORMAT:
+        raise InputError(
+            f"{workdir} was written by a newer vaejax: upgrade with "
+            "`pip install --upgrade vaejax`"
+        )
+    return config
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Settings that differ, each as `name old (here new)`."""
+    found = []
+    if old["preset"] != new["preset"]:
+        found.append(f"preset {old['preset']} (here {new['preset']})")
+    before, after = old["arguments"], new["arguments"]
+    for name in sorted(before.keys() | after.keys()):
+        if before.get(name) != after.get(name):
+            found.append(f"{name} {before.get(name)} (here {after.get(name)})")
+    if not found and old["data"]["digest"] != new["data"]["digest"]:
+        found.append(f"the content of {new['data']['name']} has changed")
+    return found
+
+
+def recorded_experiment(workdir: Path) -> Experiment:
+    """The experiment that a workdir holds, built again from its configuration."""
+    from vaejax.presets import PRESETS
+
+    config = read_config(workdir)
+    name, arguments = config["preset"], config["arguments"]
+    if name not in PRESETS:
+        raise InputError(f"{workdir} holds preset {name!r}: {nearest(name, PRESETS)}")
+    spec = Spec.from_json(config["data"])
+    given = {n: tuple(v) if isinstance(v, list) else v for n, v in arguments.items()}
+    return PRESETS[name](**given | {"dataset": recorded_dataset(spec, arguments)})
+
+
+def recorded_dataset(spec: Spec, arguments: Mapping[str, Any]) -> Dataset:
+    """The dataset as the run knew it; its examples are opened when they are asked for.
+
+    So a run can be loaded and sampled where its data is not.
+    """
+
+    def split(name: str) -> dict[str, np.ndarray]:
+        from vaejax.data import open_dataset
+
+        found = open_dataset(arguments["dataset"], arguments.get("validation", 0.0))
+        if found.spec.digest != spec.digest:
+            raise InputError(f"the content of {spec.name} is not what the run saw")
+        return found.split(name)
+
+    return Dataset(spec, split)
+
+
+def load(workdir: str | os.PathLike[str]) -> tuple[Experiment, TrainState]:
+    """The experiment and the trained state of a workdir.
+
+    The state is the best on the validation split where the run stopped early, else
+    that of the newest sound checkpoint.
+
+    Raises:
+      InputError: the path holds no run, or a run without a checkpoint.
+    """
+    from vaejax.checkpoint import Checkpoints
+    from vaejax.parallel import abstract_state
+
+    path = Path(workdir)
+    experiment = recorded_experiment(path)
+    for folder in ("best", "checkpoints"):
+        if not (path / folder).is_dir():
+            continue
+        checkpoints = Checkpoints(path / folder)
+        state = checkpoints.restore(abstract_state(experiment))
+        checkpoints.close()
+        if state is not None:
+            return experiment, state
+    raise InputError(f"{path} has no checkpoint yet: train it to its first one")

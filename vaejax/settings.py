@@ -1,0 +1,221 @@
+"""The groups of settings that presets share, each field with its meaning.
+
+A preset takes groups and lone settings; `preset` makes its signature flat, so that
+`vae(latents=64, epochs=5)`, `train.py vae --latents 64 --epochs 5` and the arguments in
+`config.json` are the same words.
+"""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Protocol, TypeVar, cast
+
+import tyro
+
+from vaejax.data import Dataset
+from vaejax.errors import InputError, nearest, require
+
+# A name on the command line; from Python also a Dataset.
+DatasetName = Annotated[
+    str | Dataset,
+    tyro.conf.arg(
+        constructor=str,
+        metavar="NAME",
+        help_behavior_hint=lambda default: "(default: " + default.strip("[']") + ")",
+    ),
+]
+Body = Literal["mlp", "conv", "residual", "linear"]
+LikelihoodName = Literal[
+    "auto",
+    "bernoulli",
+    "continuous_bernoulli",
+    "gaussian",
+    "gaussian_fixed",
+    "gaussian_pixel",
+    "gaussian_optimal",
+    "laplace",
+    "student_t",
+    "categorical",
+    "logistic_mixture",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What is trained on."""
+
+    dataset: DatasetName = "mnist_5k"
+    """mnist_5k, digits, breast_cancer, another TFDS name, or npz:PATH."""
+    validation: float = 0.0
+    """Fraction of the training split held out for validation."""
+    binarize: Literal["dynamic", "static", "none"] = "dynamic"
+    """Grey images to bits: anew at each access, once for all, or not at all."""
+    dequantize: bool = False
+    """Add uniform noise within a grey level, so that densities bound probabilities."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """What the model is built of."""
+
+    body: Body = "mlp"
+    """Networks of encoder and decoder."""
+    hidden: tuple[int, ...] = (512,)
+    """Widths of the encoder's dense layers, mirrored in the decoder."""
+    latents: int = 20
+    """Number of latents."""
+    likelihood: LikelihoodName = "auto"
+    """p(x | z); auto is bernoulli for images and gaussian for tables."""
+
+    def __post_init__(self) -> None:
+        require(self.latents >= 1, "latents", self.latents, "at least 1")
+        widths = bool(self.hidden) and min(self.hidden) >= 1
+        require(widths, "hidden", self.hidden, "widths of at least 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Weight:
+    """The weight of the KL term over training."""
+
+    beta: float = 1.0
+    """Weight of the KL term."""
+    schedule: Literal["constant", "linear", "cosine", "cyclical"] = "constant"
+    """Of beta over training."""
+    warm_up: float = 0.0
+    """Epochs of the warm-up, or of one cycle."""
+
+    def __post_init__(self) -> None:
+        require(self.beta >= 0, "beta", self.beta, "at least 0")
+        require(self.warm_up >= 0, "warm_up", self.warm_up, "at least 0")
+        if self.schedule != "constant" and self.warm_up == 0:
+            raise InputError(
+                f"--schedule {self.schedule} needs a length: set --warm-up EPOCHS"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How long, how fast, and what is written when."""
+
+    epochs: int = 30
+    """Passes over the training split."""
+    batch_size: int = 128
+    """Examples of a step, over all devices; the rest of an epoch is dropped."""
+    learning_rate: float = 1e-3
+    """Step size of Adam."""
+    decay: Literal["constant", "cosine"] = "constant"
+    """Learning rate over training; cosine falls to zero at the end."""
+    clip: float = 0.0
+    """Largest global norm of a player's gradient; 0 clips nothing."""
+    ema: float = 0.0
+    """Decay of the averaged parameters that evaluation uses; 0 is off."""
+    seed: int = 0
+    """Of parameters, order of the data, and all noise."""
+    patience: int = 0
+    """Evaluations without a better validation loss before stopping; 0 never stops."""
+    log_every: int = 0
+    """Steps between lines of the log, run as one compiled call; 0 is an epoch."""
+    evaluate_every: int = 5
+    """Epochs between evaluations (at the next line of the log)."""
+    checkpoint_every: int = 10
+    """Epochs between checkpoints (at the next line of the log)."""
+
+    def __post_init__(self) -> None:
+        at_least_one = ("epochs", "batch_size", "evaluate_every", "checkpoint_every")
+        values = dataclasses.asdict(self)
+        for name in at_least_one:
+            require(values[name] >= 1, name, values[name], "at least 1")
+        for name in ("clip", "patience", "log_every", "seed"):
+            require(values[name] >= 0, name, values[name], "at least 0")
+        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
+        require(0 <= self.ema < 1, "ema", self.ema, "in [0, 1)")
+
+
+class Stamped(Protocol):
+    """What a preset returns: it carries the name and arguments of the preset."""
+
+    name: str
+    arguments: Any
+
+
+E = TypeVar("E", bound=Stamped)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One setting of a preset, and the group that holds it ("" for a lone one)."""
+
+    name: str
+    group: str
+    annotation: Any
+    default: Any
+
+
+def settings_of(make: Callable[..., Any]) -> dict[str, Setting]:
+    """The flat settings of a function whose parameters are groups or lone settings."""
+    found = []
+    for parameter in inspect.signature(make).parameters.values():
+        default = parameter.default
+        if is_group(default):
+            found += [
+                Setting(f.name, parameter.name, f.type, getattr(default, f.name))
+                for f in dataclasses.fields(default)
+            ]
+        else:
+            found.append(Setting(parameter.name, "", parameter.annotation, default))
+    return {setting.name: setting for setting in found}
+
+
+def preset(make: Callable[..., E]) -> Callable[..., E]:
+    """A preset with a flat signature, stamping name and arguments on what it makes."""
+    settings = settings_of(make)
+    groups = {n: p.default for n, p in inspect.signature(make).parameters.items()}
+
+    @functools.wraps(make)
+    def stamped(**given: Any) -> E:
+        given = flattened(given, groups)
+        for name in given.keys() - settings.keys():
+            known = nearest(name, settings)
+            raise InputError(f"{make.__name__} has no setting {name!r}: {known}")
+        flat = {name: given.get(name, s.default) for name, s in settings.items()}
+        made = make(**grouped(flat, settings, groups))
+        return cast(E, dataclasses.replace(made, name=make.__name__, arguments=flat))
+
+    stamped.__signature__ = inspect.Signature(  # pyright: ignore
+        [
+            inspect.Parameter(
+                setting.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=setting.default,
+                annotation=setting.annotation,
+            )
+            for setting in settings.values()
+        ]
+    )
+    return stamped
+
+
+def flattened(given: dict[str, Any], groups: dict[str, Any]) -> dict[str, Any]:
+    """Whole groups among the arguments, as a parsed command line has, become fields."""
+    flat = {}
+    for name, value in given.items():
+        flat |= vars(value) if name in groups and is_group(value) else {name: value}
+    return flat
+
+
+def is_group(value: Any) -> bool:
+    """Whether a default is a group of settings."""
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def grouped(
+    flat: dict[str, Any], settings: dict[str, Setting], groups: dict[str, Any]
+) -> dict[str, Any]:
+    """The arguments of the function: lone settings, and groups made of theirs."""
+    arguments = {n: v for n, v in flat.items() if not settings[n].group}
+    for group, default in groups.items():
+        fields = {n: v for n, v in flat.items() if settings[n].group == group}
+        if fields:
+            arguments[group] = dataclasses.replace(default, **fields)
+    return arguments

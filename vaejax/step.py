@@ -1,0 +1,125 @@
+"""One move of the game: every player's gradient at the same parameters, then all move.
+
+Nothing here knows a model by name, a device, or a file.
+"""
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from vaejax.errors import InputError
+from vaejax.experiment import Experiment, Player, TrainState
+from vaejax.types import Array, Batch, Key, Metrics
+
+# Purposes of a step's randomness: fold_in(fold_in(root, step), purpose).
+DATA, PLAYERS, DROPOUT = range(3)
+
+
+def init(experiment: Experiment, key: Key, raw: Batch) -> TrainState:
+    """The state before the first step.
+
+    Parameters come into being by running every player's objective once under
+    `nn.init`, so a model needs no method of its own for it.
+    """
+    data_key, objective_key, param_key = jax.random.split(key, 3)
+    batch = experiment.preprocess.apply(raw, data_key)
+
+    def objectives(model: nn.Module, batch: Batch, key: Key) -> None:
+        for player in experiment.players.values():
+            player.objective(model, batch, key, **schedules_at(player, 0))
+
+    variables = nn.init(objectives, experiment.model)(param_key, batch, objective_key)
+    params, stats = variables.get("params", {}), dict(variables)
+    stats.pop("params", None)
+    check_ownership(experiment, params)
+    ema = jax.tree.map(jnp.copy, params) if experiment.training.ema else {}
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        stats=stats,
+        opt_state={
+            name: player.optimizer.init(owned(player, params))
+            for name, player in experiment.players.items()
+        },
+        ema=ema,
+    )
+
+
+def check_ownership(experiment: Experiment, params: dict[str, Any]) -> None:
+    """Every part with parameters has one owner: else it moves never, or twice."""
+    for part in params:
+        owners = [n for n, p in experiment.players.items() if part in p.owns]
+        if len(owners) != 1:
+            raise InputError(f"part {part!r} must have one owner, it has {owners}")
+
+
+def owned(player: Player, tree: dict[str, Any]) -> dict[str, Any]:
+    """The parts of `tree` that the player owns; parts without arrays are absent."""
+    return {part: tree[part] for part in player.owns if part in tree}
+
+
+def schedules_at(player: Player, step: Array | int) -> dict[str, Array]:
+    """The player's scheduled hyper-parameters at a step."""
+    return {name: jnp.asarray(at(step)) for name, at in player.schedules.items()}
+
+
+def own_gradient(
+    model: nn.Module, player: Player, state: TrainState, batch: Batch, key: Key
+) -> tuple[dict[str, Any], tuple[Metrics, dict[str, Any]]]:
+    """Differentiates one player's objective in its own parts and no others.
+
+    Returns the gradient and, beside it, the logged terms and the statistics
+    (BatchNorm's, ...) that the pass left behind.
+    """
+    hyper = schedules_at(player, state.step)
+    objective = partial(player.objective, **hyper)
+    pure = nn.apply(objective, model, mutable=list(state.stats))
+    rngs = {"dropout": jax.random.fold_in(key, DROPOUT)}
+
+    def loss_of(own: dict[str, Any]) -> tuple[Array, tuple[Metrics, dict[str, Any]]]:
+        variables = {"params": state.params | own, **state.stats}
+        (loss, terms), stats = pure(variables, batch, key, rngs=rngs)
+        return loss, (hyper | terms, stats)
+
+    return jax.grad(loss_of, has_aux=True)(owned(player, state.params))
+
+
+def train_step(
+    experiment: Experiment, root: Key, state: TrainState, raw: Batch
+) -> tuple[TrainState, Metrics]:
+    """One simultaneous move. `root` is the run's key; the step is folded into it."""
+    key = jax.random.fold_in(root, state.step)
+    batch = experiment.preprocess.apply(raw, jax.random.fold_in(key, DATA))
+    key = jax.random.fold_in(key, PLAYERS)
+    params, opt_state, metrics = dict(state.params), {}, {}
+    stats = {name: dict(parts) for name, parts in state.stats.items()}
+    for name, player in experiment.players.items():
+        gradient, (terms, seen) = own_gradient(
+            experiment.model, player, state, batch, key
+        )
+        updates, opt_state[name] = player.optimizer.update(
+            gradient, state.opt_state[name], owned(player, state.params)
+        )
+        params |= optax.apply_updates(owned(player, state.params), updates)
+        for collection, parts in seen.items():
+            stats[collection] |= owned(player, parts)
+        metrics |= {f"{name}/{term}": value for term, value in terms.items()}
+    moved = TrainState(state.step + 1, params, stats, opt_state, state.ema)
+    return average(experiment.training.ema, moved), metrics
+
+
+def average(decay: float, state: TrainState) -> TrainState:
+    """Moves the averaged parameters, where there are any [Polyak & Juditsky 1992].
+
+    The decay starts low, min(decay, (1 + step) / (10 + step)), so that the first
+    parameters are forgotten.
+    """
+    if not state.ema:
+        return state
+    rate = 1 - jnp.minimum(decay, (1 + state.step) / (10 + state.step))
+    ema = jax.tree.map(lambda e, p: e + rate * (p - e), state.ema, state.params)
+    return state._replace(ema=ema)

@@ -1,0 +1,146 @@
+"""What a run writes while it trains: metrics, and a line for people.
+
+`metrics.jsonl` holds what the run computed and nothing that differs between two
+executions of it; times and speeds go to the terminal, and to `timing.jsonl`.
+"""
+
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class Writer(Protocol):
+    """Takes one row for a step of a split."""
+
+    def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class JsonLines:
+    """Appends one JSON object a line; a killed process leaves whole lines or a tail."""
+
+    def __init__(self, path: Path, until: int) -> None:
+        keep_until(path, until)
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
+        row = {"step": step, "split": split, **metrics}
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON-lines file; a torn last line is left out."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def keep_until(path: Path, step: int) -> None:
+    """Drops rows after `step`, which a resumed run writes again, atomically."""
+    kept = [row for row in read_rows(path) if row["step"] <= step]
+    if not path.exists():
+        return
+    scratch = path.with_suffix(".tmp")
+    scratch.write_text("".join(json.dumps(row) + "\n" for row in kept), "utf-8")
+    os.replace(scratch, path)
+
+
+class TensorBoard:
+    """Event files for TensorBoard, where tensorboardX is installed."""
+
+    def __init__(self, directory: Path, until: int) -> None:
+        from tensorboardX import SummaryWriter
+
+        self._writer = SummaryWriter(str(directory), purge_step=until + 1)
+
+    def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
+        for name, value in metrics.items():
+            self._writer.add_scalar(f"{split}/{name}", value, step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def tensorboard(directory: Path, until: int) -> list[Writer]:
+    """A writer for TensorBoard where tensorboardX is installed, else none."""
+    if importlib.util.find_spec("tensorboardX") is None:
+        return []
+    return [TensorBoard(directory, until)]
+
+
+class Progress:
+    """One line on a terminal, kept up to date; plain lines elsewhere."""
+
+    def __init__(self, total: int, start: int) -> None:
+        self._total, self._stream = total, sys.stderr
+        self._bar = None
+        if self._stream.isatty():
+            self._bar = terminal_bar(total, start)
+            self._bar.start()
+
+    def train(self, step: int, metrics: Mapping[str, float], speed: float) -> None:
+        """A training report: `speed` in examples/s over the last interval."""
+        text = f"{shown(metrics)}  {speed:,.0f} examples/s"
+        if self._bar is None:
+            self.say(f"step {step}/{self._total}  {text}")
+        else:
+            self._bar.update(self._bar.task_ids[0], completed=step, text=text)
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        if self._bar is None:
+            print(line, file=self._stream, flush=True)
+        else:
+            self._bar.console.print(line, highlight=False, markup=False)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def terminal_bar(total: int, start: int) -> Any:
+    """A rich progress bar with the loss terms, the speed and the time that is left."""
+    from rich import progress
+    from rich.console import Console
+
+    bar = progress.Progress(
+        progress.TextColumn("step {task.completed}/{task.total}"),
+        progress.BarColumn(bar_width=20),
+        progress.TextColumn("{task.fields[text]}"),
+        progress.TimeRemainingColumn(compact=True),
+        console=Console(stderr=True),
+        refresh_per_second=4,
+    )
+    bar.add_task("train", total=total, completed=start, text="compiling")
+    return bar
+
+
+SHOWN = ("loss", "elbo", "bound", "distortion", "rate", "kl", "beta")
+SHOWN_GAUSSIAN = ("implied_sigma", "effective_beta", "mse", "active_units")
+
+
+def shown(metrics: Mapping[str, float]) -> str:
+    """The metrics that fit a line, in a fixed order, players' names in front."""
+
+    def term(name: str) -> str:
+        return name.rpartition("/")[2]
+
+    order = SHOWN + SHOWN_GAUSSIAN
+    names = [n for n in metrics if term(n) in order]
+    names.sort(key=lambda n: order.index(term(n)))
+    return "  ".join(f"{n} {metrics[n]:.4g}" for n in names)
