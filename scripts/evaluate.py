@@ -1,14 +1,10 @@
 """Evaluates a run: python scripts/evaluate.py runs/a --samples 5000"""
 
-from pathlib import Path
-
-from tyro.conf import Positional
-
 from vaejax import cli, commands
 
 
 def main(
-    workdir: Positional[Path],
+    workdir: cli.Workdir,
     samples: int = 5000,
     split: str = "test",
     batch_size: int = 100,

@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-from tyro.conf import Positional
-
 from vaejax import cli, commands
 
 
 def main(
-    workdir: Positional[Path],
+    workdir: cli.Workdir,
     num: int = 64,
     out: Path = Path("samples.png"),
     noise: bool = False,

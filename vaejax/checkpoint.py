@@ -5,17 +5,28 @@ killed save leaves nothing that counts) but does not notice a flipped byte, so a
 compares digests and falls back from the newest checkpoint to the newest sound one.
 """
 
+import contextlib
+import errno
 import hashlib
 import logging
+import os
+import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from vaejax.errors import InputError
+
 log = logging.getLogger(__name__)
 ITEMS = ("state", "digest")
+
+
+class Mismatch(Exception):
+    """A checkpoint's arrays are not those of the model."""
 
 
 class Checkpoints:
@@ -25,8 +36,9 @@ class Checkpoints:
         # Orbax is imported where it is needed: reading a dataset or --help is not.
         import orbax.checkpoint as ocp
 
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         self._ocp, self._directory = ocp, directory.absolute()
+        self._damaged: set[int] = set()
         shutil.rmtree(self._directory / ".trash", ignore_errors=True)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep,
@@ -40,53 +52,99 @@ class Checkpoints:
 
     def save(self, step: int, state: Any) -> None:
         """Writes in the background; waits only for the save before."""
-        self._manager.wait_until_finished()
+        self.wait()
+        if step in self._damaged:
+            shutil.rmtree(self._directory / str(step))
+            self._manager.reload()
         if step in self._manager.all_steps():
             return  # the same step of the same run holds the same bits
         args = self._ocp.args
         content = args.Composite(
             state=args.StandardSave(state), digest=args.JsonSave(digest(state))
         )
-        self._manager.save(step, args=content, force=True)
+        check_space(self._directory, state)
+        with self._one_line():
+            self._manager.save(step, args=content, force=True)
         shutil.rmtree(self._directory / ".trash", ignore_errors=True)
 
     def restore(self, abstract: Any) -> Any | None:
         """The newest sound state, shaped and placed like `abstract`; None without any.
 
-        A damaged checkpoint is passed over with a warning that names it, and removed,
-        so that the run can write that step again.
+        A damaged checkpoint is passed over with a warning that names it; a later save
+        of its step replaces it.
+
+        Raises:
+          InputError: there are checkpoints and not one is sound, or one holds the
+            arrays of another model.
         """
-        for step in sorted(self._manager.all_steps(), reverse=True):
+        for step in reversed(self.steps()):
             try:
                 return self._read(step, abstract)
+            except Mismatch as error:
+                where = self._directory / str(step)
+                raise InputError(f"{where} holds another model: {error}") from None
             except Exception as error:
-                reason = " ".join(str(error).split())[:200]
+                # Orbax, TensorStore and JSON raise what they like for broken files.
+                reason = " ".join(str(error).split())[:150]
                 where = self._directory / str(step)
                 log.warning(
-                    "checkpoint %s is damaged (%s): using an older one", where, reason
+                    "checkpoint %s is damaged, looking for an older one: %s",
+                    where,
+                    reason,
                 )
+                self._damaged.add(step)
+        if self._damaged:
+            raise InputError(
+                f"no checkpoint in {self._directory} is sound: move it away to restart"
+            )
         return None
 
     def _read(self, step: int, abstract: Any) -> Any:
         args = self._ocp.args
-        content = args.Composite(
-            state=args.StandardRestore(abstract), digest=args.JsonRestore()
-        )
-        read = self._manager.restore(step, args=content)
-        expected, found = read.digest, digest(read.state)
-        bad = [leaf for leaf, value in found.items() if expected.get(leaf) != value]
+        wanted = args.Composite(digest=args.JsonRestore())
+        expected = self._manager.restore(step, args=wanted)["digest"]
+        check_structure(expected, abstract)
+        wanted = args.Composite(state=args.StandardRestore(abstract))
+        state = self._manager.restore(step, args=wanted)["state"]
+        bad = [leaf for leaf, value in digest(state).items() if expected[leaf] != value]
         if bad:
             raise ValueError(f"its digest differs at {bad[0]}")
-        return read.state
+        return state
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, oldest first."""
         return sorted(self._manager.all_steps())
 
+    def wait(self) -> None:
+        """Waits for the save under way; OSError where it failed."""
+        with self._one_line():
+            self._manager.wait_until_finished()
+
     def close(self) -> None:
-        """Waits for the last save."""
-        self._manager.wait_until_finished()
+        """Waits for the save under way, and lets go of the directory."""
+        self.wait()
         self._manager.close()
+
+    @contextlib.contextmanager
+    def _one_line(self) -> Iterator[None]:
+        """An error of writing, of which Orbax has many kinds, as an OSError."""
+        try:
+            yield
+        except Exception as error:
+            code = re.search(r"os_error_code='(\d+)'", str(error))
+            reason = os.strerror(int(code[1])) if code else " ".join(str(error).split())
+            raise OSError(
+                None, f"{reason[:150]} (checkpoint not written)", str(self._directory)
+            ) from error
+
+
+def check_space(directory: Path, state: Any) -> None:
+    """OSError where the disk cannot hold another checkpoint of this state."""
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        reason = f"{needed >> 20} MiB needed for a checkpoint, {free >> 20} MiB free"
+        raise OSError(errno.ENOSPC, reason, str(directory))
 
 
 def digest(tree: Any) -> dict[str, str]:
@@ -100,4 +158,22 @@ def digest(tree: Any) -> dict[str, str]:
 def leaf_digest(array: np.ndarray) -> str:
     """`dtype[shape]:hash`."""
     content = hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=8)
-    return f"{array.dtype}{list(array.shape)}:{content.hexdigest()}"
+    return f"{kind(array)}:{content.hexdigest()}"
+
+
+def kind(array: Any) -> str:
+    """`dtype[shape]`."""
+    return f"{array.dtype}{list(array.shape)}"
+
+
+def check_structure(digests: dict[str, str], abstract: Any) -> None:
+    """Raises Mismatch where leaves, shapes or dtypes are not those of `abstract`."""
+    leaves = jax.tree_util.tree_leaves_with_path(abstract)
+    wanted = {jax.tree_util.keystr(path): kind(leaf) for path, leaf in leaves}
+    there = {leaf: value.partition(":")[0] for leaf, value in digests.items()}
+    for leaf in sorted(wanted.keys() | there.keys()):
+        if wanted.get(leaf) != there.get(leaf):
+            raise Mismatch(
+                f"{leaf} is {there.get(leaf, 'absent')} there and "
+                f"{wanted.get(leaf, 'absent')} here"
+            )

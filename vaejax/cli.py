@@ -19,6 +19,9 @@ import tyro
 
 from vaejax.errors import InputError, nearest
 
+Workdir = Annotated[
+    Path, tyro.conf.Positional, tyro.conf.arg(metavar="WORKDIR", name="workdir")
+]
 CONFIG = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff)
 
 
@@ -130,8 +133,9 @@ def parse(
 
 def condensed(box: str, prog: str) -> str:
     """tyro's framed message as one line."""
-    lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()[1:]]
-    message, *rest = " ".join(line or "\n" for line in lines).split("\n")
+    framed = (re.sub(r"^[│|╭╰+] ?|[│|╮╯+]$", "", line) for line in box.splitlines())
+    _, *lines = (line.strip() for line in framed)
+    message, *rest = re.split(r"\s[─-]{3,}", " ".join(lines))
     message = re.sub(r"^ *Error parsing settings\S*: ", "", message)
     named = [word for part in rest for word in part.split() if word.startswith("--")]
     meant = dict.fromkeys(word for word in named if word != "--help")

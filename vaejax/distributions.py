@@ -16,9 +16,8 @@ from jax import nn
 from jaxtyping import Float
 from numpyro.distributions import constraints
 
-from vaejax.types import Array, Key
+from vaejax.types import Array, Distribution, Key
 
-Distribution = dist.Distribution
 Normal = partial(dist.Normal, validate_args=False)
 Bernoulli = partial(dist.BernoulliLogits, validate_args=False)
 Laplace = partial(dist.Laplace, validate_args=False)
@@ -49,7 +48,7 @@ def scale_of(px: Distribution) -> Array | None:
 
 @scale_of.register
 def _(px: dist.Normal) -> Array:
-    return jnp.sqrt(jnp.mean(jnp.square(px.scale)))
+    return jnp.sqrt(jnp.mean(jnp.square(jnp.asarray(px.scale))))
 
 
 class ContinuousBernoulli(dist.Distribution):
@@ -60,7 +59,7 @@ class ContinuousBernoulli(dist.Distribution):
     """
 
     arg_constraints = {"logits": constraints.real}
-    support = constraints.unit_interval
+    support = constraints.unit_interval  # pyright: ignore[reportAssignmentType]
     small = 0.1  # below it the series are exact to float32 rounding
 
     def __init__(self, logits: Array) -> None:
@@ -100,7 +99,7 @@ class Levels(dist.Distribution):
     """Categorical over `levels` equally spaced grey levels 0, 1/(levels-1), ..., 1."""
 
     arg_constraints = {"logits": constraints.real_vector}
-    support = constraints.unit_interval
+    support = constraints.unit_interval  # pyright: ignore[reportAssignmentType]
 
     def __init__(self, logits: Float[Array, "... levels"]) -> None:
         self.logits = logits
@@ -142,7 +141,9 @@ class LogisticMixture(dist.Distribution):
     """
 
     arg_constraints = {"logits": constraints.real_vector}
-    support = constraints.independent(constraints.unit_interval, 1)
+    support = constraints.independent(  # pyright: ignore[reportAssignmentType]
+        constraints.unit_interval, 1
+    )
     pytree_data_fields = ("logits", "locs", "log_scales", "coefficients")
     half_bin = 1 / 255
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from vaejax.distributions import Distribution, kl_divergence
-from vaejax.types import Array, Batch, Key, LatentModel
+from vaejax.distributions import kl_divergence
+from vaejax.types import Array, Batch, Distribution, Key, LatentModel
 
 
 class Inference(NamedTuple):
@@ -53,7 +53,7 @@ def observed_log_prob(
 def infer(model: LatentModel, batch: Batch, key: Key, samples: int = 1) -> Inference:
     """Draws `samples` latents of each example from q(z | x) and weighs them."""
     q, p = model.posterior(batch), model.prior(batch)
-    z = q.rsample(key, (samples,))
+    z = jax.vmap(q.rsample)(jax.random.split(key, samples))
     return weigh(q, p, model.likelihood(z, batch), z, batch)
 
 

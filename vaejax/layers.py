@@ -72,7 +72,7 @@ class ResidualBlock(nn.Module):
 
 
 def halve(x: Array) -> Array:
-    """Images `[..., H, W, C]` to `[..., ceil(H/2), ceil(W/2), 4 C]`: 2x2 blocks to depth.
+    """2x2 blocks to depth: `[..., H, W, C]` to `[..., ceil(H/2), ceil(W/2), 4 C]`.
 
     A convolution of what this gives does the work of a strided one, and its gradient
     needs no dilated convolution, which is many times slower on CPUs.

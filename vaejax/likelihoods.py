@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from vaejax import distributions as d
 from vaejax.errors import InputError
-from vaejax.types import Array, Batch
+from vaejax.types import Array, Batch, Distribution
 
 GREY = frozenset({"grey"})
 UNIT = frozenset({"binary", "grey", "dequantized"})
@@ -35,7 +35,7 @@ class Likelihood(nn.Module):
         del values
         return ()
 
-    def __call__(self, out: Array, batch: Batch) -> d.Distribution:
+    def __call__(self, out: Array, batch: Batch) -> Distribution:
         raise NotImplementedError
 
 
@@ -53,7 +53,7 @@ class Bernoulli(Likelihood):
             "grey levels; --binarize dynamic makes it one",
         )
 
-    def __call__(self, out: Array, batch: Batch) -> d.Distribution:
+    def __call__(self, out: Array, batch: Batch) -> Distribution:
         return d.Bernoulli(out)
 
 
@@ -62,7 +62,7 @@ class ContinuousBernoulli(Likelihood):
 
     fits = UNIT
 
-    def __call__(self, out: Array, batch: Batch) -> d.Distribution:
+    def __call__(self, out: Array, batch: Batch) -> Distribution:
         return d.ContinuousBernoulli(out)
 
 
@@ -71,7 +71,7 @@ class GaussianFixed(Likelihood):
 
     sigma: float = 1.0
 
-    def __call__(self, out: Array, batch: Batch) -> d.Distribution:
+    def __call__(self, out: Array, batch: Batch) -> Distribution:
         return d.Normal(out, self.sigma)
 
 
@@ -79,7 +79,7 @@ class Gaussian(Likelihood):
     """N(mu(z), sigma^2) with one learned sigma."""
 
     @nn.compact
-    def __call__(self, out: Array, batch: Batch) -> d.Distribution:
+    def __call__(self, out: Array, batch: Batch) -> Distribution:
         log_sigma = self.param("log_sigma", nn.initializers.zeros, ())
         return d.Normal(out, jnp.exp(log_sigma))
 
@@ -92,7 +92,7 @@ class GaussianPixel(Likelihood):
     def outputs(self, channels: int) -> int:
         return 2 * channels
 
-    def __call__(self, out: Array, batch: Batch) -> d.Distribution:
+    def __call__(self, out: Array, batch: Batch) -> Distribution:
         mean, raw = jnp.split(out, 2, axis=-1)
         return d.Normal(mean, self.floor + nn.softplus(raw))
 
@@ -109,7 +109,7 @@ class GaussianOptimal(Likelihood):
     floor: float = 1e-6
 
     @nn.compact
-    def __call__(self, out: Array, batch: Batch) -> d.Distribution:
+    def __call__(self, out: Array, batch: Batch) -> Distribution:
         running = self.variable("batch_stats", "variance", jnp.ones, ())
         if self.is_mutable_collection("batch_stats"):
             variance = self._error(out, batch)
@@ -135,7 +135,7 @@ class Laplace(Likelihood):
     """Laplace(mu(z), b) with one learned scale b."""
 
     @nn.compact
-    def __call__(self, out: Array, batch: Batch) -> d.Distribution:
+    def __call__(self, out: Array, batch: Batch) -> Distribution:
         log_scale = self.param("log_scale", nn.initializers.zeros, ())
         return d.Laplace(out, jnp.exp(log_scale))
 
@@ -151,7 +151,7 @@ class StudentT(Likelihood):
     def outputs(self, channels: int) -> int:
         return 3 * channels
 
-    def __call__(self, out: Array, batch: Batch) -> d.Distribution:
+    def __call__(self, out: Array, batch: Batch) -> Distribution:
         mean, scale, freedom = jnp.split(out, 3, axis=-1)
         return d.StudentT(
             3 + nn.softplus(freedom), mean, self.floor + nn.softplus(scale)
@@ -168,7 +168,7 @@ class Categorical(Likelihood):
     def outputs(self, channels: int) -> int:
         return self.levels * channels
 
-    def __call__(self, out: Array, batch: Batch) -> d.Distribution:
+    def __call__(self, out: Array, batch: Batch) -> Distribution:
         shape = (*out.shape[:-1], out.shape[-1] // self.levels, self.levels)
         return d.Levels(out.reshape(shape))
 
@@ -185,7 +185,7 @@ class LogisticMixture(Likelihood):
         pairs = channels * (channels - 1) // 2
         return self.mixtures * (1 + 2 * channels + pairs)
 
-    def __call__(self, out: Array, batch: Batch) -> d.Distribution:
+    def __call__(self, out: Array, batch: Batch) -> Distribution:
         channels, m = batch["x"].shape[-1], self.mixtures
         rows = out.reshape(*out.shape[:-1], -1, m)
         locs = rows[..., 1 : 1 + channels, :]

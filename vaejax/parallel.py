@@ -65,70 +65,77 @@ def abstract_state(experiment: Experiment, mesh: Mesh | None = None) -> TrainSta
     )
 
 
+Loop = Callable[[TrainState, Any, Any, Key], tuple[TrainState, Metrics]]
+
+
 def compile_steps(
     experiment: Experiment, feed: Feed, mesh: Mesh
 ) -> Callable[[TrainState, Any, Any, Key], tuple[TrainState, Metrics, Array]]:
-    """Many steps as one compiled call, of (state, resident, xs, root).
+    """Many steps as one call of (state, resident, xs, root).
 
     Returns the state (the given one is donated), metrics stacked over steps, and
     whether all parameters are finite afterwards. Batches are split over the mesh: a
     gather from indices that are sharded along the batch stays data-parallel.
     """
-
-    whole = replicated(mesh)
-    a_batch, batches = (
-        NamedSharding(mesh, P("data")),
-        NamedSharding(mesh, P(None, "data")),
-    )
-
-    @partial(
-        jax.jit,
-        donate_argnums=0,
-        in_shardings=(whole, whole, a_batch, whole),
-        out_shardings=whole,
-    )
-    def move(
-        state: TrainState, resident: Any, x: Any, root: Key
-    ) -> tuple[TrainState, Metrics]:
-        return game.train_step(experiment, root, state, feed.select(resident, x))
-
-    @partial(
-        jax.jit,
-        donate_argnums=0,
-        in_shardings=(whole, whole, batches, whole),
-        out_shardings=whole,
-    )
-    def scan(
-        state: TrainState, resident: Any, xs: Any, root: Key
-    ) -> tuple[TrainState, Metrics]:
-        return jax.lax.scan(lambda s, x: move(s, resident, x, root), state, xs)
-
-    def steps(
-        state: TrainState, resident: Any, xs: Any, root: Key
-    ) -> tuple[TrainState, Metrics]:
-        history = []
-        for row in range(len(jax.tree.leaves(xs)[0])):
-            x = jax.tree.map(lambda a, row=row: a[row], xs)
-            state, metrics = move(state, resident, x, root)
-            history.append(metrics)
-        return state, jax.tree.map(lambda *values: jnp.stack(values), *history)
-
-    loop: Callable[..., tuple[TrainState, Metrics]] | None = None
+    move = compile_move(experiment, feed, mesh)
+    loop: Loop | None = None
 
     def many(
         state: TrainState, resident: Any, xs: Any, root: Key
     ) -> tuple[TrainState, Metrics, Array]:
         nonlocal loop
-        if loop is None:  # decided once, by the first step's program
-            x = jax.tree.map(lambda a: a[0], xs)
-            loop = steps if slow_in_scan(move, state, resident, x, root) else scan
+        if loop is None:  # decided once, by the program of the first step
+            slow = slow_in_scan(move, state, resident, row(xs, 0), root)
+            loop = partial(one_by_one, move) if slow else compile_scan(move, mesh)
         state, metrics = loop(state, resident, xs, root)
         return state, metrics, all_finite(state.params)
 
     return many
 
 
-def slow_in_scan(move: Callable[..., Any], *arguments: Any) -> bool:
+def compile_move(experiment: Experiment, feed: Feed, mesh: Mesh) -> Any:
+    """One step, compiled."""
+    whole, split = replicated(mesh), NamedSharding(mesh, P("data"))
+
+    def move(
+        state: TrainState, resident: Any, x: Any, root: Key
+    ) -> tuple[TrainState, Metrics]:
+        return game.train_step(experiment, root, state, feed.select(resident, x))
+
+    placed = {"in_shardings": (whole, whole, split, whole), "out_shardings": whole}
+    return jax.jit(move, donate_argnums=0, **placed)
+
+
+def compile_scan(move: Loop, mesh: Mesh) -> Loop:
+    """Steps as one program."""
+    whole, split = replicated(mesh), NamedSharding(mesh, P(None, "data"))
+
+    def scan(
+        state: TrainState, resident: Any, xs: Any, root: Key
+    ) -> tuple[TrainState, Metrics]:
+        return jax.lax.scan(lambda s, x: move(s, resident, x, root), state, xs)
+
+    placed = {"in_shardings": (whole, whole, split, whole), "out_shardings": whole}
+    return jax.jit(scan, donate_argnums=0, **placed)
+
+
+def one_by_one(
+    move: Loop, state: TrainState, resident: Any, xs: Any, root: Key
+) -> tuple[TrainState, Metrics]:
+    """Steps as one program each, called from Python."""
+    history = []
+    for number in range(len(jax.tree.leaves(xs)[0])):
+        state, metrics = move(state, resident, row(xs, number), root)
+        history.append(metrics)
+    return state, jax.tree.map(lambda *values: jnp.stack(values), *history)
+
+
+def row(xs: Any, number: int) -> Any:
+    """The slice of a stacked pytree for one step."""
+    return jax.tree.map(lambda a: a[number], xs)
+
+
+def slow_in_scan(move: Any, *arguments: Any) -> bool:
     """Whether steps are better called one by one.
 
     XLA's CPU backend compiles a convolution inside a loop to naive code, some 20 times

@@ -10,31 +10,31 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from vaejax import metrics, parallel
-from vaejax.distributions import Distribution
 from vaejax.errors import require
 from vaejax.experiment import Experiment, TrainState, variables_of
-from vaejax.types import Array, Batch, Key
+from vaejax.types import Array, ArrayLike, Batch, Distribution, Key
 
 
-def encode(experiment: Experiment, state: TrainState, x: Array) -> Distribution:
+def encode(experiment: Experiment, state: TrainState, x: ArrayLike) -> Distribution:
     """q(z | x): its `mean` and `sample(key)` are `[N, latents]`."""
     apply = parallel.compile_verb(experiment.model, "posterior")
     return apply(variables_of(state), {"x": jnp.asarray(x)})
 
 
-def decode(experiment: Experiment, state: TrainState, z: Array) -> Array:
+def decode(experiment: Experiment, state: TrainState, z: ArrayLike) -> Array:
     """E[x | z] for `z` `[N, latents]`: `[N, *shape]` in the model's units."""
     return likelihood(experiment, state, z).mean[0]
 
 
-def likelihood(experiment: Experiment, state: TrainState, z: Array) -> Distribution:
+def likelihood(experiment: Experiment, state: TrainState, z: ArrayLike) -> Distribution:
     """p(x | z) for `z` `[N, latents]`; its batch shape is `[1, N, *shape]`."""
     apply = parallel.compile_verb(experiment.model, "likelihood")
+    z = jnp.asarray(z)
     batch = shape_of_batch(experiment, len(z))
-    return apply(variables_of(state), jnp.asarray(z)[None], batch)
+    return apply(variables_of(state), z[None], batch)
 
 
-def reconstruct(experiment: Experiment, state: TrainState, x: Array) -> Array:
+def reconstruct(experiment: Experiment, state: TrainState, x: ArrayLike) -> Array:
     """E[x | z] at z = E[z | x]: `[N, *shape]` in the model's units."""
     return decode(experiment, state, encode(experiment, state, x).mean)
 
@@ -63,14 +63,17 @@ def sample(
     require(num >= 1, "num", num, "at least 1")
     latent_key, noise_key = jax.random.split(key)
     apply = parallel.compile_verb(experiment.model, "prior")
-    prior = apply(variables_of(state), shape_of_batch(experiment, num))
-    z = prior.expand((num, prior.batch_shape[-1])).sample(latent_key)
+    z = apply(variables_of(state), shape_of_batch(experiment, num)).sample(latent_key)
     px = likelihood(experiment, state, z)
     return (px.sample(noise_key) if noise else px.mean)[0]
 
 
 def log_likelihood(
-    experiment: Experiment, state: TrainState, x: Array, key: Key, samples: int = 1000
+    experiment: Experiment,
+    state: TrainState,
+    x: ArrayLike,
+    key: Key,
+    samples: int = 1000,
 ) -> Float[Array, " N"]:
     """log p(x) of each example by `samples` importance samples, nats.
 

@@ -23,7 +23,9 @@ def cyclical(value: float, steps: int) -> optax.Schedule:
 
     [Fu et al. 2019, eq. 6-7, with R = 0.5].
     """
-    return lambda step: value * jnp.minimum(2 * (step % steps) / max(steps, 1), 1.0)
+    return lambda step: (
+        value * jnp.minimum(2 * jnp.mod(step, max(steps, 1)) / max(steps, 1), 1.0)
+    )
 
 
 def constant(value: float, steps: int) -> optax.Schedule:

@@ -33,8 +33,8 @@ def init(experiment: Experiment, key: Key, raw: Batch) -> TrainState:
             player.objective(model, batch, key, **schedules_at(player, 0))
 
     variables = nn.init(objectives, experiment.model)(param_key, batch, objective_key)
-    params, stats = variables.get("params", {}), dict(variables)
-    stats.pop("params", None)
+    stats: dict[str, Any] = dict(variables)
+    params: dict[str, Any] = stats.pop("params", {})
     check_ownership(experiment, params)
     ema = jax.tree.map(jnp.copy, params) if experiment.training.ema else {}
     return TrainState(
@@ -104,12 +104,13 @@ def train_step(
         updates, opt_state[name] = player.optimizer.update(
             gradient, state.opt_state[name], owned(player, state.params)
         )
-        params |= optax.apply_updates(owned(player, state.params), updates)
+        moved: Any = optax.apply_updates(owned(player, state.params), updates)
+        params |= moved
         for collection, parts in seen.items():
             stats[collection] |= owned(player, parts)
         metrics |= {f"{name}/{term}": value for term, value in terms.items()}
-    moved = TrainState(state.step + 1, params, stats, opt_state, state.ema)
-    return average(experiment.training.ema, moved), metrics
+    after = TrainState(state.step + 1, params, stats, opt_state, state.ema)
+    return average(experiment.training.ema, after), metrics
 
 
 def average(decay: float, state: TrainState) -> TrainState:

@@ -1,16 +1,36 @@
 """The words that every module shares."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import jax
-from numpyro.distributions import Distribution
+import jax.typing
 
 Array = jax.Array
+ArrayLike = jax.typing.ArrayLike
 Key = jax.Array
 Batch = Mapping[str, Array]
 Metrics = dict[str, Array]
 Variables = Mapping[str, Any]
+
+
+class Distribution(Protocol):
+    """What is asked of a distribution; those of numpyro.distributions answer."""
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def event_dim(self) -> int: ...
+
+    @property
+    def mean(self) -> Array: ...
+
+    def log_prob(self, value: Array) -> Array: ...
+
+    def sample(self, key: Key, sample_shape: tuple[int, ...] = ()) -> Array: ...
+
+    def rsample(self, key: Key, sample_shape: tuple[int, ...] = ()) -> Array: ...
 
 
 class LatentModel(Protocol):
@@ -26,7 +46,7 @@ class LatentModel(Protocol):
         ...
 
     def prior(self, batch: Batch) -> Distribution:
-        """p(z): batch shape `[batch, latents]`, or `[1, latents]` for one prior."""
+        """p(z): batch shape `[batch, latents]`."""
         ...
 
     def likelihood(self, z: Array, batch: Batch) -> Distribution:
@@ -34,9 +54,6 @@ class LatentModel(Protocol):
         ...
 
 
-class Objective(Protocol):
-    """What a player minimizes: a scalar loss in nats, and the terms it is made of."""
-
-    def __call__(
-        self, model: Any, batch: Batch, key: Key, **hyper: Any
-    ) -> tuple[Array, Metrics]: ...
+# What a player minimizes: `objective(model, batch, key, **hyper) -> (loss, terms)`, a
+# scalar in nats and what it is made of. `hyper` are the player's scheduled numbers.
+Objective = Callable[..., tuple[Array, Metrics]]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -83,14 +84,14 @@ def log_likelihood(
     The example is encoded once. Draw s has the key fold_in(key, s), so the result does
     not depend on `chunk`; draws beyond `samples` in the last chunk weigh nothing.
     """
-    q = model.apply(variables, batch, method="posterior")
-    p = model.apply(variables, batch, method="prior")
+    q: Any = model.apply(variables, batch, method="posterior")
+    p: Any = model.apply(variables, batch, method="prior")
     chunk = min(chunk, samples)
 
     def log_weights(draws: Array) -> Float[Array, "chunk batch"]:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, draws)
         z = jax.vmap(q.sample)(keys)
-        px = model.apply(variables, z, batch, method="likelihood")
+        px: Any = model.apply(variables, z, batch, method="likelihood")
         log_w = weigh(q, p, px, z, batch).log_w
         return jnp.where((draws < samples)[:, None], log_w, -jnp.inf)
 

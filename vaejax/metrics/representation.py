@@ -1,5 +1,7 @@
 """What the latents carry."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -15,7 +17,7 @@ def active_units(latents: int, threshold: float = 0.01) -> Metric:
         acc: Moments, model: nn.Module, variables: Variables, batch: Batch, key: Key
     ) -> Moments:
         del key
-        q = model.apply(variables, batch, method="posterior")
+        q: Any = model.apply(variables, batch, method="posterior")
         return merge(acc, moments(q.mean, batch["weight"]))
 
     def compute(acc: Moments) -> dict[str, Array]:

@@ -3,8 +3,8 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from vaejax.distributions import Delta, Distribution, Normal
-from vaejax.types import Array, Batch
+from vaejax.distributions import Delta, Normal
+from vaejax.types import Array, Batch, Distribution
 
 
 class GaussianEncoder(nn.Module):
@@ -37,8 +37,8 @@ class StandardNormal(nn.Module):
     latents: int
 
     def __call__(self, batch: Batch) -> Distribution:
-        del batch
-        return Normal(jnp.zeros((1, self.latents)), jnp.ones((1, self.latents)))
+        shape = (len(batch["x"]), self.latents)
+        return Normal(jnp.zeros(shape), jnp.ones(shape))
 
 
 class Decoder(nn.Module):

@@ -32,4 +32,15 @@ PRESETS: Mapping[str, Callable[..., Experiment]] = {
     )
 }
 
-__all__ = ["PRESETS", *PRESETS]
+__all__ = [
+    "PRESETS",
+    "annealed_vae",
+    "autoencoder",
+    "beta_vae",
+    "iwae",
+    "pca",
+    "vae",
+    "vae_conv",
+    "vae_flax_example",
+    "vae_mlp_2d",
+]

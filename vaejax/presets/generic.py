@@ -8,7 +8,8 @@ from vaejax.experiment import Experiment
 from vaejax.metrics import count, reconstruction
 from vaejax.models import VAE, DeterministicEncoder, StandardNormal
 from vaejax.presets import assemble as a
-from vaejax.settings import Data, Network, Training, Weight, preset
+from vaejax.presets.signature import preset
+from vaejax.settings import Data, Network, Training, Weight
 
 
 @preset

@@ -6,7 +6,8 @@ from vaejax import likelihoods as li
 from vaejax import objectives
 from vaejax.experiment import Experiment
 from vaejax.presets import assemble as a
-from vaejax.settings import Data, Training, Weight, preset
+from vaejax.presets.signature import preset
+from vaejax.settings import Data, Training, Weight
 
 
 @preset

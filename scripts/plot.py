@@ -1,0 +1,27 @@
+"""Draws pictures of a run: python scripts/plot.py runs/demo --what samples latents"""
+
+from pathlib import Path
+
+from vaejax import cli, commands
+
+
+def main(
+    workdir: cli.Workdir, what: tuple[str, ...] = (), out: Path | None = None
+) -> None:
+    """Draws pictures of a trained run as PNG files and prints the path of each.
+
+    Args:
+      workdir: folder of the run.
+      what: of curves, samples, reconstructions, interpolation, traversal, manifold,
+        latents; all that apply to the run by default.
+      out: folder for the pictures; WORKDIR/plots by default.
+    """
+    from vaejax import plots  # loads matplotlib: only when parsing has succeeded
+
+    commands.keep_compiled()
+    for path in plots.write(workdir, what, out):
+        print(path)
+
+
+if __name__ == "__main__":
+    cli.run(main)

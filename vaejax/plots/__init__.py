@@ -1,0 +1,106 @@
+"""Pictures of a trained run: pure functions of (experiment, state) to figures.
+
+    experiment, state = vaejax.load("runs/demo")
+    vaejax.plots.samples(experiment, state)
+
+The figures belong to no window and to no pyplot: a notebook shows them, `savefig`
+writes them, and the backend stays as the user set it. `x` is in the model's units.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from vaejax.errors import InputError, nearest
+from vaejax.experiment import Experiment, TrainState
+from vaejax.plots.examples import require_images, require_plane
+from vaejax.plots.frame import Picture
+from vaejax.plots.grid import image_grid, save_grid
+from vaejax.plots.images import (
+    interpolation,
+    manifold,
+    reconstructions,
+    samples,
+    traversal,
+)
+from vaejax.plots.plane import latents
+from vaejax.plots.terms import curves
+from vaejax.run import load
+
+Draw = Callable[[Experiment, TrainState, Path], Picture]
+
+
+def of_state(draw: Callable[[Experiment, TrainState], Picture]) -> Draw:
+    """A picture that reads nothing of the workdir, called like one that does."""
+    return lambda experiment, state, workdir: draw(experiment, state)
+
+
+PICTURES: Mapping[str, Draw] = {
+    "curves": curves,
+    "samples": of_state(samples),
+    "reconstructions": of_state(reconstructions),
+    "interpolation": of_state(interpolation),
+    "traversal": of_state(traversal),
+    "manifold": of_state(manifold),
+    "latents": of_state(latents),
+}
+
+REQUIREMENTS: Mapping[str, Callable[[Experiment, TrainState, str], None]] = {
+    "interpolation": require_images,
+    "traversal": require_images,
+    "manifold": require_plane,
+}
+
+
+def applicable(experiment: Experiment, state: TrainState) -> list[str]:
+    """The names of the pictures that can be drawn of this run, in order."""
+
+    def applies(name: str) -> bool:
+        try:
+            REQUIREMENTS[name](experiment, state, name)
+        except InputError:
+            return False
+        return True
+
+    return [name for name in PICTURES if name not in REQUIREMENTS or applies(name)]
+
+
+def write(
+    workdir: Path, names: Sequence[str] = (), out: Path | None = None
+) -> Iterator[Path]:
+    """Draws pictures of a run into `out`/NAME.png, and yields each path once written.
+
+    Args:
+      workdir: the run.
+      names: keys of `PICTURES`; none means all that apply to the run.
+      out: a folder; None is `plots` in the workdir.
+
+    Raises:
+      InputError: a name that is no picture, or a picture that needs another run.
+    """
+    for name in names:
+        if name not in PICTURES:
+            raise InputError(f"no picture {name!r}: {nearest(name, PICTURES)}")
+    experiment, state = load(workdir)
+    folder = out or workdir / "plots"
+    for name in names or applicable(experiment, state):
+        figure = PICTURES[name](experiment, state, workdir)
+        folder.mkdir(parents=True, exist_ok=True)
+        figure.savefig(folder / f"{name}.png")
+        yield folder / f"{name}.png"
+
+
+__all__ = [
+    "PICTURES",
+    "Picture",
+    "applicable",
+    "curves",
+    "image_grid",
+    "interpolation",
+    "latents",
+    "manifold",
+    "reconstructions",
+    "samples",
+    "save_grid",
+    "traversal",
+    "write",
+]

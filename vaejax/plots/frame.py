@@ -1,0 +1,46 @@
+"""What all pictures share: a figure of its own, its heading, and small panels."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vaejax.experiment import Experiment
+
+
+class Picture(Figure):
+    """A figure without pyplot, which notebooks show nevertheless.
+
+    IPython draws a plain `Figure` only after pyplot was imported there.
+    """
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png")
+        return buffer.getvalue()
+
+
+def heading(experiment: Experiment, what: str) -> str:
+    """`preset on dataset: what`; of a file, its name alone."""
+    name = experiment.dataset.spec.name
+    short = Path(name).name if name.startswith("npz:") else name
+    return f"{experiment.name or 'experiment'} on {short}: {what}"
+
+
+def panels(
+    count: int, title: str, draw: Callable[[Axes, int], None], columns: int = 4
+) -> Picture:
+    """`count` small axes in rows; `draw(axes, i)` fills panel i."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    width = max(3.0 * columns, 6.0)
+    figure = Picture(figsize=(width, 2.3 * rows + 0.6), dpi=100, layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    for i in range(count):
+        axes = figure.add_subplot(rows, columns, i + 1)
+        axes.tick_params(labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+        draw(axes, i)
+    return figure

@@ -1,0 +1,160 @@
+"""Pictures of images: what the model makes of z, and of held-out examples."""
+
+from statistics import NormalDist
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vaejax import query
+from vaejax.experiment import Experiment, TrainState
+from vaejax.plots import tables
+from vaejax.plots.examples import (
+    MOST,
+    held_out,
+    posterior_means,
+    reconstructed,
+    require_images,
+    require_plane,
+)
+from vaejax.plots.frame import Picture, heading
+from vaejax.plots.grid import enlarge, fitting, grid_figure
+
+
+def samples(experiment: Experiment, state: TrainState, *, seed: int = 0) -> Picture:
+    """Samples of the model.
+
+    Images: a grid of E[x | z], z from the prior. Tables: histograms of columns, data
+    against draws from p(x | z), z from the prior.
+
+    Args:
+      seed: of the draws.
+    """
+    if experiment.dataset.spec.kind == "table":
+        return tables.samples(experiment, state, seed)
+    columns = fitting(experiment.dataset.spec.shape, 10)
+    x = query.sample(experiment, state, jax.random.key(seed), columns * columns)
+    title = heading(experiment, "samples, E[x | z] with z from the prior")
+    return grid_figure(enlarge(np.asarray(x)), title, columns)
+
+
+def reconstructions(experiment: Experiment, state: TrainState) -> Picture:
+    """Test examples and their reconstructions E[x | z] at z = E[z | x].
+
+    Images: in pairs, the original above. Tables: one against the other, by column.
+    """
+    if experiment.dataset.spec.kind == "table":
+        return tables.reconstructions(experiment, state)
+    columns = fitting(experiment.dataset.spec.shape, 10)
+    x = held_out(experiment, 3 * columns)["x"]
+    columns = min(columns, len(x))
+    rows = len(x) // columns
+    x = x[: rows * columns]
+    lines = np.stack([x, reconstructed(experiment, state, x)])
+    lines = lines.reshape(2, rows, columns, *x.shape[1:]).swapaxes(0, 1)
+    return grid_figure(
+        enlarge(lines.reshape(-1, *x.shape[1:])),
+        heading(experiment, "test examples, below each its reconstruction"),
+        columns,
+        row_labels=["example", "model"] * rows,
+    )
+
+
+def interpolation(experiment: Experiment, state: TrainState) -> Picture:
+    """Between pairs of test examples, on the line between their posterior means.
+
+    Raises:
+      InputError: the data are no images.
+    """
+    require_images(experiment, state, "interpolation")
+    steps = fitting(experiment.dataset.spec.shape, 12) - 2
+    x = held_out(experiment, 16)["x"]
+    pairs = len(x) // 2
+    ends = posterior_means(experiment, state, x)
+    share = np.linspace(0, 1, steps)[None, :, None]
+    z = (1 - share) * ends[:pairs, None] + share * ends[pairs : 2 * pairs, None]
+    between = decoded(experiment, state, z)
+    rows = np.concatenate([x[:pairs, None], between, x[pairs : 2 * pairs, None]], 1)
+    title = heading(experiment, "between test examples, linear in their latents")
+    inner = ["decoded", *[""] * (steps - 2), "decoded"]
+    return grid_figure(
+        enlarge(rows.reshape(-1, *x.shape[1:])),
+        title,
+        steps + 2,
+        column_labels=["example", *inner, "example"],
+    )
+
+
+def decoded(experiment: Experiment, state: TrainState, z: np.ndarray) -> np.ndarray:
+    """E[x | z] for `z` with any number of leading axes."""
+    flat = z.reshape(-1, z.shape[-1]).astype(np.float32)
+    x = np.asarray(query.decode(experiment, state, jnp.asarray(flat)))
+    return x.reshape(*z.shape[:-1], *x.shape[1:])
+
+
+def traversal(
+    experiment: Experiment, state: TrainState, *, example: int = 0
+) -> Picture:
+    """One latent at a time from -3 to 3, the others as in one test example.
+
+    A row is a latent; the most active are first, by the variance of E[z | x] over the
+    test split [Burda et al. 2016, sec. 5], at most 10.
+
+    Args:
+      example: which test example, in a fixed order.
+
+    Raises:
+      InputError: the data are no images.
+    """
+    require_images(experiment, state, "traversal")
+    x = held_out(experiment, MOST)["x"]
+    means = posterior_means(experiment, state, x)
+    variance = means.var(0, ddof=1)
+    chosen = most_active(means)
+    values = np.linspace(-3, 3, 13 if fitting(x.shape[1:], 13) == 13 else 7)
+    z = np.tile(means[example % len(means)], (len(chosen), len(values), 1))
+    z[np.arange(len(chosen)), :, chosen] = values
+    title = heading(
+        experiment, "one latent at a time, from -3 to 3 (var: of its posterior mean)"
+    )
+    return grid_figure(
+        enlarge(decoded(experiment, state, z).reshape(-1, *x.shape[1:])),
+        title,
+        len(values),
+        row_labels=[f"z[{i}]  var {variance[i]:.2f}" for i in chosen],
+        column_labels=[f"{value:g}" for value in values],
+    )
+
+
+def most_active(means: np.ndarray, most: int = 10) -> np.ndarray:
+    """The latents by variance of their means `[N, latents]`, the largest first."""
+    return np.argsort(-means.var(0), kind="stable")[:most]
+
+
+def manifold(experiment: Experiment, state: TrainState) -> Picture:
+    """E[x | z] over the plane of latents, at equal steps of probability of the prior.
+
+    z = (Phi^-1(u), Phi^-1(v)) for u, v on a grid of the unit square [Kingma & Welling
+    2014, fig. 4]; z[0] grows to the right and z[1] upwards, as in the picture latents.
+
+    Raises:
+      InputError: the data are no images, or there are not 2 latents.
+    """
+    require_plane(experiment, state, "manifold")
+    side = fitting(experiment.dataset.spec.shape, 15)
+    values = quantiles(side)
+    z = np.stack(np.meshgrid(values, values[::-1]), -1)
+    x = decoded(experiment, state, z)
+    title = heading(experiment, "E[x | z] over the latent plane (z[0] right, z[1] up)")
+    return grid_figure(
+        enlarge(x.reshape(-1, *x.shape[2:])),
+        title,
+        side,
+        row_labels=[f"{value:.2f}" for value in values[::-1]],
+        column_labels=[f"{value:.2f}" for value in values],
+    )
+
+
+def quantiles(count: int) -> np.ndarray:
+    """Phi^-1 at the middles of `count` equal parts of [0, 1]."""
+    return np.array([NormalDist().inv_cdf((i + 0.5) / count) for i in range(count)])

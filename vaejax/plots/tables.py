@@ -1,0 +1,60 @@
+"""Pictures of tables: a small panel for each of the first columns, in its own units."""
+
+import jax
+import numpy as np
+from matplotlib.axes import Axes
+
+from vaejax import query
+from vaejax.experiment import Experiment, TrainState
+from vaejax.plots.examples import MOST, held_out, reconstructed
+from vaejax.plots.frame import Picture, heading, panels
+
+COLUMNS = 12  # at most so many columns are drawn
+DATA, MODEL = "tab:gray", "tab:orange"
+
+
+def samples(experiment: Experiment, state: TrainState, seed: int) -> Picture:
+    """Histograms of columns: the training split against as many draws of the model."""
+    x = experiment.dataset.split("train")["x"][:MOST]
+    drawn = query.sample(experiment, state, jax.random.key(seed), len(x), noise=True)
+    data, model = (own_units(experiment, a) for a in (x, np.asarray(drawn)))
+
+    def draw(axes: Axes, i: int) -> None:
+        both = np.concatenate([data[:, i], model[:, i]])
+        bins = np.histogram_bin_edges(both, 30).tolist()
+        axes.hist(data[:, i], bins, density=True, color=DATA, alpha=0.5, label="data")
+        axes.hist(
+            model[:, i], bins, density=True, color=MODEL, histtype="step", label="model"
+        )
+        axes.set_title(f"column {i}", fontsize=9)
+        axes.set_yticks([])
+        axes.locator_params(axis="x", nbins=4)
+        if i == 0:
+            axes.legend(fontsize=8, frameon=False)
+
+    title = heading(experiment, "training data against samples of the model")
+    return panels(min(COLUMNS, data.shape[1]), title, draw)
+
+
+def reconstructions(experiment: Experiment, state: TrainState) -> Picture:
+    """E[x | z] at z = E[z | x] against x, test split."""
+    x = held_out(experiment, MOST)["x"]
+    rebuilt = reconstructed(experiment, state, x)
+    data, model = (own_units(experiment, a) for a in (x, rebuilt))
+
+    def draw(axes: Axes, i: int) -> None:
+        ends = [data[:, i].min(), data[:, i].max()]
+        axes.plot(ends, ends, color=DATA, linewidth=1)
+        axes.scatter(data[:, i], model[:, i], 6, color=MODEL, alpha=0.5, linewidths=0)
+        axes.set_title(f"column {i}", fontsize=9)
+        axes.locator_params(nbins=4)
+        axes.set_xlabel("x", fontsize=8)
+        axes.set_ylabel("reconstruction", fontsize=8)
+
+    title = heading(experiment, "reconstruction against x, test split (line: no error)")
+    return panels(min(COLUMNS, data.shape[1]), title, draw)
+
+
+def own_units(experiment: Experiment, x: np.ndarray) -> np.ndarray:
+    """A table in the units of its columns."""
+    return experiment.preprocess.restore(x)

@@ -1,0 +1,94 @@
+"""Presets' signatures: groups where they are written, flat where they are used.
+
+A preset takes groups of settings and lone settings; `preset` makes its signature flat,
+so that `vae(latents=64, epochs=5)`, `train.py vae --latents 64 --epochs 5` and the
+arguments in `config.json` are the same words.
+"""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from vaejax.errors import InputError, nearest
+from vaejax.experiment import Experiment
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One setting of a preset, and the group that holds it ("" for a lone one)."""
+
+    name: str
+    group: str
+    annotation: Any
+    default: Any
+
+
+def settings_of(make: Callable[..., Any]) -> dict[str, Setting]:
+    """The flat settings of a function whose parameters are groups or lone settings."""
+    found = []
+    for parameter in inspect.signature(make).parameters.values():
+        default = parameter.default
+        if is_group(default):
+            found += [
+                Setting(f.name, parameter.name, f.type, getattr(default, f.name))
+                for f in dataclasses.fields(default)
+            ]
+        else:
+            found.append(Setting(parameter.name, "", parameter.annotation, default))
+    return {setting.name: setting for setting in found}
+
+
+def preset(make: Callable[..., Experiment]) -> Callable[..., Experiment]:
+    """A preset with a flat signature, stamping name and arguments on what it makes."""
+    settings = settings_of(make)
+    groups = {n: p.default for n, p in inspect.signature(make).parameters.items()}
+
+    @functools.wraps(make)
+    def stamped(**given: Any) -> Experiment:
+        given = flattened(given, groups)
+        for name in given.keys() - settings.keys():
+            known = nearest(name, settings)
+            raise InputError(f"{make.__name__} has no setting {name!r}: {known}")
+        flat = {name: given.get(name, s.default) for name, s in settings.items()}
+        made = make(**grouped(flat, settings, groups))
+        return dataclasses.replace(made, name=make.__name__, arguments=flat)
+
+    stamped.__signature__ = inspect.Signature(  # pyright: ignore
+        [
+            inspect.Parameter(
+                setting.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=setting.default,
+                annotation=setting.annotation,
+            )
+            for setting in settings.values()
+        ]
+    )
+    return stamped
+
+
+def flattened(given: dict[str, Any], groups: dict[str, Any]) -> dict[str, Any]:
+    """Whole groups among the arguments, as a parsed command line has, become fields."""
+    flat = {}
+    for name, value in given.items():
+        flat |= vars(value) if name in groups and is_group(value) else {name: value}
+    return flat
+
+
+def is_group(value: Any) -> bool:
+    """Whether a default is a group of settings."""
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def grouped(
+    flat: dict[str, Any], settings: dict[str, Setting], groups: dict[str, Any]
+) -> dict[str, Any]:
+    """The arguments of the function: lone settings, and groups made of theirs."""
+    arguments = {n: v for n, v in flat.items() if not settings[n].group}
+    for group, default in groups.items():
+        fields = {n: v for n, v in flat.items() if settings[n].group == group}
+        if fields:
+            arguments[group] = dataclasses.replace(default, **fields)
+    return arguments
