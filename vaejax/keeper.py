@@ -1,6 +1,7 @@
 """What a run keeps: configuration, metrics, checkpoints; and what it says."""
 
 import signal
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +35,8 @@ class Keeper:
         self._writers: list[writer.Writer] = []
         self._held_out: list[float] = []
         self._progress: writer.Progress | None = None
+        self._timing: writer.JsonLines | None = None
+        self._began = time.perf_counter()
         if folder is not None:
             claim(folder, experiment)
 
@@ -48,7 +51,8 @@ class Keeper:
     ) -> None:
         if self._progress:
             self._progress.close()
-        for each in (*self._writers, *self._checkpoints.values()):
+        timing = [self._timing] if self._timing else []
+        for each in (*self._writers, *timing, *self._checkpoints.values()):
             each.close()
 
     def _open(self, name: str) -> "Checkpoints | None":
@@ -88,6 +92,7 @@ class Keeper:
                 writer.JsonLines(path, step),
                 *writer.tensorboard(self._folder / "tensorboard", step),
             ]
+            self._timing = writer.JsonLines(self._folder / "timing.jsonl", step)
             rows = writer.read_rows(path)
             self._held_out = [row["selection"] for row in rows if "selection" in row]
         if not self._quiet:
@@ -109,6 +114,10 @@ class Keeper:
         """The means of the steps since the last report."""
         means = {n: float(v.mean(dtype=np.float64)) for n, v in history.items()}
         self._write(step, "train", means)
+        if self._timing:
+            seconds = time.perf_counter() - self._began
+            timing = {"seconds": seconds, "examples_per_s": speed}
+            self._timing.write(step, "train", timing)
         if self._progress:
             self._progress.train(step, means, speed)
 

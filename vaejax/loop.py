@@ -110,7 +110,7 @@ def run(
         if last or passes(start, stop, settings.evaluate_every * epoch):
             keeper.evaluated(stop, evaluator.split, evaluator(state), state)
         done = last or keeper.exhausted() or interrupts.signum is not None
-        if done or passes(start, stop, settings.checkpoint_every * epoch):
+        if done or passes(start, stop, settings.checkpoint_every):
             keeper.save(stop, state)
         if interrupts.signum is not None and not last:
             raise Stopped(keeper.stopped(stop, interrupts.signum), interrupts.signum)

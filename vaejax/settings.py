@@ -110,8 +110,8 @@ class Training:
     """Steps between lines of the log, run as one compiled call; 0 is an epoch."""
     evaluate_every: int = 5
     """Epochs between evaluations (at the next line of the log)."""
-    checkpoint_every: int = 10
-    """Epochs between checkpoints (at the next line of the log)."""
+    checkpoint_every: int = 2000
+    """Steps between checkpoints (at the next line of the log)."""
 
     def __post_init__(self) -> None:
         at_least_one = ("epochs", "batch_size", "evaluate_every", "checkpoint_every")
