@@ -19,10 +19,22 @@ from numpyro.distributions import constraints
 from vaejax.types import Array, Distribution, Key
 
 Normal = partial(dist.Normal, validate_args=False)
-Bernoulli = partial(dist.BernoulliLogits, validate_args=False)
 Laplace = partial(dist.Laplace, validate_args=False)
 StudentT = partial(dist.StudentT, validate_args=False)
 Delta = partial(dist.Delta, validate_args=False)
+
+
+class Bernoulli(dist.BernoulliLogits):
+    """Bits by their logits, with a cross-entropy for grey values.
+
+    numpyro's own log_prob gives 0 or minus infinity where the logits are NaN.
+    """
+
+    def __init__(self, logits: Array) -> None:
+        super().__init__(logits, validate_args=False)
+
+    def log_prob(self, value: Array) -> Array:
+        return value * self.logits - nn.softplus(self.logits)
 
 
 def kl_divergence(
@@ -183,13 +195,13 @@ class LogisticMixture(dist.Distribution):
 
     @property
     def mean(self) -> Array:
-        """Mixture of the component means, each channel given the means before it."""
+        """Mixture of the components' means, up to what lies beyond the end bins."""
+        means = self.locs
+        for _ in range(1, self.event_shape[0]):  # a channel needs those before it
+            before = jnp.einsum("...cdm,...dm->...cm", self.coefficients, means)
+            means = self.locs + before
         weights = nn.softmax(self.logits)[..., None, :]
-        x = jnp.zeros(self.batch_shape + self.event_shape)
-        for channel in range(self.event_shape[0]):
-            mean = jnp.clip((weights * self._means(x)).sum(-1), -1, 1)
-            x = x.at[..., channel].set(mean[..., channel])
-        return (x + 1) / 2
+        return jnp.clip((weights * means).sum(-1) / 2 + 0.5, 0, 1)
 
     def sample(self, key: Key, sample_shape: tuple[int, ...] = ()) -> Array:
         which_key, noise_key = jax.random.split(key)

@@ -42,8 +42,8 @@ class Evaluator:
             accs = self._update(accs, variables, self._resident, index, weight, key)
         values: dict[str, Any] = {}
         for name, metric in self._metrics.items():
-            values |= metric.compute(jax.device_get(accs[name]))
-        return {name: value.item() for name, value in values.items()}
+            values |= metric.compute(accs[name])
+        return {name: value.item() for name, value in jax.device_get(values).items()}
 
 
 def evaluation_key(seed: int) -> jax.Array:

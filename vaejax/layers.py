@@ -47,7 +47,9 @@ class Norm(nn.Module):
             return BatchNorm()(x)
         if self.kind == "group":
             size = next(n for n in range(8, 0, -1) if x.shape[-1] % n == 0)
-            return nn.GroupNorm(num_groups=None, group_size=size)(x)
+            # Over an image alone: by default the sample axes would be pooled, too.
+            image = (-3, -2, -1)
+            return nn.GroupNorm(None, size, reduction_axes=image)(x)
         if self.kind == "none":
             return x
         raise InputError(f"norm {self.kind!r} is unknown: choose of {', '.join(NORMS)}")

@@ -1,4 +1,7 @@
-"""Schedules of hyper-parameters over training steps, as Optax schedules."""
+"""Schedules of hyper-parameters over training steps, as Optax schedules.
+
+`steps`, at least 2, is the length of the warm-up or of one cycle.
+"""
 
 from collections.abc import Callable, Mapping
 
@@ -14,7 +17,7 @@ def linear_warm_up(value: float, steps: int) -> optax.Schedule:
 def cosine_warm_up(value: float, steps: int) -> optax.Schedule:
     """From 0 to `value` along half a cosine in `steps` steps, then constant."""
     return lambda step: (
-        value * 0.5 * (1 - jnp.cos(jnp.pi * jnp.minimum(step / max(steps, 1), 1.0)))
+        value * 0.5 * (1 - jnp.cos(jnp.pi * jnp.minimum(step / steps, 1.0)))
     )
 
 
@@ -23,9 +26,7 @@ def cyclical(value: float, steps: int) -> optax.Schedule:
 
     [Fu et al. 2019, eq. 6-7, with R = 0.5].
     """
-    return lambda step: (
-        value * jnp.minimum(2 * jnp.mod(step, max(steps, 1)) / max(steps, 1), 1.0)
-    )
+    return lambda step: value * jnp.minimum(2 * jnp.mod(step, steps) / steps, 1.0)
 
 
 def constant(value: float, steps: int) -> optax.Schedule:

@@ -1,7 +1,7 @@
 """The words that every module shares."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.typing
@@ -14,6 +14,7 @@ Metrics = dict[str, Array]
 Variables = Mapping[str, Any]
 
 
+@runtime_checkable
 class Distribution(Protocol):
     """What is asked of a distribution; those of numpyro.distributions answer."""
 
@@ -33,6 +34,7 @@ class Distribution(Protocol):
     def rsample(self, key: Key, sample_shape: tuple[int, ...] = ()) -> Array: ...
 
 
+@runtime_checkable
 class LatentModel(Protocol):
     """A joint density p(x, z) with an approximate posterior q(z | x).
 

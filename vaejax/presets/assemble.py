@@ -138,7 +138,9 @@ def weight_schedule(
 ) -> optax.Schedule:
     """The weight over steps."""
     steps = round(weight.warm_up * epoch_steps(dataset, training))
-    return pick("schedule", weight.schedule, SCHEDULES)(weight.beta, steps)
+    # A warm-up within one step is none: beta would stay at the start of its rise.
+    kind = weight.schedule if steps > 1 else "constant"
+    return pick("schedule", kind, SCHEDULES)(weight.beta, steps)
 
 
 def latent_metrics(latents: int, view: View) -> Callable[[int], Mapping[str, Metric]]:

@@ -1,0 +1,167 @@
+"""Bodies and layers: exact sizes, permission instead of a flag, normalization."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vaejax import networks as net
+from vaejax.errors import InputError
+from vaejax.layers import BatchNorm, Dropout, Norm, ResidualBlock, double, halve
+
+EPS = float(np.finfo(np.float32).eps)
+KEY = jax.random.key(0)
+SIZES = [(28, 28), (29, 31), (8, 8), (5, 3), (1, 1)]
+CONV = {"channels": (4, 6), "hidden": 10}
+
+
+@pytest.mark.parametrize("blocks", [0, 2])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", SIZES)
+def test_convolutional_bodies_fit_every_size(size, channels, blocks):
+    """Also odd ones, and with sample axes before the batch."""
+    shape = (*size, channels)
+    norm = "group" if blocks else "none"
+    encoder = net.ConvEncoder(**CONV, blocks=blocks, norm=norm)
+    decoder = net.ConvDecoder(shape, **CONV, blocks=blocks, norm=norm)
+
+    def outputs(key, x, z):
+        return (
+            encoder.init_with_output(key, x)[0],
+            decoder.init_with_output(key, z)[0],
+        )
+
+    x, z = jnp.zeros((2, *shape)), jnp.zeros((5, 2, 3))
+    features, out = jax.eval_shape(outputs, KEY, x, z)
+    assert features.shape == (2, 10)
+    assert out.shape == (5, 2, *shape)
+    assert jax.eval_shape(outputs, KEY, x, z[0])[1].shape == (2, *shape)
+
+
+def test_flat_bodies_serve_images_and_tables():
+    mlp = net.MLP((7,))
+    for shape in ((4,), (3, 2, 1)):
+        x, z = jnp.zeros((2, *shape)), jnp.zeros((5, 2, 3))
+        encoder, decoder = net.FlatEncoder(mlp), net.FlatDecoder(mlp, shape)
+        features, _ = jax.eval_shape(encoder.init_with_output, KEY, x)
+        assert features.shape == (2, 7)
+        out, _ = jax.eval_shape(decoder.init_with_output, KEY, z)
+        assert out.shape == (5, 2, *shape)
+
+
+def test_flat_encoder_keeps_examples_apart():
+    x = jax.random.normal(KEY, (3, 2, 2, 1))
+    encoder = net.FlatEncoder(net.MLP(()))
+    np.testing.assert_array_equal(encoder.apply({}, x), x.reshape(3, 4))
+
+
+@pytest.mark.parametrize("hidden", [(), (5,), (5, 4)])
+def test_an_mlp_is_dense_layers_each_with_its_activation(hidden):
+    x = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
+    out, state = net.MLP(hidden, jnp.tanh).init_with_output(KEY, jnp.asarray(x))
+    want = x
+    for i in range(len(hidden)):
+        layer = jax.tree.map(np.asarray, state["params"][f"Dense_{i}"])
+        want = np.tanh(want @ layer["kernel"] + layer["bias"])
+    np.testing.assert_allclose(out, want, atol=20 * EPS)
+
+
+@pytest.mark.parametrize("size", [(4, 6), (5, 3), (1, 1)])
+def test_halving_and_doubling_move_every_pixel_back(size):
+    x = jnp.arange(2.0 * 3 * np.prod(size) * 2).reshape(2, 3, *size, 2)
+    half = halve(x)
+    assert half.shape == (2, 3, (size[0] + 1) // 2, (size[1] + 1) // 2, 8)
+    np.testing.assert_array_equal(double(half, *size), x)
+
+
+def test_halving_keeps_neighbours_together():
+    """A place of the half image is the 2 x 2 block there, row by row."""
+    image = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    np.testing.assert_array_equal(halve(image)[0, 0, 1], [2, 3, 6, 7])
+    np.testing.assert_array_equal(halve(image)[0, 1, 0], [8, 9, 12, 13])
+
+
+@pytest.mark.parametrize("norm", ["none", "group"])
+def test_a_fresh_residual_block_is_the_identity(norm):
+    x = jax.random.normal(KEY, (2, 4, 3, 6))
+    out, state = jax.jit(ResidualBlock(norm).init_with_output)(KEY, x)
+    np.testing.assert_array_equal(out, x)
+    stirred = jax.tree.map(lambda a: a + 0.1, state)
+    moved = jax.jit(ResidualBlock(norm).apply)(stirred, x)
+    assert np.abs(moved - x).max() > 0.01  # it can learn
+
+
+class TestBatchNorm:
+    x = 3 + 2 * jax.random.normal(KEY, (50, 4))
+    state = BatchNorm().init(KEY, x)
+
+    def test_statistics_move_where_they_are_mutable(self):
+        out, new = BatchNorm().apply(self.state, self.x, mutable=["batch_stats"])
+        np.testing.assert_allclose(out.mean(0), 0, atol=50 * EPS)
+        # 1e-5 is added to a variance of about 4
+        np.testing.assert_allclose(out.std(0), 1, atol=1e-5)
+        stats = new["batch_stats"]["BatchNorm_0"]
+        mean, variance = np.mean(self.x, 0), np.var(self.x, 0)
+        np.testing.assert_allclose(stats["mean"], 0.01 * mean, rtol=100 * EPS)
+        want = 0.99 + 0.01 * variance
+        np.testing.assert_allclose(stats["var"], want, rtol=100 * EPS)
+
+    def test_statistics_are_the_running_ones_where_they_are_not(self):
+        """Fresh: mean 0 and variance 1, so nothing is centred, example by example."""
+        out = BatchNorm().apply(self.state, self.x)
+        # 1 / sqrt(1 + 1e-5)
+        np.testing.assert_allclose(out, self.x, rtol=1e-5)
+        alone = BatchNorm().apply(self.state, self.x[:1])
+        np.testing.assert_allclose(alone, out[:1], rtol=4 * EPS)
+
+
+class TestDropout:
+    x = jnp.ones((1000,))
+
+    def test_without_a_key_is_the_identity(self):
+        np.testing.assert_array_equal(Dropout(0.25).apply({}, self.x), self.x)
+
+    def test_with_a_key_drops_the_rate_and_keeps_the_mean(self):
+        out = Dropout(0.25).apply({}, self.x, rngs={"dropout": KEY})
+        kept = np.asarray(out) > 0
+        np.testing.assert_allclose(out[kept], 1 / 0.75, rtol=4 * EPS)
+        error = np.sqrt(0.25 * 0.75 / 1000)  # standard error of the share
+        assert abs(kept.mean() - 0.75) < 5 * error
+
+    def test_other_keys_do_not_make_it_drop(self):
+        out = Dropout(0.25).apply({}, self.x, rngs={"params": KEY})
+        np.testing.assert_array_equal(out, self.x)
+
+    def test_an_mlp_passes_its_rate_on(self):
+        mlp = net.MLP((100,), dropout=0.5)
+        x = jax.random.normal(KEY, (2, 3))
+        state = mlp.init(KEY, x)
+        dropped = mlp.apply(state, x, rngs={"dropout": KEY})
+        assert (dropped == 0).sum() > (mlp.apply(state, x) == 0).sum()
+
+
+class TestGroupNorm:
+    @pytest.mark.parametrize(("channels", "size"), [(6, 6), (13, 1), (16, 8), (20, 5)])
+    def test_groups_are_the_largest_divisor_up_to_eight(self, channels, size):
+        """Any number of channels; mean 0 and variance 1 in each group of an example."""
+        x = 3 + 2 * jax.random.normal(KEY, (2, 5, 4, channels))
+        out, _ = jax.jit(Norm("group").init_with_output)(KEY, x)
+        groups = np.asarray(x, float).reshape(2, 20, channels // size, size)
+        mean, variance = (f(groups, (1, 3), keepdims=True) for f in (np.mean, np.var))
+        want = (groups - mean) / np.sqrt(variance + 1e-6)
+        # E[x^2] - E[x]^2 loses 13 / 4 of its precision; results are below 5
+        np.testing.assert_allclose(out.reshape(want.shape), want, atol=100 * EPS)
+
+    def test_a_sample_axis_changes_nothing(self):
+        x = jax.random.normal(KEY, (4, 2, 3, 3, 6))
+        norm = jax.jit(Norm("group").apply)
+        state = jax.jit(Norm("group").init)(KEY, x[0])
+        at_once = norm(state, x)
+        for s in range(4):
+            # normalized values are below 10, each a sum over 54
+            np.testing.assert_allclose(at_once[s], norm(state, x[s]), atol=100 * EPS)
+
+
+def test_an_unknown_norm_is_named():
+    with pytest.raises(InputError, match="'layer' is unknown: choose of none, batch"):
+        Norm("layer").init(KEY, jnp.zeros((1, 2)))
