@@ -34,7 +34,9 @@ class Bernoulli(dist.BernoulliLogits):
         super().__init__(logits, validate_args=False)
 
     def log_prob(self, value: Array) -> Array:
-        return value * self.logits - nn.softplus(self.logits)
+        size = jnp.abs(self.logits)
+        softplus = jnp.maximum(self.logits, 0) + jnp.log1p(jnp.exp(-size))
+        return value * self.logits - softplus
 
 
 def kl_divergence(
@@ -72,7 +74,7 @@ class ContinuousBernoulli(dist.Distribution):
 
     arg_constraints = {"logits": constraints.real}
     support = constraints.unit_interval  # pyright: ignore[reportAssignmentType]
-    small = 0.1  # below it the series are exact to float32 rounding
+    small = 0.1  # below it the series are exact to rounding
 
     def __init__(self, logits: Array) -> None:
         self.logits = logits
@@ -95,7 +97,8 @@ class ContinuousBernoulli(dist.Distribution):
     def mean(self) -> Array:
         small, safe = self._is_small()
         closed = nn.sigmoid(safe) / jnp.tanh(safe / 2) - 1 / safe
-        return jnp.where(small, 0.5 + self.logits / 12, closed)
+        series = 0.5 + self.logits / 12 - self.logits**3 / 720
+        return jnp.where(small, series, closed)
 
     def sample(self, key: Key, sample_shape: tuple[int, ...] = ()) -> Array:
         """Inverse of the distribution function, by symmetry for negative logits."""
@@ -125,7 +128,8 @@ class Levels(dist.Distribution):
         level = jnp.round(value * self._top).astype(jnp.int32)
         level = jnp.broadcast_to(level, self.logits.shape[:-1])[..., None]
         log_probs = nn.log_softmax(self.logits)
-        return jnp.take_along_axis(log_probs, level, axis=-1)[..., 0]
+        there = jnp.take_along_axis(log_probs, level, axis=-1)[..., 0]
+        return jnp.where(jnp.isnan(value), jnp.nan, there)
 
     @property
     def mean(self) -> Array:

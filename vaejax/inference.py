@@ -47,7 +47,20 @@ def observed_log_prob(
     if mask is not None:
         joint = tuple(range(mask.ndim - px.event_dim, mask.ndim))
         log_prob = jnp.where(jnp.all(mask == 1, axis=joint), log_prob, 0.0)
-    return log_prob.sum(range(2, log_prob.ndim))
+    return total(log_prob.reshape(*log_prob.shape[:2], -1))
+
+
+def total(values: Float[Array, "samples batch dims"]) -> Float[Array, "samples batch"]:
+    """The sum over the last axis.
+
+    XLA's CPU backend sums in one thread, and in no vector; its products are fast.
+    Elsewhere a sum fuses with what is summed, which then is never stored.
+    """
+    return jax.lax.platform_dependent(
+        values,
+        cpu=lambda v: v @ jnp.ones(v.shape[-1], v.dtype),
+        default=lambda v: v.sum(-1),
+    )
 
 
 def infer(model: LatentModel, batch: Batch, key: Key, samples: int = 1) -> Inference:

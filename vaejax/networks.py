@@ -45,7 +45,9 @@ class FlatDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
-        out = nn.Dense(math.prod(self.shape))(self.mlp(z))
+        # Of a product with two batch axes XLA's CPU backend transposes the gradient.
+        rows = z[0] if len(z) == 1 else z
+        out = nn.Dense(math.prod(self.shape))(self.mlp(rows))
         return out.reshape(*z.shape[:-1], *self.shape)
 
 
