@@ -2,14 +2,15 @@
 
     python tests/studies/kill.py --kills 20 --out results/kills.txt
 
-Each trial starts `scripts/train.py` in a fresh workdir, sends SIGKILL at a random moment
-of its life, runs the same command again to its end, and compares parameters, optimizer,
-average and metrics with those of a run that nothing disturbed.
+Each trial starts `scripts/train.py` in a fresh workdir, sends SIGKILL at a random
+moment of its life, runs the same command again to its end, and compares parameters,
+optimizer, average and metrics with those of a run that nothing disturbed.
 """
 
 import argparse
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -24,10 +25,10 @@ import numpy as np
 from vaejax import load
 
 TRAIN = Path(__file__).parents[2] / "scripts" / "train.py"
-SETTINGS = (
-    "vae --epochs 40 --ema 0.99 --schedule linear --warm-up 10 --log-every 25 "
-    "--evaluate-every 2 --checkpoint-every 25"
-).split()
+SETTINGS = shlex.split("""
+    vae --epochs 40 --ema 0.99 --schedule linear --warm-up 10 --log-every 25
+    --evaluate-every 2 --checkpoint-every 25
+""")
 
 
 def start(folder: Path) -> subprocess.Popen:
