@@ -211,7 +211,7 @@ def test_samples_come_in_the_units_and_shape_of_the_data(run, table, tmp_path):
     assert x.shape == (5, 8, 8, 1)
     assert x.dtype == np.uint8
     assert x.max() > 1
-    call("sample", table, "--num", 300, "--out", tmp_path / "t.npz", "--noise", "True")
+    call("sample", table, "--num", 300, "--out", tmp_path / "t.npz", "--noise")
     x = np.load(tmp_path / "t.npz")["x"]
     experiment, _ = load(table)
     assert x.shape == (300, 30)

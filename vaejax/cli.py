@@ -22,7 +22,7 @@ from vaejax.errors import InputError, nearest
 Workdir = Annotated[
     Path, tyro.conf.Positional, tyro.conf.arg(metavar="WORKDIR", name="workdir")
 ]
-CONFIG = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff)
+CONFIG = (tyro.conf.OmitArgPrefixes,)
 
 
 def run(main: Callable[..., None], argv: Sequence[str] | None = None) -> None:

@@ -1,5 +1,6 @@
 """The training loop: all moves of an experiment, and what is written on the way."""
 
+import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,9 +99,10 @@ def run(
     for start, stop in intervals(int(state.step), experiment.steps, length):
         began = time.perf_counter()
         xs = feed.take(start, stop)
-        state, metrics, finite = jax.block_until_ready(
-            advance(state, resident, xs, root)
-        )
+        with first_nan_named(start, stop, keeper):
+            state, metrics, finite = jax.block_until_ready(
+                advance(state, resident, xs, root)
+            )
         seconds = time.perf_counter() - began
         history = jax.device_get(metrics)
         check_finite(history, bool(finite), start, stop, keeper)
@@ -144,6 +146,17 @@ def intervals(step: int, total: int, length: int) -> Iterator[tuple[int, int]]:
 def passes(start: int, stop: int, every: int) -> bool:
     """Whether a multiple of `every` lies in (start, stop]."""
     return stop // every > start // every
+
+
+@contextlib.contextmanager
+def first_nan_named(start: int, stop: int, keeper: Keeper) -> Iterator[None]:
+    """Turns the error of a watched step into Diverged."""
+    try:
+        yield
+    except FloatingPointError as error:
+        found = " ".join(str(error).split())
+        steps = f"steps {start + 1} to {stop}"
+        raise Diverged(f"{found} ({steps}). {keeper.advice()}") from error
 
 
 def check_finite(

@@ -1,0 +1,48 @@
+"""What README promises to run, runs."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.test_scripts import call
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+COMMANDS = re.findall(r"^python scripts/(\w+)\.py ([^#\n]*)", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+def test_python_blocks_run(block, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "README.md", "exec"), {})
+
+
+def test_commands_run_one_after_the_other(tmp_path, monkeypatch, capsys):
+    """As they stand, but for a small set, two epochs and few samples."""
+    monkeypatch.chdir(tmp_path)
+    small = {
+        "train": ["--dataset", "digits", "--epochs", "2", "--devices", "1"],
+        "evaluate": ["--samples", "5"],
+    }
+    assert [name for name, _ in COMMANDS] == [
+        *("train", "train", "train", "evaluate", "sample", "plot")
+    ]
+    for name, words in COMMANDS:
+        given = shlex.split(words)
+        if "--help" in given:
+            try:
+                call(name, *given)
+            except SystemExit as stop:
+                assert not stop.code
+        else:
+            call(name, *given, *small.get(name, []))
+    assert (tmp_path / "samples.png").exists()
+    assert (tmp_path / "runs" / "a" / "plots" / "latents.png").exists()
+
+
+def test_the_table_of_presets_is_complete():
+    from vaejax.presets import PRESETS
+
+    assert re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE) == list(PRESETS)
