@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_inference import (
+
+from tests.test_inference import (
     BATCH,
     EPS,
     EXACT,
@@ -26,7 +27,6 @@ from test_inference import (
     log_evidence,
     variables,
 )
-
 from vaejax import distributions as d
 from vaejax.inference import weigh
 from vaejax.metrics import (

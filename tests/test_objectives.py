@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from test_inference import (
+
+from tests.test_inference import (
     BATCH,
     EPS,
     EXACT,
@@ -27,7 +28,6 @@ from test_inference import (
     run,
     variables,
 )
-
 from vaejax import objectives
 from vaejax.distributions import Bernoulli
 from vaejax.inference import infer

@@ -41,8 +41,8 @@ class Data:
     """mnist_5k, digits, breast_cancer, another TFDS name, or npz:PATH."""
     validation: float = 0.0
     """Fraction of the training split held out for validation."""
-    binarize: Literal["dynamic", "static", "none"] = "dynamic"
-    """Grey images to bits: anew at each access, once for all, or not at all."""
+    binarize: Literal["auto", "dynamic", "static", "none"] = "auto"
+    """Grey images to bits: anew at each access (auto, for bernoulli), once, or not."""
     dequantize: bool = False
     """Add uniform noise within a grey level, so that densities bound probabilities."""
 
@@ -59,10 +59,13 @@ class Network:
     """Number of latents."""
     likelihood: LikelihoodName = "auto"
     """p(x | z); auto is bernoulli for images and gaussian for tables."""
+    sigma: float = 1.0
+    """Of gaussian_fixed, in the model's units: images are in [0, 1]."""
 
     def __post_init__(self) -> None:
         require(self.latents >= 1, "latents", self.latents, "at least 1")
         widths = bool(self.hidden) and min(self.hidden) >= 1
+        require(self.sigma > 0, "sigma", self.sigma, "above 0")
         require(widths, "hidden", self.hidden, "widths of at least 1")
 
 

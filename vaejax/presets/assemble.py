@@ -91,19 +91,31 @@ class View(NamedTuple):
     likelihood: li.Likelihood
 
 
-def open_data(settings: Data, likelihood: str | li.Likelihood = "auto") -> View:
+def open_data(settings: Data, likelihood: li.Likelihood | Network) -> View:
     """Opens the data and checks that the likelihood is one for it.
 
-    `auto` is Bernoulli for images and a Gaussian with one learned sigma for tables.
+    Where a network names the likelihood, `auto` is Bernoulli for images and a Gaussian
+    with one learned sigma for tables.
     """
     dataset = open_dataset(settings.dataset, settings.validation)
-    pre = preprocess(dataset.spec, settings.binarize, settings.dequantize)
-    if likelihood == "auto":
-        likelihood = "bernoulli" if dataset.spec.kind == "image" else "gaussian"
-    if isinstance(likelihood, str):
-        likelihood = pick("likelihood", likelihood, li.LIKELIHOODS)()
+    if isinstance(likelihood, Network):
+        likelihood = named_likelihood(likelihood, dataset)
+    binarize = settings.binarize
+    if binarize == "auto":
+        binarize = "dynamic" if isinstance(likelihood, li.Bernoulli) else "none"
+    pre = preprocess(dataset.spec, binarize, settings.dequantize)
     li.check_fit(likelihood, pre.values)
     return View(dataset, pre, likelihood)
+
+
+def named_likelihood(network: Network, dataset: Dataset) -> li.Likelihood:
+    """The likelihood that the settings name."""
+    known = {
+        **li.LIKELIHOODS,
+        "auto": li.Bernoulli if dataset.spec.kind == "image" else li.Gaussian,
+        "gaussian_fixed": lambda: li.GaussianFixed(network.sigma),
+    }
+    return pick("likelihood", network.likelihood, known)()
 
 
 def decoder(body: Bodies, view: View) -> Decoder:
@@ -216,6 +228,6 @@ def generic_vae(
     **weights: Weight,
 ) -> Experiment:
     """A VAE with bodies and likelihood by name, on any data."""
-    view = open_data(data, network.likelihood)
+    view = open_data(data, network)
     body = bodies(network, view.dataset)
     return vae_game(body, network.latents, view, training, objective, **weights)

@@ -105,7 +105,7 @@ def autoencoder(
     training: Training = Training(epochs=60),
 ) -> Experiment:
     """A deterministic autoencoder: beta = 0 and a point mass for a posterior."""
-    view = a.open_data(data, network.likelihood)
+    view = a.open_data(data, network)
     body = a.bodies(network, view.dataset)
     model = VAE(
         encoder=DeterministicEncoder(body.encoder, network.latents),
