@@ -14,10 +14,10 @@ import jax
 import numpy as np
 import pytest
 
-from vaejax import InputError, load, presets, train
+from vaejax import InputError, load, parallel, presets, train
 from vaejax.interrupt import Stopped
 from vaejax.keeper import Keeper
-from vaejax.loop import Diverged, intervals, passes
+from vaejax.loop import Diverged, first_state, intervals, passes
 
 TINY = {
     "dataset": "digits",
@@ -249,6 +249,16 @@ def test_early_stopping_returns_and_loads_the_best_state(tmp_path):
     assert int(loaded.step) == int(state.step)
     again = train(experiment, tmp_path / "run", quiet=True, devices=1)
     assert int(again.step) == int(state.step)
+
+
+def test_advice_where_the_best_state_is_kept_and_no_checkpoint_yet(tmp_path):
+    experiment = tiny(validation=0.3, patience=2)
+    mesh = parallel.make_mesh(1, 100)
+    state = first_state(experiment, mesh)
+    with Keeper(experiment, tmp_path / "run", quiet=True) as keeper:
+        keeper.begin(0, state, mesh)
+        keeper.evaluated(4, "validation", {"elbo": -1.0}, state)
+        assert "no checkpoint before it" in keeper.advice()
 
 
 def test_patience_needs_validation_data():

@@ -161,7 +161,8 @@ class Keeper:
 
     def advice(self) -> str:
         """What to do when training diverged."""
-        steps = self._checkpoints["checkpoints"].steps() if self._checkpoints else []
+        saved = self._checkpoints.get("checkpoints")
+        steps = saved.steps() if saved else []
         where = (
             f"The last checkpoint is that of step {steps[-1]} in {self._folder}"
             if steps
