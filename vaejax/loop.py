@@ -42,7 +42,8 @@ def train(
       quiet: no progress on stderr.
 
     Returns:
-      The state after the last step; with `patience`, the best on the validation split.
+      The state after the last step; with `patience` and a workdir, the best on the
+      validation split.
 
     Raises:
       InputError: the workdir holds another run, or the batch does not split over the
@@ -155,8 +156,12 @@ def first_nan_named(start: int, stop: int, keeper: Keeper) -> Iterator[None]:
         yield
     except FloatingPointError as error:
         found = " ".join(str(error).split())
-        steps = f"steps {start + 1} to {stop}"
-        raise Diverged(f"{found} ({steps}). {keeper.advice()}") from error
+        raise diverged(found, start, stop, keeper) from error
+
+
+def diverged(found: str, start: int, stop: int, keeper: Keeper) -> Diverged:
+    """What was found, in which steps, and what to do."""
+    return Diverged(f"{found} (steps {start + 1} to {stop}). {keeper.advice()}")
 
 
 def check_finite(
@@ -168,7 +173,7 @@ def check_finite(
         if bad.any():
             step = start + int(bad.argmax()) + 1
             found = f"{name} is {values[bad.argmax()]} at step {step}"
-            raise Diverged(f"{found} (steps {start + 1} to {stop}). {keeper.advice()}")
+            raise diverged(found, start, stop, keeper)
     if not finite:
         found = f"a parameter is not finite after step {stop}"
-        raise Diverged(f"{found} (steps {start + 1} to {stop}). {keeper.advice()}")
+        raise diverged(found, start, stop, keeper)

@@ -102,15 +102,22 @@ def compile_steps(
     return many
 
 
-def watched_move(experiment: Experiment, feed: Feed) -> Loop:
-    """One step, every operation of which is watched for NaN."""
-    from jax.experimental import checkify
+def one_move(experiment: Experiment, feed: Feed) -> Loop:
+    """One step from what the feed gives for it, not compiled."""
 
-    def plain(
+    def move(
         state: TrainState, resident: Any, x: Any, root: Key
     ) -> tuple[TrainState, Metrics]:
         return game.train_step(experiment, root, state, feed.select(resident, x))
 
+    return move
+
+
+def watched_move(experiment: Experiment, feed: Feed) -> Loop:
+    """One step, every operation of which is watched for NaN."""
+    from jax.experimental import checkify
+
+    plain = one_move(experiment, feed)
     checked = jax.jit(checkify.checkify(plain, errors=checkify.nan_checks))
 
     def move(
@@ -129,15 +136,9 @@ def watched_move(experiment: Experiment, feed: Feed) -> Loop:
 
 def compile_move(experiment: Experiment, feed: Feed, mesh: Mesh) -> Any:
     """One step, compiled."""
-
-    def plain(
-        state: TrainState, resident: Any, x: Any, root: Key
-    ) -> tuple[TrainState, Metrics]:
-        return game.train_step(experiment, root, state, feed.select(resident, x))
-
     whole, split = replicated(mesh), NamedSharding(mesh, P("data"))
     placed = {"in_shardings": (whole, whole, split, whole), "out_shardings": whole}
-    return jax.jit(plain, donate_argnums=0, **placed)
+    return jax.jit(one_move(experiment, feed), donate_argnums=0, **placed)
 
 
 def compile_scan(move: Loop, mesh: Mesh) -> Loop:

@@ -60,7 +60,7 @@ def mlp_bodies(hidden: Sequence[int], activation: str, dropout: float = 0.0) -> 
 def conv_bodies(
     channels: Sequence[int], activation: str, norm: str, blocks: int, hidden: int
 ) -> Bodies:
-    """Strided convolutions, with `blocks` residual blocks in each stage."""
+    """Convolutions that halve the image, `blocks` residual blocks in each stage."""
     act = pick("activation", activation, ACTIVATIONS)
     wide = tuple(channels)
     return Bodies(
