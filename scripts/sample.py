@@ -9,6 +9,7 @@ def main(
     workdir: cli.Workdir,
     num: int = 64,
     out: Path = Path("samples.png"),
+    label: tuple[int, ...] = (),
     noise: bool = False,
     seed: int = 0,
 ) -> None:
@@ -18,10 +19,11 @@ def main(
       workdir: folder of the run.
       num: how many.
       out: a .png (a grid of images), or an .npz with `x` in the data's own units.
+      label: classes to sample, in turn (conditional models); all by default.
       noise: draw x from p(x | z) instead of taking its mean.
       seed: of the draws.
     """
-    commands.sample(workdir, num, out, noise, seed)
+    commands.sample(workdir, num, out, label, noise, seed)
 
 
 if __name__ == "__main__":

@@ -155,6 +155,8 @@ BAD_USES = [
     ("sample {run} --num 0", "--num"),
     ("sample {run} --out x.jpg", ".png or .npz"),
     ("sample {other}", "is not a run"),
+    ("sample {run} --label 3", "is not conditioned on labels"),
+    ("sample {run} --label 10", "the classes are 0 to 9"),
     ("sample {table} --out x.png", ".npz"),
 ]
 
@@ -224,6 +226,21 @@ def test_samples_come_in_the_units_and_shape_of_the_data(run, table, tmp_path):
 def test_a_picture_of_samples(run, tmp_path):
     call("sample", run, "--num", 4, "--out", tmp_path / "x.png")
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_samples_of_a_label_are_of_that_label(tmp_path, capsys):
+    """By the nearest class mean of the data: 100 samples, chance is 10."""
+    tiny = {"dataset": "digits", "hidden": (64,), "latents": 4}
+    experiment = presets.cvae(**tiny, epochs=40, batch_size=50, learning_rate=3e-3)
+    train(experiment, tmp_path / "run", quiet=True)
+    out = tmp_path / "x.npz"
+    call("sample", tmp_path / "run", "--num", 100, "--out", out, "--label", 7)
+    data = experiment.dataset.split("train")
+    means = np.stack([data["x"][data["y"] == c].mean(0) for c in range(10)])
+    x = np.load(out)["x"].reshape(100, 1, -1).astype(float)
+    top = experiment.dataset.spec.levels - 1
+    nearest = np.square(x - means * 255 / top).sum(-1).argmin(1)
+    assert (nearest == 7).mean() > 0.8
 
 
 def test_as_a_program_errors_are_one_line_and_exit_2(tmp_path):

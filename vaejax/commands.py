@@ -11,6 +11,7 @@ from vaejax.errors import InputError
 from vaejax.evaluation import evaluate as evaluate_split
 from vaejax.experiment import Experiment
 from vaejax.loop import train as train_experiment
+from vaejax.models import conditional
 from vaejax.query import sample as sample_model
 from vaejax.run import load, write_json
 
@@ -23,6 +24,13 @@ MEANINGS: Mapping[str, str] = {
     "nll_bias": "its expected excess at so few samples, nats",
     "bits_per_dim": "the same in bits for each number",
     "mse": "squared error of E[x | z], model's units",
+    "nll_monte_carlo": "-log p(x | context) by draws of p(z | context), nats",
+    "baseline_nll": "-log p(x | context) of the baseline, nats",
+    "real_score": "the critic's score of data",
+    "fake_score": "the critic's score of fakes",
+    "gap": "their difference",
+    "cross_entropy": "-log p(y | x), nats",
+    "accuracy": "share of right labels",
     "active_units": "latents that carry information",
 }
 
@@ -67,7 +75,14 @@ def print_table(title: str, values: Mapping[str, float]) -> None:
     Console().print(table)
 
 
-def sample(workdir: Path, num: int, out: Path, noise: bool, seed: int) -> None:
+def sample(
+    workdir: Path,
+    num: int,
+    out: Path,
+    label: tuple[int, ...],
+    noise: bool,
+    seed: int,
+) -> None:
     """Writes samples as a picture or as arrays."""
     if out.suffix not in (".png", ".npz"):
         raise InputError(f"--out {out}: the name must end in .png or .npz")
@@ -75,8 +90,11 @@ def sample(workdir: Path, num: int, out: Path, noise: bool, seed: int) -> None:
     experiment, state = load(workdir)
     if out.suffix == ".png" and experiment.dataset.spec.kind != "image":
         raise InputError(f"{workdir} models a table: give --out a name ending in .npz")
+    if not hasattr(experiment.model, "likelihood"):
+        raise InputError(f"{workdir} holds {experiment.name}, which generates nothing")
+    given = {"y": labels_of(experiment, label, num)} if label else {}
     key = jax.random.key(seed)
-    x = np.asarray(sample_model(experiment, state, key, num, noise=noise))
+    x = np.asarray(sample_model(experiment, state, key, num, noise=noise, given=given))
     if out.suffix == ".png":
         from vaejax.plots import save_grid
 
@@ -84,6 +102,19 @@ def sample(workdir: Path, num: int, out: Path, noise: bool, seed: int) -> None:
     else:
         np.savez_compressed(out, x=experiment.preprocess.restore(x))
     print(f"wrote {out}")
+
+
+def labels_of(experiment: Experiment, label: tuple[int, ...], num: int) -> np.ndarray:
+    """`num` labels that go through `label` in turn; InputError where one is no class,
+    or the model is conditioned on none.
+    """
+    classes = experiment.dataset.spec.classes
+    wrong = [number for number in label if not 0 <= number < classes]
+    if wrong:
+        raise InputError(f"--label {wrong[0]}: the classes are 0 to {classes - 1}")
+    if not conditional(experiment.model):
+        raise InputError(f"{experiment.name} is not conditioned on labels")
+    return np.resize(np.asarray(label, np.int32), num)
 
 
 def keep_compiled() -> None:

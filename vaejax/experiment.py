@@ -12,19 +12,25 @@ from vaejax.data import Dataset
 from vaejax.data.preprocess import Preprocess
 from vaejax.errors import InputError
 from vaejax.settings import Training
-from vaejax.types import Array, Batch, Key, Objective, Variables
+from vaejax.types import Array, Batch, Key, Metrics, Objective, Variables
+
+Gate = Callable[[Array, Metrics], Array]
+"""`gate(step, metrics)`: whether a player moves, from the terms of all players."""
 
 
 class Player(NamedTuple):
     """Who optimizes what: an objective, over the parts of the model it owns.
 
-    `schedules` maps a hyper-parameter of the objective to its value at a step.
+    `schedules` maps a hyper-parameter of the objective to its value at a step. With a
+    `gate` the player moves only in steps where it is open; elsewhere its parts and
+    its optimizer stay as they are.
     """
 
     objective: Objective
     optimizer: optax.GradientTransformation
     owns: tuple[str, ...]
     schedules: Mapping[str, optax.Schedule] = MappingProxyType({})
+    gate: Gate | None = None
 
 
 class Metric(NamedTuple):

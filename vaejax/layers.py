@@ -55,6 +55,33 @@ class Norm(nn.Module):
         raise InputError(f"norm {self.kind!r} is unknown: choose of {', '.join(NORMS)}")
 
 
+class Spectral(nn.Module):
+    """A layer whose kernel has spectral norm 1 [Miyato et al. 2018].
+
+    One power iteration in each pass that may write `batch_stats`; elsewhere the stored
+    estimate is used.
+    """
+
+    layer: nn.Module
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        iterate = self.is_mutable_collection("batch_stats")
+        return nn.SpectralNorm(self.layer)(x, update_stats=iterate)
+
+
+def linear(layer: nn.Module, norm: str, x: Array) -> Array:
+    """A dense or convolutional layer with its norm: of its kernel, or of its output."""
+    return Spectral(layer)(x) if norm == "spectral" else Norm(norm)(layer(x))
+
+
+def join(x: Array, c: Array | None) -> Array:
+    """`x` `[..., n]` with the condition `c` `[..., m]`, if any, as `m` more entries."""
+    if c is None:
+        return x
+    return jnp.concatenate([x, jnp.broadcast_to(c, (*x.shape[:-1], c.shape[-1]))], -1)
+
+
 class ResidualBlock(nn.Module):
     """x + conv(act(norm(conv(act(norm(x)))))) [He et al. 2016, pre-activation].
 

@@ -199,6 +199,16 @@ class LogisticMixture(Likelihood):
         )
 
 
+class Implicit(Likelihood):
+    """A point mass at the network's output: what is generated, with no density.
+
+    Images pass through a sigmoid, as the data is in [0, 1]; tables are as they are.
+    """
+
+    def __call__(self, out: Array, batch: Batch) -> Distribution:
+        return d.Delta(nn.sigmoid(out) if batch["x"].ndim == 4 else out)
+
+
 LIKELIHOODS: Mapping[str, Callable[[], Likelihood]] = {
     "bernoulli": Bernoulli,
     "continuous_bernoulli": ContinuousBernoulli,

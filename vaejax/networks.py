@@ -1,7 +1,9 @@
 """Bodies of encoders and decoders. They know shapes and nothing of probability.
 
-An encoder body maps `x` `[batch, *shape]` to features `[batch, features]`; a decoder
-body maps `z` `[..., latents]` to `[..., *shape]`. All accept leading sample axes on z.
+An encoder body maps `x` `[batch, *shape]`, and a condition `c` `[batch, conditions]`
+where there is one, to features `[batch, features]`; its `features` are x itself and
+what each layer makes of it. A decoder body maps `z` `[..., latents]` to `[..., *shape]`
+and accepts leading sample axes on z.
 """
 
 import math
@@ -9,8 +11,19 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 
-from vaejax.layers import Activation, Dropout, Norm, ResidualBlock, double, halve
+from vaejax.layers import (
+    Activation,
+    Dropout,
+    Norm,
+    ResidualBlock,
+    double,
+    halve,
+    join,
+    linear,
+)
 from vaejax.types import Array
+
+Layers = tuple[Array, ...]
 
 
 class MLP(nn.Module):
@@ -19,13 +32,19 @@ class MLP(nn.Module):
     hidden: Sequence[int] = (512,)
     activation: Activation = nn.relu
     dropout: float = 0.0
+    norm: str = "none"
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def features(self, x: Array) -> Layers:
+        layers = [x]
         for width in self.hidden:
-            x = self.activation(nn.Dense(width)(x))
+            x = self.activation(linear(nn.Dense(width), self.norm, x))
             x = Dropout(self.dropout)(x)
-        return x
+            layers.append(x)
+        return tuple(layers)
+
+    def __call__(self, x: Array) -> Array:
+        return self.features(x)[-1]
 
 
 class FlatEncoder(nn.Module):
@@ -33,8 +52,12 @@ class FlatEncoder(nn.Module):
 
     mlp: MLP
 
-    def __call__(self, x: Array) -> Array:
-        return self.mlp(x.reshape(x.shape[0], -1))
+    def features(self, x: Array, c: Array | None = None) -> Layers:
+        _, *layers = self.mlp.features(join(x.reshape(x.shape[0], -1), c))
+        return (x, *layers)
+
+    def __call__(self, x: Array, c: Array | None = None) -> Array:
+        return self.mlp(join(x.reshape(x.shape[0], -1), c))
 
 
 class FlatDecoder(nn.Module):
@@ -54,7 +77,8 @@ class FlatDecoder(nn.Module):
 class ConvEncoder(nn.Module):
     """Convolutions that halve the image, residual blocks after each, a dense layer.
 
-    Any height and width: a stage maps n pixels to ceil(n / 2).
+    Any height and width: a stage maps n pixels to ceil(n / 2). A condition enters as
+    constant planes beside the channels.
     """
 
     channels: Sequence[int] = (32, 64)
@@ -64,14 +88,21 @@ class ConvEncoder(nn.Module):
     activation: Activation = nn.relu
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def features(self, x: Array, c: Array | None = None) -> Layers:
+        layers, spectral = [x], self.norm == "spectral"
+        x = join(x, None if c is None else c[:, None, None])
         for width in self.channels:
-            x = nn.Conv(width, (3, 3))(halve(x))
-            x = self.activation(Norm(self.norm)(x))
+            x = linear(nn.Conv(width, (3, 3)), self.norm, halve(x))
+            x = self.activation(x)
             for _ in range(self.blocks):
                 x = ResidualBlock(self.norm, self.activation)(x)
+            layers.append(x)
         x = x.reshape(x.shape[0], -1)
-        return self.activation(nn.Dense(self.hidden)(x))
+        dense = linear(nn.Dense(self.hidden), "spectral" if spectral else "none", x)
+        return (*layers, self.activation(dense))
+
+    def __call__(self, x: Array, c: Array | None = None) -> Array:
+        return self.features(x, c)[-1]
 
 
 class ConvDecoder(nn.Module):

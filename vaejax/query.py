@@ -2,41 +2,59 @@
 
 `x` is in the model's units: images `[N, H, W, C]` in [0, 1], tables `[N, D]`
 standardized, as `Experiment.preprocess` makes them; `experiment.preprocess.restore`
-turns results into the data's own units.
+turns results into the data's own units. `given` is what a conditional model is
+conditioned on: `{"y": labels [N]}` (or soft labels `[N, classes]`), or
+`{"context": [N, H, W, C], "seen": [N, H, W, C]}`; models without conditions ignore it.
 """
+
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
 from vaejax import metrics, parallel
+from vaejax.data.preprocess import blank
 from vaejax.errors import require
 from vaejax.experiment import Experiment, TrainState, variables_of
-from vaejax.types import Array, ArrayLike, Batch, Distribution, Key
+from vaejax.types import Array, ArrayLike, Distribution, Key
+
+Given = Mapping[str, ArrayLike]
+NOTHING: Given = MappingProxyType({})
 
 
-def encode(experiment: Experiment, state: TrainState, x: ArrayLike) -> Distribution:
+def encode(
+    experiment: Experiment, state: TrainState, x: ArrayLike, given: Given = NOTHING
+) -> Distribution:
     """q(z | x): its `mean` and `sample(key)` are `[N, latents]`."""
     apply = parallel.compile_verb(experiment.model, "posterior")
-    return apply(variables_of(state), {"x": jnp.asarray(x)})
+    x = jnp.asarray(x)
+    return apply(variables_of(state), batch_of(experiment, len(x), given) | {"x": x})
 
 
-def decode(experiment: Experiment, state: TrainState, z: ArrayLike) -> Array:
+def decode(
+    experiment: Experiment, state: TrainState, z: ArrayLike, given: Given = NOTHING
+) -> Array:
     """E[x | z] for `z` `[N, latents]`: `[N, *shape]` in the model's units."""
-    return likelihood(experiment, state, z).mean[0]
+    return likelihood(experiment, state, z, given).mean[0]
 
 
-def likelihood(experiment: Experiment, state: TrainState, z: ArrayLike) -> Distribution:
+def likelihood(
+    experiment: Experiment, state: TrainState, z: ArrayLike, given: Given = NOTHING
+) -> Distribution:
     """p(x | z) for `z` `[N, latents]`; its batch shape is `[1, N, *shape]`."""
     apply = parallel.compile_verb(experiment.model, "likelihood")
     z = jnp.asarray(z)
-    batch = shape_of_batch(experiment, len(z))
-    return apply(variables_of(state), z[None], batch)
+    return apply(variables_of(state), z[None], batch_of(experiment, len(z), given))
 
 
-def reconstruct(experiment: Experiment, state: TrainState, x: ArrayLike) -> Array:
+def reconstruct(
+    experiment: Experiment, state: TrainState, x: ArrayLike, given: Given = NOTHING
+) -> Array:
     """E[x | z] at z = E[z | x]: `[N, *shape]` in the model's units."""
-    return decode(experiment, state, encode(experiment, state, x).mean)
+    z = encode(experiment, state, x, given).mean
+    return decode(experiment, state, z, given)
 
 
 def sample(
@@ -46,6 +64,7 @@ def sample(
     num: int,
     *,
     noise: bool = False,
+    given: Given = NOTHING,
 ) -> Array:
     """`num` examples from the model: z from the prior, then E[x | z].
 
@@ -53,6 +72,7 @@ def sample(
       key: a `jax.random.key`.
       num: how many.
       noise: draw x from p(x | z) instead of taking its mean.
+      given: what is conditioned on; without labels the classes take turns.
 
     Returns:
       `[num, *shape]` in the model's units.
@@ -63,8 +83,10 @@ def sample(
     require(num >= 1, "num", num, "at least 1")
     latent_key, noise_key = jax.random.split(key)
     apply = parallel.compile_verb(experiment.model, "prior")
-    z = apply(variables_of(state), shape_of_batch(experiment, num)).sample(latent_key)
-    px = likelihood(experiment, state, z)
+    given = {**in_turn(experiment, num), **given}
+    batch = batch_of(experiment, num, given)
+    z = apply(variables_of(state), batch).sample(latent_key)
+    px = likelihood(experiment, state, z, given)
     return (px.sample(noise_key) if noise else px.mean)[0]
 
 
@@ -74,6 +96,7 @@ def log_likelihood(
     x: ArrayLike,
     key: Key,
     samples: int = 1000,
+    given: Given = NOTHING,
 ) -> Float[Array, " N"]:
     """log p(x) of each example by `samples` importance samples, nats.
 
@@ -84,10 +107,26 @@ def log_likelihood(
     apply = parallel.compile_function(
         metrics.log_likelihood, experiment.model, samples=samples
     )
-    return apply(variables_of(state), {"x": jnp.asarray(x)}, key)[0]
+    x = jnp.asarray(x)
+    batch = batch_of(experiment, len(x), given) | {"x": x}
+    return apply(variables_of(state), batch, key)[0]
 
 
-def shape_of_batch(experiment: Experiment, num: int) -> Batch:
-    """A batch of zeros, for verbs that read its shape alone."""
+def batch_of(
+    experiment: Experiment, num: int, given: Given = NOTHING
+) -> dict[str, Array]:
+    """A batch whose `x` is zeros, for verbs that read its shape and what is given.
+
+    A context that is not given is all zeros; labels have no such default.
+    """
     spec = experiment.dataset.spec
-    return {"x": jnp.zeros((num, *spec.shape))}
+    batch = dict(experiment.preprocess.apply(blank(spec, num), jax.random.key(0)))
+    batch.pop("y", None)
+    batch |= {"x": jnp.zeros((num, *spec.shape))}
+    return batch | {name: jnp.asarray(value) for name, value in given.items()}
+
+
+def in_turn(experiment: Experiment, num: int) -> Given:
+    """Labels `[num]` that go through the classes, where the data has classes."""
+    classes = experiment.dataset.spec.classes
+    return {"y": jnp.arange(num) % classes} if classes else {}

@@ -90,6 +90,40 @@ class Weight:
 
 
 @dataclasses.dataclass(frozen=True)
+class Critic:
+    """The critic, and the game that is played against it."""
+
+    loss: Literal["logistic", "minimax", "hinge", "wasserstein", "least_squares"] = (
+        "logistic"
+    )
+    """What critic and generator minimize; logistic is non-saturating."""
+    critic_norm: Literal["none", "spectral", "batch"] = "none"
+    """Of the critic's layers; spectral bounds its slope."""
+    gradient_penalty: float = 0.0
+    """Weight of (|slope| - 1)^2 between real and fake; 10 in WGAN-GP."""
+    r1: float = 0.0
+    """Weight of |slope|^2 / 2 at real examples."""
+    critic_moves: int = 1
+    """Moves of the critic for one of its opponents."""
+    critic_learning_rate: float = 0.0
+    """Step size of the critic; 0 is that of the others."""
+    beta1: float = 0.5
+    """Decay of Adam's first moment, for all players."""
+
+    def __post_init__(self) -> None:
+        values = dataclasses.asdict(self)
+        for name in ("gradient_penalty", "r1", "critic_learning_rate"):
+            require(values[name] >= 0, name, values[name], "at least 0")
+        require(self.critic_moves >= 1, "critic_moves", self.critic_moves, "at least 1")
+        require(0 <= self.beta1 < 1, "beta1", self.beta1, "in [0, 1)")
+        if self.gradient_penalty and self.critic_norm == "batch":
+            raise InputError(
+                "--gradient-penalty is of single examples, which --critic-norm batch "
+                "mixes: choose another norm"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
 class Training:
     """How long, how fast, and what is written when."""
 

@@ -95,22 +95,40 @@ def train_step(
     key = jax.random.fold_in(root, state.step)
     batch = experiment.preprocess.apply(raw, jax.random.fold_in(key, DATA))
     key = jax.random.fold_in(key, PLAYERS)
-    params, opt_state, metrics = dict(state.params), {}, {}
-    stats = {name: dict(parts) for name, parts in state.stats.items()}
+    gradients, seen, metrics = {}, {}, {}
     for name, player in experiment.players.items():
-        gradient, (terms, seen) = own_gradient(
+        gradients[name], (terms, seen[name]) = own_gradient(
             experiment.model, player, state, batch, key
         )
-        updates, opt_state[name] = player.optimizer.update(
-            gradient, state.opt_state[name], owned(player, state.params)
-        )
-        moved: Any = optax.apply_updates(owned(player, state.params), updates)
-        params |= moved
-        for collection, parts in seen.items():
-            stats[collection] |= owned(player, parts)
         metrics |= {f"{name}/{term}": value for term, value in terms.items()}
+    params, opt_state, said = dict(state.params), {}, {}
+    stats = {name: dict(parts) for name, parts in state.stats.items()}
+    for name, player in experiment.players.items():
+        moved, opt_state[name], said[f"{name}/moved"] = move(
+            player, name, state, gradients[name], metrics
+        )
+        params |= moved
+        for collection, parts in seen[name].items():
+            stats[collection] |= owned(player, parts)
+    gated = {f"{n}/moved" for n, p in experiment.players.items() if p.gate}
+    metrics |= {term: value for term, value in said.items() if term in gated}
     after = TrainState(state.step + 1, params, stats, opt_state, state.ema)
     return average(experiment.training.ema, after), metrics
+
+
+def move(
+    player: Player, name: str, state: TrainState, gradient: Any, metrics: Metrics
+) -> tuple[dict[str, Any], Any, Array]:
+    """The player's parts and optimizer after its move, and whether it moved."""
+    before = owned(player, state.params), state.opt_state[name]
+    updates, opt_state = player.optimizer.update(gradient, before[1], before[0])
+    after = optax.apply_updates(before[0], updates), opt_state
+    moves = jnp.array(True)
+    if player.gate:
+        moves = player.gate(state.step, metrics)
+        after = jax.tree.map(lambda a, b: jnp.where(moves, a, b), after, before)
+    params: Any = after[0]
+    return params, after[1], moves.astype(jnp.float32)
 
 
 def average(decay: float, state: TrainState) -> TrainState:

@@ -1,10 +1,13 @@
 """Metrics: pure functions folded over a split."""
 
+from vaejax.metrics.adversarial import autoencoding, classification, critic_scores
 from vaejax.metrics.base import averages
 from vaejax.metrics.likelihood import (
+    baseline_nll,
     elbo_terms,
     likelihood_metrics,
     log_likelihood,
+    monte_carlo_nll,
     nll,
     reconstruction,
 )
@@ -12,11 +15,16 @@ from vaejax.metrics.representation import active_units, count
 
 __all__ = [
     "active_units",
+    "autoencoding",
     "averages",
+    "baseline_nll",
+    "classification",
     "count",
+    "critic_scores",
     "elbo_terms",
     "likelihood_metrics",
     "log_likelihood",
+    "monte_carlo_nll",
     "nll",
     "reconstruction",
 ]

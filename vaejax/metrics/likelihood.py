@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from vaejax.experiment import Metric
-from vaejax.inference import infer, weigh
+from vaejax.inference import infer, observed_log_prob, weigh
 from vaejax.metrics.base import averages
 from vaejax.types import Array, Batch, Key, Variables
 
@@ -47,6 +47,38 @@ def reconstruction() -> Metric:
     return averages(("distortion", "mse"), values)
 
 
+def monte_carlo_nll(samples: int) -> Metric:
+    """-log 1/S sum_s p(x | z_s), z_s ~ p(z): simple Monte Carlo, nats.
+
+    Of a conditional model -log p(x | context) with draws of p(z | context), as the
+    model is used [Sohn et al. 2015, eq. 5]. `nll` estimates the same number by
+    importance sampling, with far smaller bias; the two must not be confused.
+    """
+
+    def values(
+        model: nn.Module, variables: Variables, batch: Batch, key: Key
+    ) -> dict[str, Array]:
+        log_p, bias = log_likelihood(
+            model, variables, batch, key, samples, proposal="prior"
+        )
+        return {"nll_monte_carlo": -log_p, "nll_monte_carlo_bias": bias}
+
+    return averages(("nll_monte_carlo", "nll_monte_carlo_bias"), values)
+
+
+def baseline_nll() -> Metric:
+    """-log p(x | context) of a deterministic baseline, nats."""
+
+    def values(
+        model: nn.Module, variables: Variables, batch: Batch, key: Key
+    ) -> dict[str, Array]:
+        del key
+        px: Any = nn.apply(lambda m: m.baseline(batch), model)(variables)
+        return {"baseline_nll": -observed_log_prob(px, batch["x"][None])[0]}
+
+    return averages(("baseline_nll",), values)
+
+
 def nll(samples: int, *, dims: int, log_bin: float, chunk: int = 50) -> Metric:
     """Negative log-likelihood by importance sampling, nats, and as bits/dim.
 
@@ -78,13 +110,15 @@ def log_likelihood(
     key: Key,
     samples: int,
     chunk: int = 50,
+    proposal: str = "posterior",
 ) -> tuple[Float[Array, " batch"], Float[Array, " batch"]]:
     """log p(x) of each example by importance sampling, and the estimate's bias, nats.
 
     The example is encoded once. Draw s has the key fold_in(key, s), so the result does
-    not depend on `chunk`; draws beyond `samples` in the last chunk weigh nothing.
+    not depend on `chunk`; draws beyond `samples` in the last chunk weigh nothing. The
+    verb `proposal` is what z is drawn from: posterior, or prior (simple Monte Carlo).
     """
-    q: Any = model.apply(variables, batch, method="posterior")
+    q: Any = model.apply(variables, batch, method=proposal)
     p: Any = model.apply(variables, batch, method="prior")
     chunk = min(chunk, samples)
 

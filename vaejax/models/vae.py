@@ -4,18 +4,25 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from vaejax.distributions import Delta, Normal
+from vaejax.layers import join
+from vaejax.models.conditions import condition_of
 from vaejax.types import Array, Batch, Distribution
 
 
 class GaussianEncoder(nn.Module):
-    """q(z | x) = N(mu(x), diag sigma(x)^2), from the features of a body."""
+    """q(z | x) = N(mu(x), diag sigma(x)^2), from the features of a body.
+
+    With a condition c it is q(z | x, c).
+    """
 
     body: nn.Module
     latents: int
+    condition: nn.Module | None = None
 
     @nn.compact
     def __call__(self, batch: Batch) -> Distribution:
-        statistics = nn.Dense(2 * self.latents)(self.body(batch["x"]))
+        h = self.body(batch["x"], condition_of(self.condition, batch))
+        statistics = nn.Dense(2 * self.latents)(h)
         mean, log_variance = jnp.split(statistics, 2, axis=-1)
         return Normal(mean, jnp.exp(0.5 * log_variance))
 
@@ -25,10 +32,12 @@ class DeterministicEncoder(nn.Module):
 
     body: nn.Module
     latents: int
+    condition: nn.Module | None = None
 
     @nn.compact
     def __call__(self, batch: Batch) -> Distribution:
-        return Delta(nn.Dense(self.latents)(self.body(batch["x"])))
+        h = self.body(batch["x"], condition_of(self.condition, batch))
+        return Delta(nn.Dense(self.latents)(h))
 
 
 class StandardNormal(nn.Module):
@@ -42,12 +51,17 @@ class StandardNormal(nn.Module):
 
 
 class Decoder(nn.Module):
-    """p(x | z): a body's output read as the parameters of a likelihood."""
+    """p(x | z): a body's output read as the parameters of a likelihood.
+
+    With a condition c it is p(x | z, c).
+    """
 
     body: nn.Module
     likelihood: nn.Module
+    condition: nn.Module | None = None
 
     def __call__(self, z: Array, batch: Batch) -> Distribution:
+        z = join(z, condition_of(self.condition, batch))
         return self.likelihood(self.body(z), batch)
 
 

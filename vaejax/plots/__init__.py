@@ -12,7 +12,12 @@ from pathlib import Path
 
 from vaejax.errors import InputError, nearest
 from vaejax.experiment import Experiment, TrainState
-from vaejax.plots.examples import require_images, require_plane
+from vaejax.plots.examples import (
+    require_encoded_images,
+    require_latents,
+    require_plane,
+    require_posterior,
+)
 from vaejax.plots.frame import Picture
 from vaejax.plots.grid import image_grid, save_grid
 from vaejax.plots.images import (
@@ -45,8 +50,11 @@ PICTURES: Mapping[str, Draw] = {
 }
 
 REQUIREMENTS: Mapping[str, Callable[[Experiment, TrainState, str], None]] = {
-    "interpolation": require_images,
-    "traversal": require_images,
+    "samples": require_latents,
+    "reconstructions": require_posterior,
+    "interpolation": require_encoded_images,
+    "traversal": require_encoded_images,
+    "latents": require_posterior,
     "manifold": require_plane,
 }
 
@@ -83,6 +91,8 @@ def write(
     experiment, state = load(workdir)
     folder = out or workdir / "plots"
     for name in names or applicable(experiment, state):
+        if name in REQUIREMENTS:
+            REQUIREMENTS[name](experiment, state, name)
         figure = PICTURES[name](experiment, state, workdir)
         folder.mkdir(parents=True, exist_ok=True)
         figure.savefig(folder / f"{name}.png")

@@ -1,5 +1,7 @@
 """What pictures ask of a run: held-out examples, their latents, and what it lacks."""
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,26 +33,53 @@ def held_out(experiment: Experiment, num: int) -> dict[str, np.ndarray]:
 
 
 def posterior_means(
-    experiment: Experiment, state: TrainState, x: np.ndarray, chunk: int = 500
+    experiment: Experiment,
+    state: TrainState,
+    batch: Mapping[str, np.ndarray],
+    chunk: int = 500,
 ) -> Float[np.ndarray, "N latents"]:
     """E[z | x] of each example, `chunk` at a time."""
-    parts = [jnp.asarray(x[i : i + chunk]) for i in range(0, len(x), chunk)]
-    means = [query.encode(experiment, state, part).mean for part in parts]
+    means = []
+    for i in range(0, len(batch["x"]), chunk):
+        part = {name: array[i : i + chunk] for name, array in batch.items()}
+        means.append(query.encode(experiment, state, part["x"], part).mean)
     return np.concatenate([np.asarray(mean) for mean in means])
 
 
 def reconstructed(
-    experiment: Experiment, state: TrainState, x: np.ndarray
+    experiment: Experiment, state: TrainState, batch: Mapping[str, np.ndarray]
 ) -> np.ndarray:
     """E[x | z] at z = E[z | x]."""
-    return np.asarray(query.reconstruct(experiment, state, jnp.asarray(x)))
+    return np.asarray(query.reconstruct(experiment, state, batch["x"], batch))
 
 
 def count_latents(experiment: Experiment, state: TrainState) -> int:
     """The number of latents of one example."""
     prior = parallel.compile_verb(experiment.model, "prior")
-    blank = query.shape_of_batch(experiment, 1)
+    blank = query.batch_of(experiment, 1)
     return prior(variables_of(state), blank).batch_shape[-1]
+
+
+def require_posterior(experiment: Experiment, state: TrainState, what: str) -> None:
+    """Raises InputError where the model has no encoder."""
+    del state  # as in the other requirements
+    if not hasattr(experiment.model, "posterior"):
+        raise InputError(f"{what} needs a model with an encoder")
+
+
+def require_latents(experiment: Experiment, state: TrainState, what: str) -> None:
+    """Raises InputError where nothing can be generated from latents."""
+    del state  # as in the other requirements
+    if not hasattr(experiment.model, "likelihood"):
+        raise InputError(f"{what} needs a model that generates")
+
+
+def require_encoded_images(
+    experiment: Experiment, state: TrainState, what: str
+) -> None:
+    """Raises InputError where there are no images, or no encoder."""
+    require_images(experiment, state, what)
+    require_posterior(experiment, state, what)
 
 
 def require_images(experiment: Experiment, state: TrainState, what: str) -> None:

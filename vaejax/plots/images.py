@@ -46,11 +46,12 @@ def reconstructions(experiment: Experiment, state: TrainState) -> Picture:
     if experiment.dataset.spec.kind == "table":
         return tables.reconstructions(experiment, state)
     columns = fitting(experiment.dataset.spec.shape, 10)
-    x = held_out(experiment, 3 * columns)["x"]
-    columns = min(columns, len(x))
-    rows = len(x) // columns
-    x = x[: rows * columns]
-    lines = np.stack([x, reconstructed(experiment, state, x)])
+    batch = held_out(experiment, 3 * columns)
+    columns = min(columns, len(batch["x"]))
+    rows = len(batch["x"]) // columns
+    batch = {name: array[: rows * columns] for name, array in batch.items()}
+    x = batch["x"]
+    lines = np.stack([x, reconstructed(experiment, state, batch)])
     lines = lines.reshape(2, rows, columns, *x.shape[1:]).swapaxes(0, 1)
     return grid_figure(
         enlarge(lines.reshape(-1, *x.shape[1:])),
@@ -68,12 +69,13 @@ def interpolation(experiment: Experiment, state: TrainState) -> Picture:
     """
     require_images(experiment, state, "interpolation")
     steps = fitting(experiment.dataset.spec.shape, 12) - 2
-    x = held_out(experiment, 16)["x"]
-    pairs = len(x) // 2
-    ends = posterior_means(experiment, state, x)
+    batch = held_out(experiment, 16)
+    x, pairs = batch["x"], len(batch["x"]) // 2
+    ends = posterior_means(experiment, state, batch)
     share = np.linspace(0, 1, steps)[None, :, None]
     z = (1 - share) * ends[:pairs, None] + share * ends[pairs : 2 * pairs, None]
-    between = decoded(experiment, state, z)
+    labels = {n: batch[n][:pairs].repeat(steps) for n in ("y",) if n in batch}
+    between = decoded(experiment, state, z, labels)
     rows = np.concatenate([x[:pairs, None], between, x[pairs : 2 * pairs, None]], 1)
     title = heading(experiment, "between test examples, linear in their latents")
     inner = ["decoded", *[""] * (steps - 2), "decoded"]
@@ -85,10 +87,15 @@ def interpolation(experiment: Experiment, state: TrainState) -> Picture:
     )
 
 
-def decoded(experiment: Experiment, state: TrainState, z: np.ndarray) -> np.ndarray:
-    """E[x | z] for `z` with any number of leading axes."""
+def decoded(
+    experiment: Experiment,
+    state: TrainState,
+    z: np.ndarray,
+    given: query.Given = query.NOTHING,
+) -> np.ndarray:
+    """E[x | z] for `z` with any number of leading axes; `given` is flat over them."""
     flat = z.reshape(-1, z.shape[-1]).astype(np.float32)
-    x = np.asarray(query.decode(experiment, state, jnp.asarray(flat)))
+    x = np.asarray(query.decode(experiment, state, jnp.asarray(flat), given))
     return x.reshape(*z.shape[:-1], *x.shape[1:])
 
 
@@ -107,18 +114,21 @@ def traversal(
       InputError: the data are no images.
     """
     require_images(experiment, state, "traversal")
-    x = held_out(experiment, MOST)["x"]
-    means = posterior_means(experiment, state, x)
+    batch = held_out(experiment, MOST)
+    x, means = batch["x"], posterior_means(experiment, state, batch)
     variance = means.var(0, ddof=1)
     chosen = most_active(means)
     values = np.linspace(-3, 3, 13 if fitting(x.shape[1:], 13) == 13 else 7)
     z = np.tile(means[example % len(means)], (len(chosen), len(values), 1))
     z[np.arange(len(chosen)), :, chosen] = values
+    which = example % len(means)
+    size = z.shape[0] * z.shape[1]
+    labels = {n: np.full(size, batch[n][which]) for n in ("y",) if n in batch}
     title = heading(
         experiment, "one latent at a time, from -3 to 3 (var: of its posterior mean)"
     )
     return grid_figure(
-        enlarge(decoded(experiment, state, z).reshape(-1, *x.shape[1:])),
+        enlarge(decoded(experiment, state, z, labels).reshape(-1, *x.shape[1:])),
         title,
         len(values),
         row_labels=[f"z[{i}]  var {variance[i]:.2f}" for i in chosen],
@@ -144,7 +154,8 @@ def manifold(experiment: Experiment, state: TrainState) -> Picture:
     side = fitting(experiment.dataset.spec.shape, 15)
     values = quantiles(side)
     z = np.stack(np.meshgrid(values, values[::-1]), -1)
-    x = decoded(experiment, state, z)
+    labels = {"y": np.zeros(side * side, np.int32)}
+    x = decoded(experiment, state, z, labels)
     title = heading(experiment, "E[x | z] over the latent plane (z[0] right, z[1] up)")
     return grid_figure(
         enlarge(x.reshape(-1, *x.shape[2:])),

@@ -16,7 +16,7 @@ def latents(experiment: Experiment, state: TrainState) -> Picture:
     single one over the order of the examples.
     """
     batch = held_out(experiment, MOST)
-    means = posterior_means(experiment, state, batch["x"])
+    means = posterior_means(experiment, state, batch)
     points, labels = plane(means)
     figure = Picture(figsize=(7, 6), dpi=100, layout="constrained")
     axes = figure.add_subplot()

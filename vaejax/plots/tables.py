@@ -38,9 +38,9 @@ def samples(experiment: Experiment, state: TrainState, seed: int) -> Picture:
 
 def reconstructions(experiment: Experiment, state: TrainState) -> Picture:
     """E[x | z] at z = E[z | x] against x, test split."""
-    x = held_out(experiment, MOST)["x"]
-    rebuilt = reconstructed(experiment, state, x)
-    data, model = (own_units(experiment, a) for a in (x, rebuilt))
+    batch = held_out(experiment, MOST)
+    rebuilt = reconstructed(experiment, state, batch)
+    data, model = (own_units(experiment, a) for a in (batch["x"], rebuilt))
 
     def draw(axes: Axes, i: int) -> None:
         ends = [data[:, i].min(), data[:, i].max()]

@@ -7,6 +7,8 @@ use the same names.
 from collections.abc import Callable, Mapping
 
 from vaejax.experiment import Experiment
+from vaejax.presets.adversarial import aae, ali, gan, gan_conv, wgan_gp
+from vaejax.presets.conditional import classifier, cvae, cvae_sohn
 from vaejax.presets.generic import (
     annealed_vae,
     autoencoder,
@@ -16,6 +18,7 @@ from vaejax.presets.generic import (
     vae_conv,
 )
 from vaejax.presets.published import pca, vae_flax_example, vae_mlp_2d
+from vaejax.presets.vaegan import cvaegan, vaegan, vaegan_authors_code, vaegan_paper
 
 PRESETS: Mapping[str, Callable[..., Experiment]] = {
     make.__name__: make
@@ -29,18 +32,42 @@ PRESETS: Mapping[str, Callable[..., Experiment]] = {
         vae_flax_example,
         autoencoder,
         pca,
+        cvae,
+        cvae_sohn,
+        gan,
+        gan_conv,
+        wgan_gp,
+        vaegan,
+        vaegan_paper,
+        vaegan_authors_code,
+        cvaegan,
+        aae,
+        ali,
+        classifier,
     )
 }
 
 __all__ = [
     "PRESETS",
+    "aae",
+    "ali",
     "annealed_vae",
     "autoencoder",
     "beta_vae",
+    "classifier",
+    "cvae",
+    "cvae_sohn",
+    "cvaegan",
+    "gan",
+    "gan_conv",
     "iwae",
     "pca",
     "vae",
     "vae_conv",
     "vae_flax_example",
     "vae_mlp_2d",
+    "vaegan",
+    "vaegan_authors_code",
+    "vaegan_paper",
+    "wgan_gp",
 ]

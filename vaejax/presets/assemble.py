@@ -17,7 +17,7 @@ from vaejax.errors import InputError, nearest
 from vaejax.experiment import Experiment, Metric, Player, epoch_steps
 from vaejax.layers import Activation
 from vaejax.metrics import active_units, count, likelihood_metrics
-from vaejax.models import VAE, Decoder, GaussianEncoder, StandardNormal
+from vaejax.models import VAE, Decoder, GaussianEncoder, Label, StandardNormal
 from vaejax.schedules import SCHEDULES
 from vaejax.settings import Data, Network, Training, Weight
 from vaejax.types import Objective
@@ -44,6 +44,13 @@ def pick(what: str, name: str, known: Mapping[str, T]) -> T:
     if name not in known:
         raise InputError(f"no {what} {name!r}: {nearest(name, known)}")
     return known[name]
+
+
+def label(data: Dataset) -> Label:
+    """The label as a condition; InputError where the data has none."""
+    if not data.spec.classes:
+        raise InputError(f"{data.spec.name} has no labels to condition on")
+    return Label(data.spec.classes)
 
 
 def mlp_bodies(hidden: Sequence[int], activation: str, dropout: float = 0.0) -> Bodies:
@@ -118,31 +125,35 @@ def named_likelihood(network: Network, dataset: Dataset) -> li.Likelihood:
     return pick("likelihood", network.likelihood, known)()
 
 
-def decoder(body: Bodies, view: View) -> Decoder:
+def decoder(body: Bodies, view: View, condition: Label | None = None) -> Decoder:
     """p(x | z) for the shape of the data."""
     *places, channels = view.dataset.spec.shape
     outputs = view.likelihood.outputs(channels)
-    return Decoder(body.decoder((*places, outputs)), view.likelihood)
+    return Decoder(body.decoder((*places, outputs)), view.likelihood, condition)
 
 
-def vae_model(body: Bodies, latents: int, view: View) -> VAE:
+def vae_model(
+    body: Bodies, latents: int, view: View, condition: Label | None = None
+) -> VAE:
     """The VAE with a diagonal Gaussian posterior and a standard normal prior."""
     return VAE(
-        encoder=GaussianEncoder(body.encoder, latents),
-        decoder=decoder(body, view),
+        encoder=GaussianEncoder(body.encoder, latents, condition),
+        decoder=decoder(body, view, condition),
         prior=StandardNormal(latents),
     )
 
 
-def adam(training: Training, steps: int) -> optax.GradientTransformation:
+def adam(
+    training: Training, steps: int, beta1: float = 0.9
+) -> optax.GradientTransformation:
     """Adam as the training settings say: clipped first, its rate scheduled."""
     rates: Mapping[str, Callable[[], optax.ScalarOrSchedule]] = {
         "constant": lambda: training.learning_rate,
         "cosine": lambda: optax.cosine_decay_schedule(training.learning_rate, steps),
     }
-    rate = pick("decay", training.decay, rates)()
+    optimizer = optax.adam(pick("decay", training.decay, rates)(), b1=beta1)
     clip = optax.clip_by_global_norm(training.clip)
-    return optax.chain(clip, optax.adam(rate)) if training.clip else optax.adam(rate)
+    return optax.chain(clip, optimizer) if training.clip else optimizer
 
 
 def weight_schedule(
@@ -204,11 +215,12 @@ def vae_game(
     view: View,
     training: Training,
     objective: Objective,
+    condition: Label | None = None,
     **weights: Weight,
 ) -> Experiment:
     """A VAE trained by an objective, whose `weights` are scheduled by name."""
     return one_player(
-        vae_model(body, latents, view),
+        vae_model(body, latents, view, condition),
         objective,
         view,
         training,
@@ -230,4 +242,4 @@ def generic_vae(
     """A VAE with bodies and likelihood by name, on any data."""
     view = open_data(data, network)
     body = bodies(network, view.dataset)
-    return vae_game(body, network.latents, view, training, objective, **weights)
+    return vae_game(body, network.latents, view, training, objective, None, **weights)

@@ -1,0 +1,67 @@
+"""What a critic or a classifier says of held-out data."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vaejax.experiment import Metric
+from vaejax.inference import infer
+from vaejax.metrics.base import averages
+from vaejax.objectives.adversarial import Subjects, judge
+from vaejax.types import Array, Batch, Key, Variables
+
+
+def critic_scores(subjects: Callable[[Any, Batch, Key], Subjects]) -> Metric:
+    """Mean scores of held-out subjects and of fakes, and their gap.
+
+    The gap of a Wasserstein critic estimates a distance; of any critic it says how
+    far it tells data from samples.
+    """
+
+    def values(
+        model: nn.Module, variables: Variables, batch: Batch, key: Key
+    ) -> dict[str, Array]:
+        def scores(model: Any) -> tuple[Array, Array]:
+            real, fakes = judge(model, subjects(model, batch, key), batch)
+            return real.score, jnp.stack([f.score for f in fakes.values()]).mean(0)
+
+        real, fake = nn.apply(scores, model)(variables)
+        return {"real_score": real, "fake_score": fake, "gap": real - fake}
+
+    return averages(("real_score", "fake_score", "gap"), values)
+
+
+def autoencoding() -> Metric:
+    """Mean squared error of E[x | z], z ~ q(z | x), and KL(q || p) in nats."""
+
+    def values(
+        model: nn.Module, variables: Variables, batch: Batch, key: Key
+    ) -> dict[str, Array]:
+        i = nn.apply(infer, model)(variables, batch, key)
+        square = jnp.square(i.px.mean[0] - batch["x"])
+        return {"mse": square.mean(range(1, square.ndim)), "kl": i.kl[0]}
+
+    return averages(("mse", "kl"), values)
+
+
+def classification() -> Metric:
+    """Cross-entropy in nats and accuracy of a model with a part `classifier`."""
+
+    def values(
+        model: nn.Module, variables: Variables, batch: Batch, key: Key
+    ) -> dict[str, Array]:
+        del key
+
+        def logits_of(model: Any) -> Array:
+            return model.classifier(batch["x"], batch).score
+
+        logits = nn.apply(logits_of, model)(variables)
+        log_p = jax.nn.log_softmax(logits)
+        right = jnp.take_along_axis(log_p, batch["y"][:, None], 1)[:, 0]
+        hits = (logits.argmax(-1) == batch["y"]).astype(jnp.float32)
+        return {"cross_entropy": -right, "accuracy": hits}
+
+    return averages(("cross_entropy", "accuracy"), values)

@@ -1,0 +1,56 @@
+"""Models with critics. Parts only: who moves them, and why, is said by players."""
+
+import flax.linen as nn
+
+from vaejax.types import Array, Batch, Distribution
+
+
+class GAN(nn.Module):
+    """A generator of x from z, and a critic [Goodfellow et al. 2014].
+
+    Its likelihood is a point mass at the generated x: it can be sampled, not weighed.
+    """
+
+    generator: nn.Module
+    critic: nn.Module
+    prior: nn.Module
+
+    def likelihood(self, z: Array, batch: Batch) -> Distribution:
+        return self.generator(z, batch)
+
+
+class CriticVAE(nn.Module):
+    """A VAE with a critic: of x (VAE-GAN), of z (AAE), or of pairs (ALI, BiGAN)."""
+
+    encoder: nn.Module
+    decoder: nn.Module
+    critic: nn.Module
+    prior: nn.Module
+
+    def posterior(self, batch: Batch) -> Distribution:
+        return self.encoder(batch)
+
+    def likelihood(self, z: Array, batch: Batch) -> Distribution:
+        return self.decoder(z, batch)
+
+
+class CVAEGAN(nn.Module):
+    """Encoder, generator, critic and classifier [Bao et al. 2017]."""
+
+    encoder: nn.Module
+    decoder: nn.Module
+    critic: nn.Module
+    classifier: nn.Module
+    prior: nn.Module
+
+    def posterior(self, batch: Batch) -> Distribution:
+        return self.encoder(batch)
+
+    def likelihood(self, z: Array, batch: Batch) -> Distribution:
+        return self.decoder(z, batch)
+
+
+class Judge(nn.Module):
+    """A classifier alone, whose features measure samples."""
+
+    classifier: nn.Module

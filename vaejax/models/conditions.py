@@ -1,0 +1,46 @@
+"""What a part is conditioned on, read off the batch as `[batch, conditions]`."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from vaejax.errors import InputError
+from vaejax.types import Array, Batch
+
+
+class Label(nn.Module):
+    """The label as one-hot; a dense layer of it is an embedding.
+
+    `y` is int `[batch]`, where -1 is the null label (all zeros), or soft labels
+    `[batch, classes]`, between which one may interpolate.
+    """
+
+    classes: int
+
+    def __call__(self, batch: Batch) -> Array:
+        if "y" not in batch:
+            raise InputError(
+                "the model is conditioned on labels: pass given={'y': labels}"
+            )
+        y = batch["y"]
+        return y if y.ndim == 2 else nn.one_hot(y, self.classes)
+
+
+def conditional(model: nn.Module) -> bool:
+    """Whether what the model generates depends on a label."""
+    parts = [getattr(model, name, None) for name in ("decoder", "generator")]
+    return any(isinstance(getattr(part, "condition", None), Label) for part in parts)
+
+
+def condition_of(condition: nn.Module | None, batch: Batch) -> Array | None:
+    """The condition's value, where there is a condition."""
+    return None if condition is None else condition(batch)
+
+
+def visible(batch: Batch, hidden: float = -1.0) -> Array:
+    """The context with `hidden` in the place of what is not seen."""
+    return jnp.where(batch["seen"] == 1, batch["context"], hidden)
+
+
+def completed(batch: Batch, guess: Array) -> Array:
+    """The context with a guess pasted in where nothing is seen."""
+    return jnp.where(batch["seen"] == 1, batch["context"], guess)

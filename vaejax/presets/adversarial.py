@@ -1,0 +1,195 @@
+"""Presets with a critic of samples, of latents, or of both."""
+
+from functools import partial
+from typing import Literal
+
+from vaejax import objectives
+from vaejax.experiment import Experiment
+from vaejax.metrics import autoencoding, count, critic_scores, reconstruction
+from vaejax.models import (
+    GAN,
+    CriticVAE,
+    DeterministicEncoder,
+    GaussianEncoder,
+    JointCritic,
+    StandardNormal,
+)
+from vaejax.models import Critic as CriticNetwork
+from vaejax.networks import MLP, FlatEncoder
+from vaejax.presets import arena
+from vaejax.presets import assemble as a
+from vaejax.presets.signature import preset
+from vaejax.settings import Critic, Data, Network, Training
+
+GREY = Data(binarize="none")
+adversarial = objectives.adversarial
+Condition = Literal["none", "concatenate", "projection"]
+
+
+def gan_game(
+    data: Data, network: Network, critic: Critic, condition: str, training: Training
+) -> Experiment:
+    """Generator against critic, on any data."""
+    view = arena.open_data(data)
+    given = None if condition == "none" else a.label(view.dataset)
+    body, steps = a.bodies(network, view.dataset), arena.steps_of(view, training)
+    model = GAN(
+        generator=a.decoder(body, view, given),
+        critic=arena.critic_of(
+            network, critic, view.dataset, given, condition == "projection"
+        ),
+        prior=StandardNormal(network.latents),
+    )
+    fool = partial(
+        adversarial.generator,
+        loss=adversarial.LOSSES[critic.loss],
+        subjects=adversarial.generated,
+    )
+    players = {
+        "generator": arena.opponent(fool, ("generator",), critic, training, steps),
+        "critic": arena.critic_player(critic, training, steps, adversarial.generated),
+    }
+    metrics = {"critic": critic_scores(adversarial.generated), "count": count()}
+    return arena.game(model, players, view, training, metrics, "gap")
+
+
+@preset
+def gan(
+    *,
+    data: Data = GREY,
+    network: Network = Network(hidden=(512, 512), latents=64),
+    critic: Critic = Critic(r1=1.0),
+    condition: Condition = "none",
+    training: Training = Training(epochs=100, batch_size=64, learning_rate=2e-4),
+) -> Experiment:
+    """The generative adversarial network [Goodfellow et al. 2014].
+
+    Non-saturating, with an R1 penalty, without which small data is soon learned by
+    heart [Mescheder et al. 2018].
+
+    Args:
+      condition: on the label: beside z and x, or in the critic by projection.
+    """
+    return gan_game(data, network, critic, condition, training)
+
+
+@preset
+def gan_conv(
+    *,
+    data: Data = GREY,
+    network: Network = Network(body="conv", hidden=(256,), latents=64),
+    critic: Critic = Critic(critic_norm="spectral"),
+    condition: Condition = "none",
+    training: Training = Training(epochs=30, batch_size=64, learning_rate=2e-4),
+) -> Experiment:
+    """A convolutional GAN, spectrally normalized [Radford 2016; Miyato et al. 2018].
+
+    Args:
+      condition: on the label: beside z and x, or in the critic by projection.
+    """
+    return gan_game(data, network, critic, condition, training)
+
+
+@preset
+def wgan_gp(
+    *,
+    data: Data = GREY,
+    network: Network = Network(hidden=(512, 512), latents=64),
+    critic: Critic = Critic(
+        loss="wasserstein", gradient_penalty=10.0, critic_moves=5, beta1=0.0
+    ),
+    condition: Condition = "none",
+    training: Training = Training(epochs=100, batch_size=64, learning_rate=1e-4),
+) -> Experiment:
+    """The Wasserstein GAN with gradient penalty [Gulrajani et al. 2017, alg. 1].
+
+    Args:
+      condition: on the label: beside z and x, or in the critic by projection.
+    """
+    return gan_game(data, network, critic, condition, training)
+
+
+@preset
+def aae(
+    *,
+    data: Data = Data(),
+    network: Network = Network(latents=8),
+    critic: Critic = Critic(),
+    adversarial_weight: float = 10.0,
+    training: Training = Training(epochs=100, batch_size=64),
+) -> Experiment:
+    """The adversarial autoencoder: a critic of z [Makhzani et al. 2016].
+
+    Args:
+      adversarial_weight: of the codes' likeness to the prior, against nats.
+    """
+    view = a.open_data(data, network)
+    body, steps = a.bodies(network, view.dataset), arena.steps_of(view, training)
+    model = CriticVAE(
+        encoder=DeterministicEncoder(body.encoder, network.latents),
+        decoder=a.decoder(body, view),
+        critic=CriticNetwork(
+            FlatEncoder(MLP(network.hidden, norm=critic.critic_norm)),
+            norm=critic.critic_norm,
+        ),
+        prior=StandardNormal(network.latents),
+    )
+    autoencode = partial(
+        adversarial.autoencode,
+        loss=adversarial.LOSSES[critic.loss],
+        adversarial=adversarial_weight,
+    )
+    owns = ("encoder", "decoder")
+    players = {
+        "autoencoder": arena.opponent(autoencode, owns, critic, training, steps),
+        "critic": arena.critic_player(critic, training, steps, adversarial.encoded),
+    }
+    metrics = {
+        "reconstruction": reconstruction(),
+        "critic": critic_scores(adversarial.encoded),
+        "count": count(),
+    }
+    return arena.game(model, players, view, training, metrics, "distortion")
+
+
+@preset
+def ali(
+    *,
+    data: Data = GREY,
+    network: Network = Network(hidden=(512, 512), latents=32),
+    critic: Critic = Critic(r1=1.0),
+    encoder: Literal["gaussian", "deterministic"] = "gaussian",
+    training: Training = Training(epochs=100, batch_size=64, learning_rate=2e-4),
+) -> Experiment:
+    """Adversarially learned inference: a critic of pairs (x, z) [Dumoulin et al. 2017].
+
+    Args:
+      encoder: gaussian is ALI, deterministic BiGAN [Donahue et al. 2017].
+    """
+    view = arena.open_data(data)
+    body, steps = a.bodies(network, view.dataset), arena.steps_of(view, training)
+    kinds = {"gaussian": GaussianEncoder, "deterministic": DeterministicEncoder}
+    norm, width = critic.critic_norm, network.hidden[-1]
+    model = CriticVAE(
+        encoder=a.pick("encoder", encoder, kinds)(body.encoder, network.latents),
+        decoder=a.decoder(body, view),
+        critic=JointCritic(
+            arena.critic_body(network, critic, view.dataset),
+            latents=MLP((width,), norm=norm),
+            joint=MLP((width,), norm=norm),
+            norm=norm,
+        ),
+        prior=StandardNormal(network.latents),
+    )
+    both = partial(adversarial.bidirectional, loss=adversarial.LOSSES[critic.loss])
+    owns = ("encoder", "decoder")
+    players = {
+        "generator": arena.opponent(both, owns, critic, training, steps),
+        "critic": arena.critic_player(critic, training, steps, adversarial.paired),
+    }
+    metrics = {
+        "autoencoding": autoencoding(),
+        "critic": critic_scores(adversarial.paired),
+        "count": count(),
+    }
+    return arena.game(model, players, view, training, metrics, "mse")

@@ -1,0 +1,107 @@
+"""What games with critics are put together from."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import flax.linen as nn
+
+from vaejax import likelihoods as li
+from vaejax import networks as net
+from vaejax import objectives
+from vaejax.data import Dataset
+from vaejax.experiment import Experiment, Metric, Player, epoch_steps
+from vaejax.gates import every
+from vaejax.models import Critic as CriticNetwork
+from vaejax.models import Label
+from vaejax.presets import assemble as a
+from vaejax.settings import Critic, Data, Network, Training
+from vaejax.types import Objective
+
+adversarial = objectives.adversarial
+
+
+def open_data(data: Data) -> a.View:
+    """The data of a model that generates x itself, without a density."""
+    return a.open_data(data, li.Implicit())
+
+
+def critic_body(network: Network, critic: Critic, data: Dataset) -> nn.Module:
+    """The critic's body: as the encoder's, with leaky units and its own norm."""
+    norm, hidden = critic.critic_norm, network.hidden
+    bodies: Mapping[str, Callable[[], nn.Module]] = {
+        "mlp": lambda: net.FlatEncoder(net.MLP(hidden, nn.leaky_relu, norm=norm)),
+        "linear": lambda: net.FlatEncoder(net.MLP(())),
+        "conv": lambda: net.ConvEncoder((32, 64), hidden[-1], 0, norm, nn.leaky_relu),
+        "residual": lambda: net.ConvEncoder(
+            (32, 64), hidden[-1], 2, norm, nn.leaky_relu
+        ),
+    }
+    a.bodies(network, data)  # refuses what does not fit the data
+    return a.pick("body", network.body, bodies)()
+
+
+def critic_of(
+    network: Network,
+    critic: Critic,
+    data: Dataset,
+    condition: Label | None = None,
+    projection: bool = False,
+) -> CriticNetwork:
+    """A critic of x."""
+    body = critic_body(network, critic, data)
+    return CriticNetwork(body, condition, projection, critic.critic_norm)
+
+
+def critic_player(
+    critic: Critic, training: Training, steps: int, subjects: Callable
+) -> Player:
+    """The player that owns the critic."""
+    rate = critic.critic_learning_rate or training.learning_rate
+    own = dataclasses.replace(training, learning_rate=rate)
+    objective = partial(
+        adversarial.critic,
+        loss=adversarial.LOSSES[critic.loss],
+        subjects=subjects,
+        gradient_penalty=critic.gradient_penalty,
+        r1=critic.r1,
+    )
+    return Player(objective, a.adam(own, steps, critic.beta1), ("critic",))
+
+
+def opponent(
+    objective: Objective,
+    owns: tuple[str, ...],
+    critic: Critic,
+    training: Training,
+    steps: int,
+) -> Player:
+    """A player who moves once for `critic_moves` moves of the critic."""
+    gate = every(critic.critic_moves) if critic.critic_moves > 1 else None
+    return Player(objective, a.adam(training, steps, critic.beta1), owns, gate=gate)
+
+
+def steps_of(view: a.View, training: Training) -> int:
+    """Steps of the whole training."""
+    return epoch_steps(view.dataset, training) * training.epochs
+
+
+def game(
+    model: nn.Module,
+    players: Mapping[str, Player],
+    view: a.View,
+    training: Training,
+    metrics: Mapping[str, Metric],
+    selection: str,
+) -> Experiment:
+    """An experiment whose best state has the least `selection`."""
+    return Experiment(
+        model=model,
+        players=players,
+        dataset=view.dataset,
+        preprocess=view.preprocess,
+        metrics=lambda samples: metrics,
+        selection=lambda values: values[selection],
+        training=training,
+        notes=view.likelihood.notes(view.preprocess.values),
+    )

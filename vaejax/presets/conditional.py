@@ -1,0 +1,160 @@
+"""Conditional models: on a label, or on the part of an image that is seen."""
+
+import math
+from functools import partial
+from typing import Literal
+
+from vaejax import likelihoods as li
+from vaejax import networks as net
+from vaejax import objectives
+from vaejax.data.context import seen_region, with_context
+from vaejax.errors import InputError, require
+from vaejax.experiment import Experiment, Player, epoch_steps
+from vaejax.gates import until
+from vaejax.metrics import (
+    baseline_nll,
+    classification,
+    count,
+    likelihood_metrics,
+    monte_carlo_nll,
+)
+from vaejax.models import Baseline, Classifier, Completion, GaussianNetwork, Judge
+from vaejax.presets import arena
+from vaejax.presets import assemble as a
+from vaejax.presets.signature import preset
+from vaejax.settings import Critic, Data, Network, Training, Weight
+
+
+@preset
+def cvae(
+    *,
+    data: Data = Data(),
+    network: Network = Network(),
+    weight: Weight = Weight(),
+    training: Training = Training(epochs=100, batch_size=64, decay="cosine"),
+) -> Experiment:
+    """The label-conditional VAE, for any labelled data [Kingma et al. 2014, M2].
+
+    q(z | x, y) and p(x | z, y); the prior of z is the same for all labels.
+    """
+    view = a.open_data(data, network)
+    return a.vae_game(
+        a.bodies(network, view.dataset),
+        network.latents,
+        view,
+        training,
+        objectives.elbo,
+        a.label(view.dataset),
+        beta=weight,
+    )
+
+
+@preset
+def cvae_sohn(
+    *,
+    data: Data = Data(binarize="none"),
+    seen: Literal[
+        "quadrant", "two_quadrants", "three_quadrants", "top", "left"
+    ] = "quadrant",
+    hidden: tuple[int, ...] = (500, 500),
+    latents: int = 200,
+    alpha: float = 1.0,
+    baseline_epochs: int = 10,
+    training: Training = Training(epochs=30),
+) -> Experiment:
+    """Completion of an image of which a part is seen [Sohn, Lee & Yan 2015].
+
+    A deterministic baseline guesses the rest; a prior network p(z | context) sees the
+    guess pasted in; the decoder sees z alone, as in Pyro's tutorial. Both train in
+    one run: the baseline in its first epochs, the rest throughout. Likelihoods are
+    those of the pixels that are not seen.
+
+    Args:
+      seen: the region that is conditioned on.
+      hidden: widths of the encoder's dense layers, mirrored in the decoder.
+      latents: number of latents.
+      alpha: share of the conditional ELBO in the hybrid objective; the rest is GSNN.
+      baseline_epochs: epochs in which the baseline moves.
+    """
+    require(0 <= alpha <= 1, "alpha", alpha, "in [0, 1]")
+    require(baseline_epochs >= 1, "baseline_epochs", baseline_epochs, "at least 1")
+    view = a.open_data(data, li.Bernoulli())
+    if view.dataset.spec.kind != "image":
+        raise InputError(
+            f"cvae_sohn completes images: {view.dataset.spec.name} is none"
+        )
+    height, width, channels = view.dataset.spec.shape
+    region = seen_region(height, width, seen)
+    view = view._replace(preprocess=with_context(view.preprocess, region))
+    body = a.mlp_bodies(hidden, "relu")
+    model = Completion(
+        encoder=GaussianNetwork(body.encoder, latents),
+        decoder=a.decoder(body, view),
+        prior_network=GaussianNetwork(body.encoder, latents),
+        baseline=Baseline(
+            body.encoder,
+            net.FlatDecoder(net.MLP(()), view.dataset.spec.shape),
+            li.Bernoulli(),
+        ),
+    )
+    epoch = epoch_steps(view.dataset, training)
+    total = epoch * training.epochs
+    players = {
+        "cvae": Player(
+            partial(objectives.completion.hybrid, alpha=alpha),
+            a.adam(training, total),
+            ("encoder", "decoder", "prior_network"),
+        ),
+        "baseline": Player(
+            objectives.completion.baseline,
+            a.adam(training, epoch * baseline_epochs),
+            ("baseline",),
+            gate=until(epoch * baseline_epochs),
+        ),
+    }
+    hidden_numbers = math.prod((height, width, channels)) - channels * int(region.sum())
+
+    def metrics(samples: int) -> dict:
+        sampled = {"monte_carlo": monte_carlo_nll(samples)} if samples else {}
+        return {
+            **likelihood_metrics(samples, dims=hidden_numbers, log_bin=0.0),
+            **sampled,
+            "baseline": baseline_nll(),
+            "count": count(),
+        }
+
+    return Experiment(
+        model=model,
+        players=players,
+        dataset=view.dataset,
+        preprocess=view.preprocess,
+        metrics=metrics,
+        selection=a.negative_elbo,
+        training=training,
+        notes=view.likelihood.notes(view.preprocess.values),
+    )
+
+
+@preset
+def classifier(
+    *,
+    data: Data = Data(binarize="none"),
+    network: Network = Network(hidden=(256, 128)),
+    training: Training = Training(epochs=30, batch_size=64, decay="cosine"),
+) -> Experiment:
+    """A classifier, whose accuracy and features measure what other models generate."""
+    view = arena.open_data(data)
+    classes = a.label(view.dataset).classes
+    body = arena.critic_body(network, Critic(), view.dataset)
+    steps = arena.steps_of(view, training)
+    player = Player(
+        objectives.vaegan.classify, a.adam(training, steps), ("classifier",)
+    )
+    return arena.game(
+        Judge(Classifier(body, classes)),
+        {"classifier": player},
+        view,
+        training,
+        {"classification": classification(), "count": count()},
+        "cross_entropy",
+    )
