@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from vaejax.errors import InputError
+from vaejax.errors import InputError, require
 from vaejax.evaluation import evaluate as evaluate_split
 from vaejax.experiment import Experiment
 from vaejax.loop import train as train_experiment
@@ -45,7 +45,14 @@ def train(
     print(f"done; next: python scripts/evaluate.py {workdir}")
 
 
-def evaluate(workdir: Path, samples: int, split: str, batch_size: int) -> None:
+def evaluate(
+    workdir: Path,
+    samples: int,
+    split: str,
+    batch_size: int,
+    classifier: Path | None = None,
+    num: int = 10_000,
+) -> None:
     """Writes `evaluation.json` and prints its table."""
     keep_compiled()
     experiment, state = load(workdir)
@@ -54,10 +61,18 @@ def evaluate(workdir: Path, samples: int, split: str, batch_size: int) -> None:
     )
     settings = {"split": split, "samples": samples, "batch_size": batch_size}
     step = {"step": int(state.step)}
-    write_json(workdir / "evaluation.json", settings | step | values)
+    seen = {}
+    if classifier is not None:
+        from vaejax.judging import judged  # loads SciPy
+
+        require(num >= 2, "num", num, "at least 2")
+        seen = judged(experiment, state, classifier, num)
+    write_json(workdir / "evaluation.json", settings | step | values | seen)
     print_table(f"{experiment.name} on {experiment.dataset.spec.name}, {split}", values)
     if "elbo" in values:
         print(f"{split} negative ELBO {-values['elbo']:.2f} nats")
+    for name, value in seen.items():
+        print(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
     print(f"wrote {workdir / 'evaluation.json'}")
 
 

@@ -1,0 +1,108 @@
+"""Samples of a run as a classifier of another run sees them."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vaejax import parallel
+from vaejax.checkpoint import digest
+from vaejax.errors import InputError
+from vaejax.experiment import Experiment, TrainState, variables_of
+from vaejax.metrics.samples import frechet_distance, kernel_distance
+from vaejax.models import Judge, conditional
+from vaejax.models.critic import Critique
+from vaejax.plots.examples import held_out
+from vaejax.query import in_turn, sample
+from vaejax.run import load
+from vaejax.types import Array
+
+
+def see(model: Judge, variables: Mapping, x: Array) -> Critique:
+    """Logits and features of the classifier."""
+    return model.apply(  # pyright: ignore[reportReturnType]
+        variables, method=lambda judge: judge.classifier(x, {"x": x})
+    )
+
+
+def looked_at(
+    experiment: Experiment, state: TrainState, parts: Iterator[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The classes that the classifier sees `[N]`, and its last features `[N, F]`."""
+    look = parallel.compile_function(see, experiment.model)
+    seen = [look(variables_of(state), jnp.asarray(part)) for part in parts]
+    return (
+        np.concatenate([np.asarray(each.score.argmax(-1)) for each in seen]),
+        np.concatenate([np.asarray(each.features[-1]) for each in seen]),
+    )
+
+
+def judged(
+    experiment: Experiment,
+    state: TrainState,
+    classifier: Path,
+    num: int = 10_000,
+    seed: int = 0,
+    chunk: int = 500,
+) -> dict[str, float | str | int]:
+    """What a classifier says of `num` samples (the model's means E[x | z]).
+
+    `label_accuracy` is the share of samples that are seen as the label they were
+    asked for (conditional models only, labels in turn); `least_class_share` that of
+    the rarest class; `fd_*` and `kd_*` compare features with those of as many test
+    examples as there are, at most `num`; `classifier_digest` is of its weights.
+
+    Raises:
+      InputError: the run is no classifier, or of data of another shape.
+    """
+    judge, trained = load(classifier)
+    check_judge(experiment, judge, classifier)
+    labels = np.asarray(in_turn(experiment, num).get("y", np.zeros(num)), np.int32)
+    root = jax.random.key(seed)
+
+    def samples() -> Iterator[np.ndarray]:
+        for start in range(0, num, chunk):
+            y = labels[start : start + chunk]
+            key, given = jax.random.fold_in(root, start), {"y": y}
+            yield np.asarray(sample(experiment, state, key, len(y), given=given))
+
+    data = held_out(judge, num)["x"]
+    pieces = (data[i : i + chunk] for i in range(0, len(data), chunk))
+    classes, features = looked_at(judge, trained, samples())
+    _, real = looked_at(judge, trained, pieces)
+    name = f"{judge.name}_{judge.dataset.spec.name}"
+    kernel = kernel_distance(real, features)
+    shares = np.bincount(classes, minlength=judge.dataset.spec.classes) / num
+    right = float((classes == labels).mean())
+    return {
+        **({"label_accuracy": right} if conditional(experiment.model) else {}),
+        "least_class_share": float(shares.min()),
+        f"fd_{name}": frechet_distance(real, features),
+        f"kd_{name}": kernel.value,
+        f"kd_{name}_spread": kernel.spread,
+        "generated": num,
+        "compared_with": len(data),
+        "classifier_digest": digest_of(trained),
+    }
+
+
+def check_judge(experiment: Experiment, judge: Experiment, where: Path) -> None:
+    """InputError where the run cannot judge the other's samples."""
+    if not isinstance(judge.model, Judge):
+        raise InputError(f"--classifier {where} holds {judge.name}: train a classifier")
+    if judge.dataset.spec.shape != experiment.dataset.spec.shape:
+        raise InputError(
+            f"--classifier {where} is of {judge.dataset.spec.name}, whose examples "
+            "have another shape"
+        )
+    if not hasattr(experiment.model, "likelihood"):
+        raise InputError(f"{experiment.name} generates nothing to judge")
+
+
+def digest_of(state: TrainState) -> str:
+    """blake2b of the digests of all parameters, 16 hexadecimal digits."""
+    leaves = sorted(digest(variables_of(state)).items())
+    return hashlib.blake2b(repr(leaves).encode(), digest_size=8).hexdigest()
