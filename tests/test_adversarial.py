@@ -1,6 +1,8 @@
 """Games with critics against what is known of them: equivalences and closed forms."""
 
 import dataclasses
+import os
+import signal
 from functools import partial
 
 import flax.linen as nn
@@ -12,12 +14,14 @@ import pytest
 
 from vaejax import likelihoods as li
 from vaejax import networks as net
-from vaejax import objectives, parallel, presets
+from vaejax import objectives, parallel, presets, train
 from vaejax.data.preprocess import blank
 from vaejax.experiment import TrainState
 from vaejax.gates import equilibrium, every
+from vaejax.interrupt import Stopped
+from vaejax.keeper import Keeper
 from vaejax.layers import Spectral
-from vaejax.loop import first_state
+from vaejax.loop import Diverged, first_state
 from vaejax.models import (
     CVAEGAN,
     VAE,
@@ -250,7 +254,8 @@ def test_cvae_with_a_constant_label_is_a_vae():
     def folded(part, inputs):
         mlp = dict(part["body"]["mlp"])
         kernel, bias = (mlp["Dense_0"][n] for n in ("kernel", "bias"))
-        mlp["Dense_0"] = {"kernel": kernel[:inputs], "bias": bias + kernel[inputs + 2]}
+        bias = bias + np.sqrt(CLASSES) * kernel[inputs + 2]
+        mlp["Dense_0"] = {"kernel": kernel[:inputs], "bias": bias}
         return part | {"body": part["body"] | {"mlp": mlp}}
 
     without = {
@@ -424,3 +429,41 @@ def test_three_players_share_their_forward_pass():
         backward += flops(alone, state.params) - flops(now, state.params)
     limit = 1.15 * (flops(forward, state.params) + backward)
     assert flops(gradients, state.params) <= limit
+
+
+# --- runs ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["wgan_gp", "vaegan", "cvaegan", "ali", "gan"])
+def test_a_stopped_game_goes_on_bit_for_bit(name, tmp_path, monkeypatch):
+    """Critics, gates, power iterations and all optimizers included."""
+    extra = {"gan": {"critic_norm": "spectral"}}.get(name, {})
+    settings = TINY | {"latents": 3, "batch_size": 100, "epochs": 2, "log_every": 5}
+
+    def make():
+        return presets.PRESETS[name](**settings, **extra)
+
+    whole = train(make(), tmp_path / "whole", quiet=True, devices=1)
+    report = Keeper.report
+
+    def interrupted(self, step, history, speed):
+        report(self, step, history, speed)
+        if step == 10:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "report", interrupted)
+        with pytest.raises(Stopped):
+            train(make(), tmp_path / "run", quiet=True, devices=1)
+    again = train(make(), tmp_path / "run", quiet=True, devices=1)
+    jax.tree.map(np.testing.assert_array_equal, again, whole)
+    rows = [(tmp_path / f / "metrics.jsonl").read_bytes() for f in ("run", "whole")]
+    assert rows[0] == rows[1]
+
+
+def test_a_diverging_game_is_reported(tmp_path):
+    wild = presets.wgan_gp(
+        **TINY | {"batch_size": 100, "epochs": 20}, latents=3, learning_rate=1e30
+    )
+    with pytest.raises(Diverged, match=r"is (nan|inf|-inf) at step|not finite"):
+        train(wild, tmp_path / "run", quiet=True, devices=1)

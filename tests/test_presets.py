@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from vaejax import parallel
 from vaejax.checkpoint import Checkpoints
 from vaejax.data.feed import resident_feed
 from vaejax.loop import first_state
+from vaejax.models import Label
 from vaejax.presets import PRESETS
 from vaejax.run import config_of, recorded_experiment, write_json
 
@@ -87,6 +89,31 @@ def played(request):
     after, history = host(state), host(metrics)
     state, _, _ = move(state, step=2)
     return experiment, before, after, history, bool(finite), traces, host(state), move
+
+
+def modules_below(module):
+    """Every module in the fields of a module, itself included."""
+    found = [module]
+    for field in dataclasses.fields(module):
+        value = getattr(module, field.name)
+        if field.name not in ("parent", "name") and isinstance(value, nn.Module):
+            found += modules_below(value)
+    return found
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_parts_share_no_weights(name):
+    """An instance in two parts has one set of weights, which the first part owns.
+
+    A `Label` has none and is the exception.
+    """
+    model = tiny(name).model
+    parts = [v for v in vars(model).values() if isinstance(v, nn.Module)]
+    owners = {}
+    for part in parts:
+        for module in modules_below(part):
+            if not isinstance(module, Label):
+                assert owners.setdefault(id(module), part) is part, type(module)
 
 
 def test_two_steps_are_finite(played):

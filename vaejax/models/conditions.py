@@ -1,5 +1,7 @@
 """What a part is conditioned on, read off the batch as `[batch, conditions]`."""
 
+import math
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -9,6 +11,9 @@ from vaejax.types import Array, Batch
 
 class Label(nn.Module):
     """The label as one-hot; a dense layer of it is an embedding.
+
+    Its entries have mean square 1, as those of z have: of the size of a plain one-hot,
+    a label would begin as one weak input among many.
 
     `y` is int `[batch]`, where -1 is the null label (all zeros), or soft labels
     `[batch, classes]`, between which one may interpolate.
@@ -22,7 +27,8 @@ class Label(nn.Module):
                 "the model is conditioned on labels: pass given={'y': labels}"
             )
         y = batch["y"]
-        return y if y.ndim == 2 else nn.one_hot(y, self.classes)
+        shares = y if y.ndim == 2 else nn.one_hot(y, self.classes)
+        return math.sqrt(self.classes) * shares
 
 
 def conditional(model: nn.Module) -> bool:

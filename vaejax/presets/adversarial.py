@@ -60,7 +60,7 @@ def gan(
     network: Network = Network(hidden=(512, 512), latents=64),
     critic: Critic = Critic(r1=1.0),
     condition: Condition = "none",
-    training: Training = Training(epochs=100, batch_size=64, learning_rate=2e-4),
+    training: Training = Training(epochs=200, batch_size=64, learning_rate=2e-4),
 ) -> Experiment:
     """The generative adversarial network [Goodfellow et al. 2014].
 
@@ -159,7 +159,7 @@ def ali(
     network: Network = Network(hidden=(512, 512), latents=32),
     critic: Critic = Critic(r1=1.0),
     encoder: Literal["gaussian", "deterministic"] = "gaussian",
-    training: Training = Training(epochs=100, batch_size=64, learning_rate=2e-4),
+    training: Training = Training(epochs=200, batch_size=64, learning_rate=2e-4),
 ) -> Experiment:
     """Adversarially learned inference: a critic of pairs (x, z) [Dumoulin et al. 2017].
 

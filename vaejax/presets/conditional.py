@@ -86,16 +86,18 @@ def cvae_sohn(
     height, width, channels = view.dataset.spec.shape
     region = seen_region(height, width, seen)
     view = view._replace(preprocess=with_context(view.preprocess, region))
-    body = a.mlp_bodies(hidden, "relu")
+
+    def network() -> (
+        a.Bodies
+    ):  # anew for each part: one instance has one set of weights
+        return a.mlp_bodies(hidden, "relu")
+
+    guess = net.FlatDecoder(net.MLP(()), view.dataset.spec.shape)
     model = Completion(
-        encoder=GaussianNetwork(body.encoder, latents),
-        decoder=a.decoder(body, view),
-        prior_network=GaussianNetwork(body.encoder, latents),
-        baseline=Baseline(
-            body.encoder,
-            net.FlatDecoder(net.MLP(()), view.dataset.spec.shape),
-            li.Bernoulli(),
-        ),
+        encoder=GaussianNetwork(network().encoder, latents),
+        decoder=a.decoder(network(), view),
+        prior_network=GaussianNetwork(network().encoder, latents),
+        baseline=Baseline(network().encoder, guess, li.Bernoulli()),
     )
     epoch = epoch_steps(view.dataset, training)
     total = epoch * training.epochs
