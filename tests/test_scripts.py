@@ -247,7 +247,7 @@ def test_as_a_program_errors_are_one_line_and_exit_2(tmp_path):
         [sys.executable, SCRIPTS / "train.py", "vea"], capture_output=True, text=True
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: no preset 'vea': did you mean vae?\n"
+    assert done.stderr == "error: no preset 'vea': did you mean vae, cvae?\n"
 
 
 def test_a_full_disk_gets_one_line_and_loses_nothing(capsys, tmp_path, monkeypatch):
