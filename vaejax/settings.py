@@ -116,10 +116,10 @@ class Critic:
             require(values[name] >= 0, name, values[name], "at least 0")
         require(self.critic_moves >= 1, "critic_moves", self.critic_moves, "at least 1")
         require(0 <= self.beta1 < 1, "beta1", self.beta1, "in [0, 1)")
-        if self.gradient_penalty and self.critic_norm == "batch":
+        if (self.gradient_penalty or self.r1) and self.critic_norm == "batch":
             raise InputError(
-                "--gradient-penalty is of single examples, which --critic-norm batch "
-                "mixes: choose another norm"
+                "--gradient-penalty and --r1 are of single examples, which "
+                "--critic-norm batch mixes: set them to 0 or choose another norm"
             )
 
 
