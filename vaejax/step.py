@@ -101,19 +101,19 @@ def train_step(
             experiment.model, player, state, batch, key
         )
         metrics |= {f"{name}/{term}": value for term, value in terms.items()}
-    params, opt_state, said = dict(state.params), {}, {}
+    params, opt_state, gates = dict(state.params), {}, {}
     stats = {name: dict(parts) for name, parts in state.stats.items()}
     for name, player in experiment.players.items():
-        moved, opt_state[name], said[f"{name}/moved"] = move(
+        moved, opt_state[name], moves = move(
             player, name, state, gradients[name], metrics
         )
+        if player.gate:
+            gates[f"{name}/moved"] = moves
         params |= moved
         for collection, parts in seen[name].items():
             stats[collection] |= owned(player, parts)
-    gated = {f"{n}/moved" for n, p in experiment.players.items() if p.gate}
-    metrics |= {term: value for term, value in said.items() if term in gated}
     after = TrainState(state.step + 1, params, stats, opt_state, state.ema)
-    return average(experiment.training.ema, after), metrics
+    return average(experiment.training.ema, after), metrics | gates
 
 
 def move(

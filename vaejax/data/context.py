@@ -6,8 +6,6 @@ import numpy as np
 from vaejax.data.preprocess import Preprocess
 from vaejax.types import Array, Batch, Key
 
-REGIONS = ("quadrant", "two_quadrants", "three_quadrants", "top", "left")
-
 
 def seen_region(height: int, width: int, region: str) -> np.ndarray:
     """1 where an image is seen, float32 `[height, width, 1]`.

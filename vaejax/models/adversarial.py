@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 
+from vaejax.models.vae import EncoderDecoder
 from vaejax.types import Array, Batch, Distribution
 
 
@@ -19,35 +20,19 @@ class GAN(nn.Module):
         return self.generator(z, batch)
 
 
-class CriticVAE(nn.Module):
+class CriticVAE(EncoderDecoder):
     """A VAE with a critic: of x (VAE-GAN), of z (AAE), or of pairs (ALI, BiGAN)."""
 
-    encoder: nn.Module
-    decoder: nn.Module
     critic: nn.Module
     prior: nn.Module
 
-    def posterior(self, batch: Batch) -> Distribution:
-        return self.encoder(batch)
 
-    def likelihood(self, z: Array, batch: Batch) -> Distribution:
-        return self.decoder(z, batch)
-
-
-class CVAEGAN(nn.Module):
+class CVAEGAN(EncoderDecoder):
     """Encoder, generator, critic and classifier [Bao et al. 2017]."""
 
-    encoder: nn.Module
-    decoder: nn.Module
     critic: nn.Module
     classifier: nn.Module
     prior: nn.Module
-
-    def posterior(self, batch: Batch) -> Distribution:
-        return self.encoder(batch)
-
-    def likelihood(self, z: Array, batch: Batch) -> Distribution:
-        return self.decoder(z, batch)
 
 
 class Judge(nn.Module):

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from vaejax.distributions import Known, Normal
-from vaejax.models.conditions import completed, visible
+from vaejax.models.conditions import HIDDEN, completed
 from vaejax.types import Array, Batch, Distribution
 
 
@@ -17,7 +17,7 @@ class Baseline(nn.Module):
     likelihood: nn.Module
 
     def __call__(self, batch: Batch) -> Distribution:
-        h = self.body(visible(batch))
+        h = self.body(completed(batch, HIDDEN))
         px = self.likelihood(self.decoder(h[None]), batch)
         return Known(px, batch["context"], batch["seen"])
 

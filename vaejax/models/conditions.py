@@ -42,11 +42,9 @@ def condition_of(condition: nn.Module | None, batch: Batch) -> Array | None:
     return None if condition is None else condition(batch)
 
 
-def visible(batch: Batch, hidden: float = -1.0) -> Array:
-    """The context with `hidden` in the place of what is not seen."""
-    return jnp.where(batch["seen"] == 1, batch["context"], hidden)
+HIDDEN = -1.0  # in the place of what is not seen; images are in [0, 1]
 
 
-def completed(batch: Batch, guess: Array) -> Array:
+def completed(batch: Batch, guess: Array | float) -> Array:
     """The context with a guess pasted in where nothing is seen."""
     return jnp.where(batch["seen"] == 1, batch["context"], guess)

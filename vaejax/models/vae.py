@@ -65,19 +65,24 @@ class Decoder(nn.Module):
         return self.likelihood(self.body(z), batch)
 
 
-class VAE(nn.Module):
-    """p(x, z) = p(z) p(x | z) with the amortized posterior q(z | x).
-
-    Its parts are `encoder`, `decoder` and `prior`; any of them may be a module that
-    reads more of the batch than `x`.
-    """
+class EncoderDecoder(nn.Module):
+    """The verbs of models with the parts `encoder` and `decoder`; each is final."""
 
     encoder: nn.Module
     decoder: nn.Module
-    prior: nn.Module
 
     def posterior(self, batch: Batch) -> Distribution:
         return self.encoder(batch)
 
     def likelihood(self, z: Array, batch: Batch) -> Distribution:
         return self.decoder(z, batch)
+
+
+class VAE(EncoderDecoder):
+    """p(x, z) = p(z) p(x | z) with the amortized posterior q(z | x).
+
+    Its parts are `encoder`, `decoder` and `prior`; any of them may be a module that
+    reads more of the batch than `x`.
+    """
+
+    prior: nn.Module

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from vaejax.inference import infer, observed_log_prob
-from vaejax.objectives.adversarial import PRIOR
+from vaejax.objectives.adversarial import drawn
 from vaejax.types import Array, Batch, Key, Metrics
 
 
@@ -34,8 +33,7 @@ def hybrid(
 
 def stochastic(model: Any, batch: Batch, key: Key) -> Array:
     """L_GSNN (eq. 6), nats: the Gaussian stochastic network's loss."""
-    z = model.prior(batch).rsample(jax.random.fold_in(key, PRIOR))
-    px = model.likelihood(z[None], batch)
+    px = model.likelihood(drawn(model, batch, key)[None], batch)
     return -observed_log_prob(px, batch["x"][None]).mean()
 
 
