@@ -24,10 +24,11 @@ def test_commands_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     small = {
         "train": ["--dataset", "digits", "--epochs", "2", "--devices", "1"],
-        "evaluate": ["--samples", "5"],
+        "evaluate": ["--samples", "5", "--num", "100"],
     }
     assert [name for name, _ in COMMANDS] == [
-        *("train", "train", "train", "evaluate", "sample", "plot")
+        *("train", "train", "train", "evaluate", "sample", "plot"),
+        *("train", "sample", "train", "evaluate"),
     ]
     for name, words in COMMANDS:
         given = shlex.split(words)
