@@ -256,7 +256,7 @@ def test_advice_where_the_best_state_is_kept_and_no_checkpoint_yet(tmp_path):
     mesh = parallel.make_mesh(1, 100)
     state = first_state(experiment, mesh)
     with Keeper(experiment, tmp_path / "run", quiet=True) as keeper:
-        keeper.begin(0, state, mesh)
+        keeper.begin(0)
         keeper.evaluated(4, "validation", {"elbo": -1.0}, state)
         assert "no checkpoint before it" in keeper.advice()
 

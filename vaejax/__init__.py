@@ -11,6 +11,7 @@ from vaejax.inference import Inference, infer
 from vaejax.loop import train
 from vaejax.query import decode, encode, log_likelihood, reconstruct, sample
 from vaejax.run import load
+from vaejax.studies import study
 
 try:
     __version__ = version("vaejax")
@@ -35,5 +36,6 @@ __all__ = [
     "presets",
     "reconstruct",
     "sample",
+    "study",
     "train",
 ]

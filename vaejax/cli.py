@@ -34,6 +34,21 @@ def run(main: Callable[..., None], argv: Sequence[str] | None = None) -> None:
 
 def run_preset(main: Callable[..., None], argv: Sequence[str] | None = None) -> None:
     """Calls `main(experiment, ...)`: a preset, its settings, and `main`'s own flags."""
+    _run_preset(main, with_settings, argv)
+
+
+def run_study(main: Callable[..., None], argv: Sequence[str] | None = None) -> None:
+    """Calls `main(make, vary, fixed, ...)`: a preset, the settings that are given
+    several values and the others, and `main`'s own flags.
+    """
+    _run_preset(main, with_varied_settings, argv)
+
+
+def _run_preset(
+    main: Callable[..., None],
+    wrap: Callable[[Callable[..., None], Callable[..., Any]], Callable[..., None]],
+    argv: Sequence[str] | None,
+) -> None:
     arguments = sys.argv[1:] if argv is None else list(argv)
     with errors_in_one_line():
         from vaejax.presets import PRESETS
@@ -44,9 +59,7 @@ def run_preset(main: Callable[..., None], argv: Sequence[str] | None = None) -> 
         name = arguments.pop(0)
         if name not in PRESETS:
             raise InputError(f"no preset {name!r}: {nearest(name, PRESETS)}")
-        call = parse(
-            with_settings(main, PRESETS[name]), arguments, f"{program()} {name}"
-        )
+        call = parse(wrap(main, PRESETS[name]), arguments, f"{program()} {name}")
         call()
 
 
@@ -104,6 +117,47 @@ def with_settings(
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     command.__doc__ = "\n".join((summary(make.__doc__), "", arguments_of(main)))
     return command
+
+
+def with_varied_settings(
+    main: Callable[..., None], preset: Callable[..., Any]
+) -> Callable[..., None]:
+    """A function that takes one or more values of each setting, and `main`'s flags.
+
+    Names of data sets, tuples, switches and the seed have one value.
+    """
+    known = inspect.signature(preset).parameters
+    many = {n for n, p in known.items() if can_vary(p)}
+    settings = [
+        p.replace(annotation=tuple[p.annotation, ...], default=(p.default,))
+        if name in many
+        else p
+        for name, p in known.items()
+    ]
+    _, _, _, *own = inspect.signature(main).parameters.values()
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [*settings, *(p.replace(kind=keyword) for p in own)]
+
+    def command(**given: Any) -> None:
+        flags = {p.name: given.pop(p.name) for p in own}
+        vary = {n: v for n, v in given.items() if n in many and len(v) != 1}
+        rest = {n: v for n, v in given.items() if n not in vary}
+        fixed = {n: v[0] if n in many else v for n, v in rest.items()}
+        main(preset, vary, fixed, **flags)
+
+    command.__signature__ = inspect.Signature(parameters)  # pyright: ignore
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    several = "Settings are those of train.py, with one or more values each."
+    command.__doc__ = "\n".join(
+        (summary(preset.__doc__), "", several, "", arguments_of(main))
+    )
+    return command
+
+
+def can_vary(setting: inspect.Parameter) -> bool:
+    """Whether a setting may have several values on the command line."""
+    lone = setting.name in ("dataset", "seed") or setting.annotation is bool
+    return not lone and not isinstance(setting.default, tuple)
 
 
 def arguments_of(main: Callable[..., None]) -> str:

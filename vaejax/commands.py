@@ -1,19 +1,24 @@
 """What the scripts do, once their flags are parsed."""
 
+import io
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from vaejax.errors import InputError, require
 from vaejax.evaluation import evaluate as evaluate_split
-from vaejax.experiment import Experiment
+from vaejax.experiment import Experiment, TrainState
 from vaejax.loop import train as train_experiment
 from vaejax.models import conditional
 from vaejax.query import sample as sample_model
 from vaejax.run import load, write_json
+from vaejax.studies import Row, summarize, value_of
+from vaejax.studies import study as train_study
 
 MEANINGS: Mapping[str, str] = {
     "examples": "examples of the split",
@@ -56,24 +61,107 @@ def evaluate(
     """Writes `evaluation.json` and prints its table."""
     keep_compiled()
     experiment, state = load(workdir)
-    values = evaluate_split(
-        experiment, state, split=split, samples=samples, batch_size=batch_size
+    values, seen = measured(
+        workdir, experiment, state, samples, split, batch_size, classifier, num
     )
-    settings = {"split": split, "samples": samples, "batch_size": batch_size}
-    step = {"step": int(state.step)}
-    seen = {}
-    if classifier is not None:
-        from vaejax.judging import judged  # loads SciPy
-
-        require(num >= 2, "num", num, "at least 2")
-        seen = judged(experiment, state, classifier, num)
-    write_json(workdir / "evaluation.json", settings | step | values | seen)
     print_table(f"{experiment.name} on {experiment.dataset.spec.name}, {split}", values)
     if "elbo" in values:
         print(f"{split} negative ELBO {-values['elbo']:.2f} nats")
     for name, value in seen.items():
         print(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
     print(f"wrote {workdir / 'evaluation.json'}")
+
+
+def measured(
+    workdir: Path,
+    experiment: Experiment,
+    state: TrainState,
+    samples: int,
+    split: str = "test",
+    batch_size: int = 100,
+    classifier: Path | None = None,
+    num: int = 10_000,
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """The metrics over a split, and what a classifier says; `evaluation.json` keeps
+    both.
+    """
+    values = evaluate_split(
+        experiment, state, split=split, samples=samples, batch_size=batch_size
+    )
+    seen = {}
+    if classifier is not None:
+        from vaejax.judging import judged  # loads SciPy
+
+        require(num >= 2, "num", num, "at least 2")
+        seen = judged(experiment, state, classifier, num)
+    settings = {"split": split, "samples": samples, "batch_size": batch_size}
+    step = {"step": int(state.step)}
+    write_json(workdir / "evaluation.json", settings | step | values | seen)
+    return values, seen
+
+
+def study(
+    make: Callable[..., Experiment],
+    vary: Mapping[str, Sequence[Any]],
+    fixed: Mapping[str, Any],
+    workdir: Path,
+    seeds: int,
+    devices: int | None,
+    samples: int,
+    classifier: Path | None,
+    num: int,
+) -> None:
+    """Trains and measures all replicas; writes and prints the study's table."""
+    keep_compiled()
+    replicas = train_study(make, workdir, vary, seeds=seeds, devices=devices, **fixed)
+    numbers = []
+    for replica in replicas:
+        if replica.diverged:
+            print(
+                f"{replica.folder.name} diverged: {replica.diverged}", file=sys.stderr
+            )
+            numbers.append(None)
+            continue
+        values, seen = measured(
+            replica.folder, *load(replica.folder), samples, "test", 100, classifier, num
+        )
+        numbers.append(values | seen)
+    rows = summarize(replicas, numbers)
+    write_json(workdir / "table.json", [row._asdict() for row in rows])
+    table = markdown(rows)
+    (workdir / "table.md").write_text(table, "utf-8")
+    print(table, end="")
+    print(f"wrote {workdir / 'table.md'}")
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """A line for each row of a study: settings, and every mean with its deviation."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    noted = ("examples", "generated", "compared_with")  # the same for all
+    names = dict.fromkeys(name for row in rows for name in row.mean)
+    shown = [n for n in names if n not in noted and not n.endswith("_se")]
+    lost = any(row.diverged for row in rows)
+    heads = [*rows[0].settings, "seeds", *(["diverged"] if lost else []), *shown]
+    table = Table(*heads, box=box.MARKDOWN)
+    for row in rows:
+        counts = [row.replicas, *([row.diverged] if lost else [])]
+        cells = [value_of(value) for value in row.settings.values()]
+        table.add_row(*cells, *map(str, counts), *(cell(row, n) for n in shown))
+    text = io.StringIO()
+    Console(file=text, width=10_000).print(table)
+    lines = (line.strip() for line in text.getvalue().splitlines())
+    return "".join(f"{line}\n" for line in lines if line)
+
+
+def cell(row: Row, name: str) -> str:
+    """As in `104.2 ± 0.3`."""
+    if name not in row.mean:
+        return ""
+    mean = f"{row.mean[name]:.5g}"
+    return f"{mean} ± {row.deviation[name]:.2g}" if row.deviation else mean
 
 
 def print_table(title: str, values: Mapping[str, float]) -> None:

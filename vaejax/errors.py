@@ -2,6 +2,9 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
 
 
 class InputError(ValueError):
@@ -11,9 +14,12 @@ class InputError(ValueError):
     """
 
 
-def require(holds: bool, name: str, value: object, wanted: str) -> None:
-    """Raises InputError where a setting is out of range."""
-    if not holds:
+def require(holds: Any, name: str, value: object, wanted: str) -> None:
+    """Raises InputError where a setting is out of range.
+
+    A setting that a study traces is not checked: it was, as a number, before.
+    """
+    if isinstance(holds, bool | np.bool_) and not holds:
         flag = name.replace("_", "-")
         raise InputError(f"--{flag} is {value}: it must be {wanted}")
 

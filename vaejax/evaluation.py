@@ -1,6 +1,7 @@
 """Folding an experiment's metrics over a whole split."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -9,39 +10,52 @@ from jax.sharding import Mesh
 from vaejax import parallel
 from vaejax.data.feed import padded_batches, resident_feed
 from vaejax.errors import require
-from vaejax.experiment import Experiment, Metric, TrainState, variables_of
+from vaejax.experiment import Experiment, TrainState, variables_of
 
 EVALUATION = 1  # the purpose of evaluation's randomness, beside training's 0
 
 
 class Evaluator:
-    """Metrics over one split, compiled once and called with each new state."""
+    """An experiment's metrics over one split, compiled once for all its states.
+
+    With `build`, the replicas of a study share the program: their settings are its
+    arguments.
+    """
 
     def __init__(
         self,
         experiment: Experiment,
         split: str,
-        metrics: Mapping[str, Metric],
+        samples: int,
         mesh: Mesh,
         batch_size: int,
+        build: parallel.Build | None = None,
     ) -> None:
         feed = resident_feed(experiment.dataset.split(split), batch_size, seed=0)
-        self.split = split
-        self._metrics = dict(metrics)
+        self._experiment, self._samples = experiment, samples
         self._batches = padded_batches(len(feed.resident["x"]), batch_size)
         self._resident = parallel.place(feed.resident, mesh)
-        self._update = parallel.compile_metric(experiment, self._metrics, feed, mesh)
-        self._key = evaluation_key(experiment.training.seed)
+        build = build or (lambda settings: experiment)
+        self._update = parallel.compile_metric(build, samples, feed, mesh)
 
-    def __call__(self, state: TrainState) -> dict[str, float]:
+    def __call__(
+        self,
+        state: TrainState,
+        replica: Experiment | None = None,
+        settings: Mapping[str, Any] = MappingProxyType({}),
+    ) -> dict[str, float]:
         """All values, as Python numbers; every example counts once."""
-        accs: Any = {name: metric.init() for name, metric in self._metrics.items()}
+        experiment = replica or self._experiment
+        metrics = experiment.metrics(self._samples)
+        root = evaluation_key(experiment.training.seed)
+        accs: Any = {name: metric.init() for name, metric in metrics.items()}
         variables = variables_of(state)
-        for number, (index, weight) in enumerate(zip(*self._batches, strict=True)):
-            key = jax.random.fold_in(self._key, number)
-            accs = self._update(accs, variables, self._resident, index, weight, key)
+        for number, batch in enumerate(zip(*self._batches, strict=True)):
+            key = jax.random.fold_in(root, number)
+            seen = (self._resident, *batch, key, dict(settings))
+            accs = self._update(accs, variables, *seen)
         values: dict[str, Any] = {}
-        for name, metric in self._metrics.items():
+        for name, metric in metrics.items():
             values |= metric.compute(accs[name])
         return {name: value.item() for name, value in jax.device_get(values).items()}
 
@@ -76,6 +90,4 @@ def evaluate(
     require(batch_size >= 1, "batch_size", batch_size, "at least 1")
     mesh = parallel.make_mesh(devices, batch_size)
     state = parallel.place(state, mesh)
-    return Evaluator(experiment, split, experiment.metrics(samples), mesh, batch_size)(
-        state
-    )
+    return Evaluator(experiment, split, samples, mesh, batch_size)(state)

@@ -84,7 +84,7 @@ class Keeper:
             return None
         return self._read("best", mesh)
 
-    def begin(self, step: int, state: TrainState, mesh: Mesh) -> None:
+    def begin(self, step: int) -> None:
         """Opens what is written to, at the step where training starts or goes on."""
         if self._folder is not None:
             path = self._folder / "metrics.jsonl"
@@ -97,8 +97,12 @@ class Keeper:
             self._held_out = [row["selection"] for row in rows if "selection" in row]
         if not self._quiet:
             self._progress = writer.Progress(self._experiment.steps, step)
-            for line in introduction(self._experiment, self._folder, step, state, mesh):
-                self._say(line)
+
+    def introduce(self, state: TrainState, mesh: Mesh) -> None:
+        """Says what trains."""
+        step = int(state.step)
+        for line in introduction(self._experiment, self._folder, step, state, mesh):
+            self._say(line)
 
     def _say(self, line: str) -> None:
         if self._progress:

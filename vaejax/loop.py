@@ -2,8 +2,9 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -17,12 +18,26 @@ from vaejax.evaluation import Evaluator
 from vaejax.experiment import Experiment, TrainState
 from vaejax.interrupt import Interrupts, Stopped
 from vaejax.keeper import Keeper
+from vaejax.types import Key
 
 TRAINING = 0  # the purpose of training's randomness, beside evaluation's 1
 
 
 class Diverged(RuntimeError):
     """A logged term was not finite: the message says where, and what to go back to."""
+
+
+class Interval(NamedTuple):
+    """What steps `start + 1` to `stop` of one run came to."""
+
+    start: int
+    stop: int
+    history: dict[str, np.ndarray]
+    """Terms `[steps]`."""
+    finite: bool
+    """Whether all parameters are."""
+    speed: float
+    """Examples/s."""
 
 
 def train(
@@ -59,7 +74,8 @@ def train(
         if state is None:
             state = first_state(experiment, mesh)
         step = int(state.step)
-        keeper.begin(step, state, mesh)
+        keeper.begin(step)
+        keeper.introduce(state, mesh)
         if step < experiment.steps and not keeper.exhausted():
             state = run(experiment, mesh, state, keeper, interrupts)
         return keeper.best(mesh) or state
@@ -95,7 +111,7 @@ def run(
     resident = parallel.place(feed.resident, mesh)
     advance = parallel.compile_steps(experiment, feed, mesh)
     evaluator = held_out_evaluator(experiment, mesh)
-    root = jax.random.fold_in(jax.random.key(settings.seed), TRAINING)
+    root = training_key(settings.seed)
     length = settings.log_every or epoch
     for start, stop in intervals(int(state.step), experiment.steps, length):
         began = time.perf_counter()
@@ -105,29 +121,56 @@ def run(
                 advance(state, resident, xs, root)
             )
         seconds = time.perf_counter() - began
-        history = jax.device_get(metrics)
-        check_finite(history, bool(finite), start, stop, keeper)
-        examples = (stop - start) * settings.batch_size
-        keeper.report(stop, history, examples / seconds)
-        last = stop == experiment.steps
-        if last or passes(start, stop, settings.evaluate_every * epoch):
-            keeper.evaluated(stop, evaluator.split, evaluator(state), state)
-        done = last or keeper.exhausted() or interrupts.signum is not None
-        if done or passes(start, stop, settings.checkpoint_every):
-            keeper.save(stop, state)
-        if interrupts.signum is not None and not last:
-            raise Stopped(keeper.stopped(stop, interrupts.signum), interrupts.signum)
-        if done:
+        done = Interval(
+            start,
+            stop,
+            jax.device_get(metrics),
+            bool(finite),
+            (stop - start) * settings.batch_size / seconds,
+        )
+        signum = interrupts.signum  # read once: what is saved is what is said
+        ends = account(experiment, keeper, done, state, evaluator, signum is not None)
+        if signum is not None and stop < experiment.steps:
+            raise Stopped(keeper.stopped(stop, signum), signum)
+        if ends:
             break
     return state
+
+
+def account(
+    experiment: Experiment,
+    keeper: Keeper,
+    done: Interval,
+    state: TrainState,
+    evaluate: Callable[[TrainState], dict[str, float]],
+    leaves: bool,
+) -> bool:
+    """Reports, evaluates and saves what is due; whether this was the last interval.
+
+    `leaves` saves in any case. Raises Diverged before anything is written.
+    """
+    start, stop = done.start, done.stop
+    check_finite(done.history, done.finite, start, stop, keeper)
+    keeper.report(stop, done.history, done.speed)
+    last = stop == experiment.steps
+    training = experiment.training
+    if last or passes(start, stop, training.evaluate_every * experiment.epoch_steps):
+        keeper.evaluated(stop, held_out(experiment), evaluate(state), state)
+    ends = last or leaves or keeper.exhausted()
+    if ends or passes(start, stop, training.checkpoint_every):
+        keeper.save(stop, state)
+    return ends
+
+
+def training_key(seed: int) -> Key:
+    """The root of all noise in training."""
+    return jax.random.fold_in(jax.random.key(seed), TRAINING)
 
 
 def held_out_evaluator(experiment: Experiment, mesh: Mesh) -> Evaluator:
     """The metrics over the validation split, or the test split where there is none."""
     batch = experiment.training.batch_size
-    return Evaluator(
-        experiment, held_out(experiment), experiment.metrics(0), mesh, batch
-    )
+    return Evaluator(experiment, held_out(experiment), 0, mesh, batch)
 
 
 def held_out(experiment: Experiment) -> str:

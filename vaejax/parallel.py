@@ -2,9 +2,9 @@
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -16,7 +16,7 @@ from vaejax import step as game
 from vaejax.data.feed import Feed, weighted
 from vaejax.data.preprocess import blank
 from vaejax.errors import InputError
-from vaejax.experiment import Experiment, Metric, TrainState
+from vaejax.experiment import Experiment, TrainState
 from vaejax.types import Array, Batch, Key, Metrics, Variables
 
 
@@ -66,6 +66,7 @@ def abstract_state(experiment: Experiment, mesh: Mesh | None = None) -> TrainSta
     )
 
 
+WHOLE = P()
 LIBRARIES = re.compile(r"/(jax|flax|optax|numpyro|jaxtyping|beartype)/|<@beartype")
 Loop = Callable[[TrainState, Any, Any, Key], tuple[TrainState, Metrics]]
 
@@ -86,7 +87,7 @@ def compile_steps(
     if jax.config.jax_debug_nans:  # pyright: ignore[reportAttributeAccessIssue]
         watched = partial(one_by_one, watched_move(experiment, feed))
         return lambda *arguments: (*watched(*arguments), jnp.array(True))
-    move = compile_move(experiment, feed, mesh)
+    move = one_move(experiment, feed)
     loop: Loop | None = None
 
     def many(
@@ -94,12 +95,119 @@ def compile_steps(
     ) -> tuple[TrainState, Metrics, Array]:
         nonlocal loop
         if loop is None:  # decided once, by the program of the first step
-            slow = slow_in_scan(move, state, resident, row(xs, 0), root)
-            loop = partial(one_by_one, move) if slow else compile_scan(move, mesh)
+            compiled = compile_move(move, mesh)
+            slow = slow_in_scan(compiled, state, resident, row(xs, 0), root)
+            loop = partial(one_by_one, compiled) if slow else compile_scan(move, mesh)
         state, metrics = loop(state, resident, xs, root)
         return state, metrics, all_finite(state.params)
 
     return many
+
+
+Build = Callable[[Mapping[str, Any]], Experiment]
+"""The experiment with some of its settings given as arrays."""
+
+
+class Own(NamedTuple):
+    """What each replica of a study has of its own, stacked: key, and settings."""
+
+    root: Key
+    settings: Mapping[str, Any]
+
+
+def compile_study(
+    build: Build, feed: Feed, mesh: Mesh
+) -> Callable[[TrainState, Any, Any, Own], tuple[TrainState, Metrics, Array]]:
+    """Many steps of many replicas as one call of (states, resident, xs, own).
+
+    States and `own` are stacked over replicas, `xs` is `[steps, replicas, batch]`; the
+    metrics that return are `[steps, replicas]`, and finiteness is `[replicas]`. The
+    replicas are split over the mesh and do not talk to each other.
+    """
+
+    def move(
+        state: TrainState, resident: Any, x: Any, own: Own
+    ) -> tuple[TrainState, Metrics]:
+        batch = feed.select(resident, x)
+        return game.train_step(build(own.settings), own.root, state, batch)
+
+    side_by_side = jax.vmap(move, in_axes=(0, None, 0, 0))
+    loop: Callable[..., tuple[TrainState, Metrics]] | None = None
+
+    def many(
+        states: TrainState, resident: Any, xs: Any, own: Own
+    ) -> tuple[TrainState, Metrics, Array]:
+        nonlocal loop
+        if loop is None:
+            single = jax.jit(move, donate_argnums=0)
+            first = row(states, 0), resident, row(row(xs, 0), 0), row(own, 0)
+            slow = slow_in_scan(single, *first)
+            loop = partial(one_after_another, single) if slow else None
+            loop = loop or compile_scan(side_by_side, mesh, P("data"))
+        states, metrics = loop(states, resident, xs, own)
+        return states, metrics, jax.vmap(all_finite)(states.params)
+
+    return many
+
+
+def one_after_another(
+    move: Any, states: TrainState, resident: Any, xs: Any, own: Own
+) -> tuple[TrainState, Metrics]:
+    """A study's steps, replica by replica, by one program for a step.
+
+    Convolutions with kernels of many replicas are one grouped convolution, which XLA's
+    CPU backend does slowly.
+    """
+    ends = []
+    for number in range(len(states.step)):
+        mine = jax.tree.map(lambda a, n=number: a[:, n], xs)
+        ends.append(
+            one_by_one(move, row(states, number), resident, mine, row(own, number))
+        )
+    states = stack([state for state, _ in ends])
+    return states, stack([metrics for _, metrics in ends], axis=1)
+
+
+def compile_study_init(build: Build, mesh: Mesh) -> Callable[[Own, Batch], TrainState]:
+    """`step.init` of every replica: of (own, raw), where `own.root` are the seeds'."""
+
+    def init(own: Own, raw: Batch) -> TrainState:
+        return game.init(build(own.settings), own.root, raw)
+
+    split = NamedSharding(mesh, P("data"))
+    return jax.jit(jax.vmap(init, in_axes=(0, None)), out_shardings=split)
+
+
+def can_trace(build: Build, name: str, value: float, raw: Batch) -> bool:
+    """Whether a setting may be an array: no decision of Python's depends on it."""
+
+    def both(value: Array, key: Key) -> Any:
+        experiment = build({name: value})
+        state = game.init(experiment, key, raw)
+        return game.train_step(experiment, key, state, raw)
+
+    try:
+        jax.eval_shape(both, jnp.asarray(value), jax.random.key(0))
+    except TypeError:  # of which JAX's errors of concretization are a kind
+        return False
+    return True
+
+
+def study_mesh(devices: int | None, replicas: int) -> Mesh:
+    """A mesh over as many of the devices as the replicas divide over."""
+    available = len(jax.local_devices()) if devices is None else max(1, devices)
+    count = max(n for n in range(1, available + 1) if replicas % n == 0)
+    return make_mesh(count, count)
+
+
+def spread(trees: Sequence[Any], mesh: Mesh) -> Any:
+    """Pytrees of replicas stacked, and split over the mesh."""
+    return jax.device_put(stack(trees), NamedSharding(mesh, P("data")))
+
+
+def stack(trees: Sequence[Any], axis: int = 0) -> Any:
+    """Pytrees as one, their leaves stacked."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves, axis), *trees)
 
 
 def one_move(experiment: Experiment, feed: Feed) -> Loop:
@@ -134,23 +242,27 @@ def watched_move(experiment: Experiment, feed: Feed) -> Loop:
     return move
 
 
-def compile_move(experiment: Experiment, feed: Feed, mesh: Mesh) -> Any:
+def compile_move(move: Loop, mesh: Mesh) -> Any:
     """One step, compiled."""
     whole, split = replicated(mesh), NamedSharding(mesh, P("data"))
     placed = {"in_shardings": (whole, whole, split, whole), "out_shardings": whole}
-    return jax.jit(one_move(experiment, feed), donate_argnums=0, **placed)
+    return jax.jit(move, donate_argnums=0, **placed)
 
 
-def compile_scan(move: Loop, mesh: Mesh) -> Loop:
-    """Steps as one program."""
+def compile_scan(move: Callable[..., Any], mesh: Mesh, kept: P = WHOLE) -> Loop:
+    """Steps as one program; state and root are placed by `kept`."""
     whole, split = replicated(mesh), NamedSharding(mesh, P(None, "data"))
+    own = NamedSharding(mesh, kept)
 
     def scan(
         state: TrainState, resident: Any, xs: Any, root: Key
     ) -> tuple[TrainState, Metrics]:
         return jax.lax.scan(lambda s, x: move(s, resident, x, root), state, xs)
 
-    placed = {"in_shardings": (whole, whole, split, whole), "out_shardings": whole}
+    placed = {
+        "in_shardings": (own, whole, split, own),
+        "out_shardings": (own, whole),
+    }
     return jax.jit(scan, donate_argnums=0, **placed)
 
 
@@ -162,7 +274,7 @@ def one_by_one(
     for number in range(len(jax.tree.leaves(xs)[0])):
         state, metrics = move(state, resident, row(xs, number), root)
         history.append(metrics)
-    return state, jax.tree.map(lambda *values: jnp.stack(values), *history)
+    return state, stack(history)
 
 
 def row(xs: Any, number: int) -> Any:
@@ -189,25 +301,32 @@ def all_finite(tree: Any) -> Array:
 
 
 def compile_metric(
-    experiment: Experiment, metrics: dict[str, Metric], feed: Feed, mesh: Mesh
-) -> Callable[[Any, Variables, Any, Array, Array, Key], Any]:
+    build: Build, samples: int, feed: Feed, mesh: Mesh
+) -> Callable[[Any, Variables, Any, Array, Array, Key, Mapping[str, Any]], Any]:
     """One batch folded into the accumulators of all metrics."""
 
     def update(
-        accs: Any, variables: Variables, resident: Any, x: Any, weight: Array, key: Key
+        accs: Any,
+        variables: Variables,
+        resident: Any,
+        x: Any,
+        weight: Array,
+        key: Key,
+        settings: Mapping[str, Any],
     ) -> Any:
+        experiment = build(settings)
         raw = weighted(feed.select(resident, x), weight)
         batch = experiment.preprocess.apply(raw, jax.random.fold_in(key, game.DATA))
         key = jax.random.fold_in(key, game.PLAYERS)
         return {
             name: metric.update(accs[name], experiment.model, variables, batch, key)
-            for name, metric in metrics.items()
+            for name, metric in experiment.metrics(samples).items()
         }
 
     whole, split = replicated(mesh), NamedSharding(mesh, P("data"))
     return jax.jit(
         update,
-        in_shardings=(whole, whole, whole, split, split, whole),
+        in_shardings=(whole, whole, whole, split, split, whole, whole),
         out_shardings=whole,
     )
 

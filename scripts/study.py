@@ -1,0 +1,38 @@
+"""Seeds x settings of a preset: python scripts/study.py vae --beta 1 2 4 --seeds 5"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vaejax import Experiment, cli, commands
+
+
+def main(
+    make: Callable[..., Experiment],
+    vary: Mapping[str, Sequence[Any]],
+    fixed: Mapping[str, Any],
+    workdir: Path | None = None,
+    seeds: int = 3,
+    devices: int | None = None,
+    importance_samples: int = 0,
+    classifier: Path | None = None,
+    num: int = 10_000,
+) -> None:
+    """Trains settings x seeds side by side; the same command again resumes.
+
+    Args:
+      workdir: folder of the study; by default runs/PRESET-study.
+      seeds: runs of each combination of settings, from --seed upwards.
+      devices: local devices at most; all by default.
+      importance_samples: for each test example, for its likelihood; 0 leaves it out.
+      classifier: run of the preset classifier, which judges samples of all runs.
+      num: how many of each it judges.
+    """
+    folder = workdir or Path("runs") / f"{make.__name__}-study"
+    commands.study(
+        make, vary, fixed, folder, seeds, devices, importance_samples, classifier, num
+    )
+
+
+if __name__ == "__main__":
+    cli.run_study(main)
