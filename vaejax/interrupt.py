@@ -31,6 +31,10 @@ class Interrupts:
             self._before = {s: signal.signal(s, self._note) for s in SIGNALS}
         return self
 
+    def came(self) -> bool:
+        """Whether there was a signal."""
+        return self.signum is not None
+
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum
         self._restore()

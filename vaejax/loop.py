@@ -128,10 +128,9 @@ def run(
             bool(finite),
             (stop - start) * settings.batch_size / seconds,
         )
-        signum = interrupts.signum  # read once: what is saved is what is said
-        ends = account(experiment, keeper, done, state, evaluator, signum is not None)
-        if signum is not None and stop < experiment.steps:
-            raise Stopped(keeper.stopped(stop, signum), signum)
+        ends = account(experiment, keeper, done, state, evaluator, interrupts.came)
+        if ends and interrupts.signum is not None and stop < experiment.steps:
+            raise Stopped(keeper.stopped(stop, interrupts.signum), interrupts.signum)
         if ends:
             break
     return state
@@ -143,11 +142,12 @@ def account(
     done: Interval,
     state: TrainState,
     evaluate: Callable[[TrainState], dict[str, float]],
-    leaves: bool,
+    leaves: Callable[[], bool],
 ) -> bool:
     """Reports, evaluates and saves what is due; whether this was the last interval.
 
-    `leaves` saves in any case. Raises Diverged before anything is written.
+    If `leaves()`, the state is saved in any case. Raises Diverged before anything is
+    written.
     """
     start, stop = done.start, done.stop
     check_finite(done.history, done.finite, start, stop, keeper)
@@ -156,7 +156,7 @@ def account(
     training = experiment.training
     if last or passes(start, stop, training.evaluate_every * experiment.epoch_steps):
         keeper.evaluated(stop, held_out(experiment), evaluate(state), state)
-    ends = last or leaves or keeper.exhausted()
+    ends = last or leaves() or keeper.exhausted()
     if ends or passes(start, stop, training.checkpoint_every):
         keeper.save(stop, state)
     return ends

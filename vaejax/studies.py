@@ -231,7 +231,7 @@ def train_group(
             )
             speed = (stop - begin) * batch / (time.perf_counter() - began)
             history, finite, now = jax.device_get((metrics, finite, states))
-            signum = interrupts.signum
+            signum = interrupts.signum  # read once: all replicas leave, or none
             for number in still_training(group):
                 mine = {name: values[:, number] for name, values in history.items()}
                 done = Interval(begin, stop, mine, bool(finite[number]), speed)
@@ -267,7 +267,7 @@ def book(
     """What is due for one replica after an interval; a divergence is recorded."""
     try:
         ends = account(
-            replica.experiment, replica.keeper, done, state, evaluate, leaves
+            replica.experiment, replica.keeper, done, state, evaluate, lambda: leaves
         )
         replica.ended = ends and not leaves
     except Diverged as error:
