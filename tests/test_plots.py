@@ -12,6 +12,7 @@ from PIL import Image
 
 import vaejax
 from vaejax import cli, parallel, plots, presets
+from vaejax.evaluation import held_out_examples
 from vaejax.loop import first_state
 from vaejax.plots import examples, grid, images, plane, terms
 
@@ -129,12 +130,14 @@ def test_a_pixel_of_the_grid_is_a_pixel_of_the_picture(many, tmp_path):
 
 
 def test_every_picture_is_drawn(workdir, many, two, table):
-    assert plots.applicable(*two) == list(plots.PICTURES)
-    assert set(plots.PICTURES) - set(plots.applicable(*many)) == {"manifold"}
+    labelled, completing = ["classes", "labels"], ["completions"]
+    given = [*labelled, *completing]
+    assert plots.applicable(*two) == [n for n in plots.PICTURES if n not in given]
+    assert set(plots.PICTURES) - set(plots.applicable(*many)) == {"manifold", *given}
     tables = ["curves", "samples", "reconstructions", "latents"]
     assert plots.applicable(*table) == tables
     paths = list(plots.write(workdir))
-    assert [path.stem for path in paths] == list(plots.PICTURES)
+    assert [path.stem for path in paths] == plots.applicable(*two)
     for path in paths:
         assert path.parent == workdir / "plots"
         assert min(opened(path).shape[:2]) > 100
@@ -152,7 +155,7 @@ def test_samples_are_those_of_the_model(many):
 def test_reconstructions_are_below_what_the_model_saw(many):
     figure = plots.reconstructions(*many)
     assert tiles(figure) == (6, 10)
-    x = examples.held_out(many[0], 30)["x"]
+    x = held_out_examples(many[0], 30)["x"]
     assert set(np.unique(x)) == {0, 1}  # binarized, as in training
     found, rebuilt = shown(figure), vaejax.reconstruct(*many, x)
     np.testing.assert_allclose(found[:64:8, :64:8, 0], x[0, ..., 0])
@@ -163,17 +166,17 @@ def test_reconstructions_are_below_what_the_model_saw(many):
 
 def test_test_examples_keep_their_labels_and_are_the_same_again(many):
     experiment, _ = many
-    batch, again = (examples.held_out(experiment, n) for n in (40, 40))
+    batch, again = (held_out_examples(experiment, n) for n in (40, 40))
     arrays = experiment.dataset.split("test")
     assert (batch["y"] == arrays["y"][batch["index"]]).all()
     assert (batch["x"] == again["x"]).all()
-    assert len(examples.held_out(experiment, 10**6)["x"]) == 359
+    assert len(held_out_examples(experiment, 10**6)["x"]) == 359
 
 
 def test_an_interpolation_runs_from_example_to_example(many):
     figure = plots.interpolation(*many)
     assert tiles(figure) == (8, 12)
-    x = np.asarray(examples.held_out(many[0], 16)["x"])
+    x = np.asarray(held_out_examples(many[0], 16)["x"])
     ends = np.asarray(vaejax.reconstruct(*many, x))
     row = shown(figure)[:64:8, ::8, 0]
     assert (row[:, :8] == x[0, ..., 0]).all()
@@ -187,7 +190,7 @@ def test_an_interpolation_runs_from_example_to_example(many):
 def test_a_traversal_moves_the_most_active_latents_one_by_one(many):
     figure = plots.traversal(*many, example=2)
     assert tiles(figure) == (10, 13)
-    x = examples.held_out(many[0], examples.MOST)["x"]
+    x = held_out_examples(many[0], examples.MOST)["x"]
     means = np.asarray(vaejax.encode(*many, x).mean)
     variance = means.var(0, ddof=1)
     order = np.argsort(-variance)[:10]
@@ -228,6 +231,71 @@ def test_a_manifold_needs_two_latents(many):
     with pytest.raises(vaejax.InputError, match="2 latents, this one has 12") as raised:
         plots.manifold(*many)
     assert "\n" not in str(raised.value)
+
+
+# Pictures of what is given.
+
+
+@pytest.fixture(scope="module")
+def given():
+    return untrained(presets.cvae(dataset="digits", latents=3, **TINY))
+
+
+def test_a_column_of_classes_is_a_class(given):
+    figure = plots.classes(*given, seed=1)
+    assert tiles(figure) == (8, 10)
+    assert names(figure.axes[0].get_xticklabels()) == [str(n) for n in range(10)]
+    z = jax.random.normal(jax.random.key(1), (8, 3))  # the prior's draws
+    x = vaejax.decode(*given, z[2:3], {"y": np.array([7])})[0, ..., 0]
+    tile = shown(figure)[2 * 66 :, 7 * 66 :, 0][:64:8, :64:8]
+    np.testing.assert_allclose(tile, x, atol=1e-6)
+
+
+def test_labels_are_mixed_at_one_z(given):
+    figure = plots.labels(*given)
+    assert tiles(figure) == (8, 11)
+    z = jax.random.normal(jax.random.key(0), (8, 3))[1:2]
+    half = np.zeros((1, 10), np.float32)
+    half[0, 1:3] = 0.5  # the second row goes from class 1 to class 2
+    x = vaejax.decode(*given, z, {"y": half})[0, ..., 0]
+    tile = shown(figure)[66:, 5 * 66 :, 0][:64:8, :64:8]
+    np.testing.assert_allclose(tile, x, atol=1e-6)
+
+
+def test_an_attribute_is_a_mean_with_minus_a_mean_without(many):
+    batch = held_out_examples(many[0], examples.MOST)
+    x, three = batch["x"], batch["y"] == 3
+    z = np.asarray(vaejax.encode(*many, x).mean)
+    direction = z[three].mean(0) - z[~three].mean(0)
+    found = vaejax.attribute(*many, x, three)
+    np.testing.assert_allclose(found, direction, atol=1e-6)
+    figure = plots.attributes(*many)
+    assert tiles(figure) == (8, 12)
+    moved = vaejax.decode(*many, z[:1] + direction)[0, ..., 0]
+    tile = shown(figure)[:, 5 * 66 :, 0][:64:8, :64:8]  # after x, decoded, 0, 1, 2
+    np.testing.assert_allclose(tile, moved, atol=1e-5)
+    with pytest.raises(vaejax.InputError, match="an attribute of 4 in 4"):
+        vaejax.attribute(*many, x[:4], np.ones(4, bool))
+
+
+def test_what_is_seen_stays_in_every_completion():
+    run = untrained(presets.cvae_sohn(dataset="digits", hidden=(16,), latents=3))
+    figure = plots.completions(*run)
+    assert tiles(figure) == (8, 10)
+    rows = shown(figure)[:64:8, :, 0]
+    columns = [rows[:, at : at + 64 : 8] for at in range(0, 660, 66)]
+    seen, *others = columns
+    assert (seen[:4] == 0.5).all()
+    assert (seen[4:, 4:] == 0.5).all()
+    for other in others:  # the lower left quadrant: of the guess, of draws, of x
+        np.testing.assert_allclose(other[4:, :4], seen[4:, :4], atol=1e-6)
+    assert not np.allclose(others[1], others[2])
+
+
+@pytest.mark.parametrize("name", ["classes", "labels", "completions"])
+def test_pictures_that_need_conditions(name, many, tmp_path):
+    with pytest.raises(vaejax.InputError, match=f"^{name} needs a model"):
+        plots.PICTURES[name](*many, tmp_path)
 
 
 # Tables.

@@ -9,7 +9,7 @@ from vaejax.evaluation import evaluate
 from vaejax.experiment import Experiment, Metric, Player, TrainState
 from vaejax.inference import Inference, infer
 from vaejax.loop import train
-from vaejax.query import decode, encode, log_likelihood, reconstruct, sample
+from vaejax.query import attribute, decode, encode, log_likelihood, reconstruct, sample
 from vaejax.run import load
 from vaejax.studies import study
 
@@ -25,6 +25,7 @@ __all__ = [
     "Metric",
     "Player",
     "TrainState",
+    "attribute",
     "decode",
     "encode",
     "evaluate",

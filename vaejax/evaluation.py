@@ -5,12 +5,15 @@ from types import MappingProxyType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from vaejax import parallel
-from vaejax.data.feed import padded_batches, resident_feed
+from vaejax.data.feed import padded_batches, permutation, resident_feed
 from vaejax.errors import require
 from vaejax.experiment import Experiment, TrainState, variables_of
+from vaejax.step import DATA
 
 EVALUATION = 1  # the purpose of evaluation's randomness, beside training's 0
 
@@ -91,3 +94,18 @@ def evaluate(
     mesh = parallel.make_mesh(devices, batch_size)
     state = parallel.place(state, mesh)
     return Evaluator(experiment, split, samples, mesh, batch_size)(state)
+
+
+def held_out_examples(experiment: Experiment, num: int) -> dict[str, np.ndarray]:
+    """At most `num` examples of the test split, as the model sees them.
+
+    They are the first of a fixed permutation, because splits may be ordered by class;
+    the noise of preprocessing is drawn with the key of the evaluations' first batch.
+    """
+    arrays = experiment.dataset.split("test")
+    index = permutation(len(arrays["x"]), seed=0, epoch=0)[:num]
+    root = evaluation_key(experiment.training.seed)
+    key = jax.random.fold_in(jax.random.fold_in(root, 0), DATA)
+    raw = {name: jnp.asarray(array[index]) for name, array in arrays.items()}
+    batch = experiment.preprocess.apply(raw | {"index": jnp.asarray(index)}, key)
+    return {name: np.asarray(array) for name, array in batch.items()}

@@ -11,11 +11,11 @@ import numpy as np
 from vaejax import parallel
 from vaejax.checkpoint import digest
 from vaejax.errors import InputError
+from vaejax.evaluation import held_out_examples
 from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.metrics.samples import frechet_distance, kernel_distance
 from vaejax.models import Judge, conditional
 from vaejax.models.critic import Critique
-from vaejax.plots.examples import held_out
 from vaejax.query import in_turn, sample
 from vaejax.run import load
 from vaejax.types import Array
@@ -69,7 +69,7 @@ def judged(
             key, given = jax.random.fold_in(root, start), {"y": y}
             yield np.asarray(sample(experiment, state, key, len(y), given=given))
 
-    data = held_out(judge, num)["x"]
+    data = held_out_examples(judge, num)["x"]
     pieces = (data[i : i + chunk] for i in range(0, len(data), chunk))
     classes, features = looked_at(judge, trained, samples())
     _, real = looked_at(judge, trained, pieces)

@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from vaejax import metrics, parallel
 from vaejax.data.preprocess import blank
-from vaejax.errors import require
+from vaejax.errors import InputError, require
 from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.types import Array, ArrayLike, Distribution, Key
 
@@ -47,6 +47,42 @@ def likelihood(
     apply = parallel.compile_verb(experiment.model, "likelihood")
     z = jnp.asarray(z)
     return apply(variables_of(state), z[None], batch_of(experiment, len(z), given))
+
+
+def attribute(
+    experiment: Experiment,
+    state: TrainState,
+    x: ArrayLike,
+    has: ArrayLike,
+    given: Given = NOTHING,
+) -> Array:
+    """The direction of an attribute: mean latent of those with it minus without.
+
+    Added to a latent, it gives the attribute to what is decoded [Larsen et al. 2016,
+    sec. 4.2].
+
+    Args:
+      x: `[N, *shape]`.
+      has: bool `[N]`.
+      given: what is conditioned on.
+
+    Returns:
+      `[latents]`.
+
+    Raises:
+      InputError: all have the attribute, or none.
+    """
+    return direction(encode(experiment, state, x, given).mean, has)
+
+
+def direction(z: ArrayLike, has: ArrayLike) -> Array:
+    """Mean of `z` `[N, latents]` where `has` `[N]`, minus its mean elsewhere."""
+    with_it = jnp.asarray(has, bool)
+    count = int(with_it.sum())
+    if not 0 < count < len(with_it):
+        raise InputError(f"an attribute of {count} in {len(with_it)} has no direction")
+    z = jnp.asarray(z)
+    return z[with_it].mean(0) - z[~with_it].mean(0)
 
 
 def reconstruct(

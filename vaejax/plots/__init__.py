@@ -12,8 +12,12 @@ from pathlib import Path
 
 from vaejax.errors import InputError, nearest
 from vaejax.experiment import Experiment, TrainState
+from vaejax.plots.conditional import attributes, classes, completions, labels
 from vaejax.plots.examples import (
+    require_attributes,
+    require_context,
     require_encoded_images,
+    require_labels,
     require_latents,
     require_plane,
     require_posterior,
@@ -47,6 +51,10 @@ PICTURES: Mapping[str, Draw] = {
     "traversal": of_state(traversal),
     "manifold": of_state(manifold),
     "latents": of_state(latents),
+    "classes": of_state(classes),
+    "labels": of_state(labels),
+    "attributes": of_state(attributes),
+    "completions": of_state(completions),
 }
 
 REQUIREMENTS: Mapping[str, Callable[[Experiment, TrainState, str], None]] = {
@@ -56,6 +64,10 @@ REQUIREMENTS: Mapping[str, Callable[[Experiment, TrainState, str], None]] = {
     "traversal": require_encoded_images,
     "latents": require_posterior,
     "manifold": require_plane,
+    "classes": require_labels,
+    "labels": require_labels,
+    "attributes": require_attributes,
+    "completions": require_context,
 }
 
 
@@ -103,9 +115,13 @@ __all__ = [
     "PICTURES",
     "Picture",
     "applicable",
+    "attributes",
+    "classes",
+    "completions",
     "curves",
     "image_grid",
     "interpolation",
+    "labels",
     "latents",
     "manifold",
     "reconstructions",

@@ -2,34 +2,15 @@
 
 from collections.abc import Mapping
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from vaejax import parallel, query
-from vaejax.data.feed import permutation
 from vaejax.errors import InputError
-from vaejax.evaluation import evaluation_key
 from vaejax.experiment import Experiment, TrainState, variables_of
-from vaejax.step import DATA
+from vaejax.models import Completion, conditional
 
 MOST = 5000  # examples whose latents are looked at
-
-
-def held_out(experiment: Experiment, num: int) -> dict[str, np.ndarray]:
-    """At most `num` examples of the test split, as the model sees them.
-
-    They are the first of a fixed permutation, because splits may be ordered by class;
-    the noise of preprocessing is drawn with the key of the evaluations' first batch.
-    """
-    arrays = experiment.dataset.split("test")
-    index = permutation(len(arrays["x"]), seed=0, epoch=0)[:num]
-    root = evaluation_key(experiment.training.seed)
-    key = jax.random.fold_in(jax.random.fold_in(root, 0), DATA)
-    raw = {name: jnp.asarray(array[index]) for name, array in arrays.items()}
-    batch = experiment.preprocess.apply(raw | {"index": jnp.asarray(index)}, key)
-    return {name: np.asarray(array) for name, array in batch.items()}
 
 
 def posterior_means(
@@ -80,6 +61,29 @@ def require_encoded_images(
     """Raises InputError where there are no images, or no encoder."""
     require_images(experiment, state, what)
     require_posterior(experiment, state, what)
+
+
+def require_labels(experiment: Experiment, state: TrainState, what: str) -> None:
+    """Raises InputError where the data are no images, or no label is asked for."""
+    require_images(experiment, state, what)
+    if not conditional(experiment.model):
+        raise InputError(f"{what} needs a model that is conditioned on labels")
+
+
+def require_attributes(experiment: Experiment, state: TrainState, what: str) -> None:
+    """Raises InputError where images have no labels, or latents need not hold them."""
+    require_encoded_images(experiment, state, what)
+    if experiment.dataset.spec.classes < 2:
+        raise InputError(f"{what} needs data with labels")
+    if conditional(experiment.model):
+        raise InputError(f"{what} needs a model whose labels are not given to it")
+
+
+def require_context(experiment: Experiment, state: TrainState, what: str) -> None:
+    """Raises InputError where the model completes nothing."""
+    del state  # as in the other requirements
+    if not isinstance(experiment.model, Completion):
+        raise InputError(f"{what} needs a model that completes images: cvae_sohn")
 
 
 def require_images(experiment: Experiment, state: TrainState, what: str) -> None:

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax import query
+from vaejax.evaluation import held_out_examples
 from vaejax.experiment import Experiment, TrainState
 from vaejax.plots import tables
 from vaejax.plots.examples import (
     MOST,
-    held_out,
     posterior_means,
     reconstructed,
     require_images,
@@ -46,7 +46,7 @@ def reconstructions(experiment: Experiment, state: TrainState) -> Picture:
     if experiment.dataset.spec.kind == "table":
         return tables.reconstructions(experiment, state)
     columns = fitting(experiment.dataset.spec.shape, 10)
-    batch = held_out(experiment, 3 * columns)
+    batch = held_out_examples(experiment, 3 * columns)
     columns = min(columns, len(batch["x"]))
     rows = len(batch["x"]) // columns
     batch = {name: array[: rows * columns] for name, array in batch.items()}
@@ -69,7 +69,7 @@ def interpolation(experiment: Experiment, state: TrainState) -> Picture:
     """
     require_images(experiment, state, "interpolation")
     steps = fitting(experiment.dataset.spec.shape, 12) - 2
-    batch = held_out(experiment, 16)
+    batch = held_out_examples(experiment, 16)
     x, pairs = batch["x"], len(batch["x"]) // 2
     ends = posterior_means(experiment, state, batch)
     share = np.linspace(0, 1, steps)[None, :, None]
@@ -114,7 +114,7 @@ def traversal(
       InputError: the data are no images.
     """
     require_images(experiment, state, "traversal")
-    batch = held_out(experiment, MOST)
+    batch = held_out_examples(experiment, MOST)
     x, means = batch["x"], posterior_means(experiment, state, batch)
     variance = means.var(0, ddof=1)
     chosen = most_active(means)

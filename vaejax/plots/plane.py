@@ -4,8 +4,9 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 
+from vaejax.evaluation import held_out_examples
 from vaejax.experiment import Experiment, TrainState
-from vaejax.plots.examples import MOST, held_out, posterior_means
+from vaejax.plots.examples import MOST, posterior_means
 from vaejax.plots.frame import Picture, heading
 
 
@@ -15,7 +16,7 @@ def latents(experiment: Experiment, state: TrainState) -> Picture:
     Two latents are shown as they are, more by their first two principal components, a
     single one over the order of the examples.
     """
-    batch = held_out(experiment, MOST)
+    batch = held_out_examples(experiment, MOST)
     means = posterior_means(experiment, state, batch)
     points, labels = plane(means)
     figure = Picture(figsize=(7, 6), dpi=100, layout="constrained")

@@ -5,8 +5,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from vaejax import query
+from vaejax.evaluation import held_out_examples
 from vaejax.experiment import Experiment, TrainState
-from vaejax.plots.examples import MOST, held_out, reconstructed
+from vaejax.plots.examples import MOST, reconstructed
 from vaejax.plots.frame import Picture, heading, panels
 
 COLUMNS = 12  # at most so many columns are drawn
@@ -38,7 +39,7 @@ def samples(experiment: Experiment, state: TrainState, seed: int) -> Picture:
 
 def reconstructions(experiment: Experiment, state: TrainState) -> Picture:
     """E[x | z] at z = E[z | x] against x, test split."""
-    batch = held_out(experiment, MOST)
+    batch = held_out_examples(experiment, MOST)
     rebuilt = reconstructed(experiment, state, batch)
     data, model = (own_units(experiment, a) for a in (batch["x"], rebuilt))
 

@@ -19,6 +19,7 @@ from vaejax.settings import Critic, Data, Network, Training
 from vaejax.types import Objective
 
 adversarial = objectives.adversarial
+LEAKY = partial(nn.leaky_relu, negative_slope=0.2)  # of critics [Radford et al. 2016]
 
 
 def open_data(data: Data) -> a.View:
@@ -30,12 +31,10 @@ def critic_body(network: Network, critic: Critic, data: Dataset) -> nn.Module:
     """The critic's body: as the encoder's, with leaky units and its own norm."""
     norm, hidden = critic.critic_norm, network.hidden
     bodies: Mapping[str, Callable[[], nn.Module]] = {
-        "mlp": lambda: net.FlatEncoder(net.MLP(hidden, nn.leaky_relu, norm=norm)),
+        "mlp": lambda: net.FlatEncoder(net.MLP(hidden, LEAKY, norm=norm)),
         "linear": lambda: net.FlatEncoder(net.MLP(())),
-        "conv": lambda: net.ConvEncoder((32, 64), hidden[-1], 0, norm, nn.leaky_relu),
-        "residual": lambda: net.ConvEncoder(
-            (32, 64), hidden[-1], 2, norm, nn.leaky_relu
-        ),
+        "conv": lambda: net.ConvEncoder((32, 64), hidden[-1], 0, norm, LEAKY),
+        "residual": lambda: net.ConvEncoder((32, 64), hidden[-1], 2, norm, LEAKY),
     }
     a.bodies(network, data)  # refuses what does not fit the data
     return a.pick("body", network.body, bodies)()
