@@ -10,32 +10,39 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vaejax import parallel
 from vaejax.data.feed import resident_feed
 from vaejax.experiment import Experiment
 from vaejax.loop import first_state, train
-from vaejax.presets import vae
+from vaejax.presets import vae, vaegan
 from vaejax.types import Array
 from vaejax.writer import read_rows
 
 LATENTS = 20
 
 
-def lines(batch_size: int, epochs: int, hidden: int) -> Iterator[str]:
-    """Speeds as text: of each epoch, of the matrix products alone, of whole runs."""
-    experiment = vae(
-        binarize="none",
-        hidden=(hidden,),
-        latents=LATENTS,
-        batch_size=batch_size,
-        epochs=epochs + 1,
-        decay="constant",
-    )
+def lines(
+    model: str, batch_size: int, epochs: int, hidden: int, seeds: int
+) -> Iterator[str]:
+    """Speeds as text: of each epoch, of the matrix products alone, of whole runs.
+
+    Of `model` vaegan, epochs alone; with `seeds`, those of as many replicas side by
+    side, against one after another.
+    """
+    shape = {"hidden": (hidden,), "latents": LATENTS, "batch_size": batch_size}
+    shape |= {"binarize": "none", "epochs": epochs + 1, "decay": "constant"}
+    experiment = vaegan(**shape, r1=0.0) if model == "vaegan" else vae(**shape)
+    if seeds > 1:
+        yield from study_lines(experiment, epochs, seeds)
+        return
     speeds = []
     for speed in epoch_speeds(experiment, epochs):
         speeds.append(speed)
         yield f"examples_per_s {speed:.0f}"
+    if model != "vae":
+        return
     step = batch_size / median(speeds)
     products = product_seconds(batch_size, hidden)
     yield f"matmul_fraction {products / step:.2f}"
@@ -59,6 +66,42 @@ def epoch_speeds(experiment: Experiment, epochs: int) -> Iterator[float]:
         state, *_ = jax.block_until_ready(advance(state, resident, xs, root))
         if epoch:
             yield steps * settings.batch_size / (time.perf_counter() - start)
+
+
+def study_lines(experiment: Experiment, epochs: int, seeds: int) -> Iterator[str]:
+    """Rounds of one epoch of all replicas, both ways in turn, and their median ratio.
+
+    Replicas use all devices that they divide over, a single run one; all programs are
+    compiled before.
+    """
+    settings, steps = experiment.training, experiment.epoch_steps
+    number = settings.batch_size * steps * seeds
+    mesh, wide = parallel.make_mesh(1, 1), parallel.study_mesh(None, seeds)
+    feed = resident_feed(experiment.dataset.split("train"), settings.batch_size, 0)
+    resident = parallel.place(feed.resident, mesh)
+    one = parallel.compile_steps(experiment, feed, mesh)
+    many = parallel.compile_study(lambda settings: experiment, feed, wide)
+    everywhere = parallel.place(feed.resident, wide)
+    keys = list(jax.random.split(jax.random.key(0), seeds))
+    alone = [first_state(experiment, mesh) for _ in keys]
+    states = parallel.spread(alone, wide)
+    own = parallel.spread([parallel.Own(key, {}) for key in keys], wide)
+    ratios = []
+    for epoch in range(epochs + 1):
+        xs = feed.take(epoch * steps, (epoch + 1) * steps)
+        start = time.perf_counter()
+        for place, key in enumerate(keys):
+            alone[place], *_ = one(alone[place], resident, xs, key)
+        jax.block_until_ready(alone)
+        middle = time.perf_counter()
+        stacked = np.stack([xs] * seeds, 1)
+        states, *_ = jax.block_until_ready(many(states, everywhere, stacked, own))
+        end = time.perf_counter()
+        if epoch:
+            ratios.append((middle - start) / (end - middle))
+            side, after = number / (end - middle), number / (middle - start)
+            yield f"side_by_side {side:.0f} one_after_another {after:.0f} examples/s"
+    yield f"ratio {median(ratios):.2f}"
 
 
 def whole_run(experiment: Experiment, folder: Path) -> tuple[float, float]:

@@ -47,7 +47,7 @@ def vaegan(
     critic: Critic = Critic(r1=1.0),
     layer: int = 1,
     gamma: float = 1.0,
-    beta: float = 1.0,
+    beta: float = 0.02,
     adversarial_weight: float = 1.0,
     training: Training = Training(epochs=100, batch_size=64, learning_rate=3e-4),
 ) -> Experiment:
@@ -56,7 +56,8 @@ def vaegan(
     Args:
       layer: of the critic in whose features x is reconstructed; 0 is x itself.
       gamma: weight of the decoder's reconstruction (content).
-      beta: weight of the encoder's KL term.
+      beta: weight of the encoder's KL term; features are small beside the unit
+        sigma of their likelihood, and at beta = 1 the latents would hold nothing.
       adversarial_weight: of what fools the critic (style).
     """
     view = arena.open_data(data)
