@@ -23,7 +23,7 @@ def main(
     Args:
       workdir: folder of the study; by default runs/PRESET-study.
       seeds: runs of each combination of settings, from --seed upwards.
-      devices: local devices at most; all by default.
+      devices: local devices at most; by default all, which are cores on a CPU.
       importance_samples: for each test example, for its likelihood; 0 leaves it out.
       classifier: run of the preset classifier, which judges samples of all runs.
       num: how many of each it judges.

@@ -35,6 +35,7 @@ def lines(
     shape |= {"binarize": "none", "epochs": epochs + 1, "decay": "constant"}
     experiment = vaegan(**shape, r1=0.0) if model == "vaegan" else vae(**shape)
     if seeds > 1:
+        parallel.device_per_core()
         yield from study_lines(experiment, epochs, seeds)
         return
     speeds = []

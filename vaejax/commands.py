@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from vaejax import parallel
 from vaejax.errors import InputError, require
 from vaejax.evaluation import evaluate as evaluate_split
 from vaejax.experiment import Experiment, TrainState
@@ -113,6 +114,7 @@ def study(
 ) -> None:
     """Trains and measures all replicas; writes and prints the study's table."""
     keep_compiled()
+    parallel.device_per_core()
     replicas = train_study(make, workdir, vary, seeds=seeds, devices=devices, **fixed)
     numbers = []
     for replica in replicas:

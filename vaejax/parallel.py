@@ -1,6 +1,8 @@
 """Devices: the mesh, where arrays live, and the only place that compiles."""
 
+import contextlib
 import functools
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -191,6 +193,18 @@ def can_trace(build: Build, name: str, value: float, raw: Batch) -> bool:
     except TypeError:  # of which JAX's errors of concretization are a kind
         return False
     return True
+
+
+def device_per_core() -> None:
+    """Makes every core of a machine without accelerator a device, for replicas.
+
+    A small step fills no second core, two replicas fill two. Must come before JAX's
+    first use; does nothing later, and where JAX_NUM_CPU_DEVICES says otherwise.
+    """
+    if "JAX_NUM_CPU_DEVICES" not in os.environ:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        with contextlib.suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", cores)
 
 
 def study_mesh(devices: int | None, replicas: int) -> Mesh:
