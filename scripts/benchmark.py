@@ -17,7 +17,7 @@ def main(
     The network is 784-HIDDEN-20-HIDDEN-784 on mnist_5k, grey targets, Adam.
 
     Args:
-      model: vaegan has a critic 784-HIDDEN-1 besides.
+      model: vaegan has a critic 784-256-1 besides, of data and samples.
       batch_size: examples of a step.
       epochs: timed epochs, after one that compiles.
       hidden: width of the hidden layers.

@@ -21,6 +21,7 @@ from vaejax.types import Array
 from vaejax.writer import read_rows
 
 LATENTS = 20
+GAME = {"r1": 0.0, "fakes": "prior", "critic_hidden": (256,)}  # as pythae's defaults
 
 
 def lines(
@@ -33,7 +34,7 @@ def lines(
     """
     shape = {"hidden": (hidden,), "latents": LATENTS, "batch_size": batch_size}
     shape |= {"binarize": "none", "epochs": epochs + 1, "decay": "constant"}
-    experiment = vaegan(**shape, r1=0.0) if model == "vaegan" else vae(**shape)
+    experiment = vaegan(**shape, **GAME) if model == "vaegan" else vae(**shape)
     if seeds > 1:
         parallel.device_per_core()
         yield from study_lines(experiment, epochs, seeds)

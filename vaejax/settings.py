@@ -97,6 +97,8 @@ class Critic:
         "logistic"
     )
     """What critic and generator minimize; logistic is non-saturating."""
+    critic_hidden: tuple[int, ...] = ()
+    """Widths of the critic's dense layers; none: those of the encoder."""
     critic_norm: Literal["none", "spectral", "batch"] = "none"
     """Of the critic's layers; spectral bounds its slope."""
     gradient_penalty: float = 0.0
@@ -114,6 +116,8 @@ class Critic:
         values = dataclasses.asdict(self)
         for name in ("gradient_penalty", "r1", "critic_learning_rate"):
             require(values[name] >= 0, name, values[name], "at least 0")
+        widths = min(self.critic_hidden, default=1) >= 1
+        require(widths, "critic_hidden", self.critic_hidden, "widths of at least 1")
         require(self.critic_moves >= 1, "critic_moves", self.critic_moves, "at least 1")
         require(0 <= self.beta1 < 1, "beta1", self.beta1, "in [0, 1)")
         if (self.gradient_penalty or self.r1) and self.critic_norm == "batch":

@@ -29,7 +29,7 @@ def open_data(data: Data) -> a.View:
 
 def critic_body(network: Network, critic: Critic, data: Dataset) -> nn.Module:
     """The critic's body: as the encoder's, with leaky units and its own norm."""
-    norm, hidden = critic.critic_norm, network.hidden
+    norm, hidden = critic.critic_norm, critic.critic_hidden or network.hidden
     bodies: Mapping[str, Callable[[], nn.Module]] = {
         "mlp": lambda: net.FlatEncoder(net.MLP(hidden, LEAKY, norm=norm)),
         "linear": lambda: net.FlatEncoder(net.MLP(())),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Literal
 
 import optax
 
@@ -27,6 +28,7 @@ from vaejax.types import Objective
 
 GREY = Data(binarize="none")
 adversarial, larsen = objectives.adversarial, objectives.vaegan
+FAKES = {"both": adversarial.rebuilt, "prior": adversarial.generated}
 
 
 def vaegan_metrics(latents: int, subjects: Callable) -> Mapping[str, Metric]:
@@ -45,6 +47,7 @@ def vaegan(
     data: Data = GREY,
     network: Network = Network(hidden=(512, 512), latents=32),
     critic: Critic = Critic(r1=1.0),
+    fakes: Literal["both", "prior"] = "both",
     layer: int = 1,
     gamma: float = 1.0,
     beta: float = 0.02,
@@ -54,6 +57,8 @@ def vaegan(
     """The VAE-GAN, for any data [Larsen et al. 2016].
 
     Args:
+      fakes: what the critic sees: samples of the prior and reconstructions, or samples
+        alone.
       layer: of the critic in whose features x is reconstructed; 0 is x itself.
       gamma: weight of the decoder's reconstruction (content).
       beta: weight of the encoder's KL term; features are small beside the unit
@@ -63,14 +68,14 @@ def vaegan(
     view = arena.open_data(data)
     body, steps = a.bodies(network, view.dataset), arena.steps_of(view, training)
     judge = arena.critic_of(network, critic, view.dataset)
-    check_layer(layer, network)
+    check_layer(layer, network, critic)
     model = CriticVAE(
         encoder=GaussianEncoder(body.encoder, network.latents),
         decoder=a.decoder(body, view),
         critic=judge,
         prior=StandardNormal(network.latents),
     )
-    shown = adversarial.rebuilt
+    shown = FAKES[fakes]
     encode = partial(larsen.encoder, layer=layer, beta=beta)
     decode = partial(
         larsen.decoder,
@@ -89,10 +94,13 @@ def vaegan(
     return arena.game(model, players, view, training, metrics, "mse")
 
 
-def check_layer(layer: int, network: Network) -> None:
+def check_layer(layer: int, network: Network, critic: Critic) -> None:
     """InputError where the critic has no such layer."""
     conv = network.body in ("conv", "residual")
-    most = 3 if conv else 0 if network.body == "linear" else len(network.hidden)
+    dense = (
+        0 if network.body == "linear" else len(critic.critic_hidden or network.hidden)
+    )
+    most = 3 if conv else dense
     if not 0 <= layer <= most:
         raise InputError(f"--layer {layer}: the critic has layers 0 to {most}")
 
