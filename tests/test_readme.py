@@ -25,10 +25,11 @@ def test_commands_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     small = {
         "train": ["--dataset", "digits", "--epochs", "2", "--devices", "1"],
         "evaluate": ["--samples", "5", "--num", "100"],
+        "study": ["--dataset", "digits", "--epochs", "2", "--hidden", "16"],
     }
     assert [name for name, _ in COMMANDS] == [
         *("train", "train", "train", "evaluate", "sample", "plot"),
-        *("train", "sample", "train", "evaluate"),
+        *("train", "sample", "train", "evaluate", "plot", "study"),
     ]
     for name, words in COMMANDS:
         given = shlex.split(words)

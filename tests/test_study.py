@@ -12,7 +12,8 @@ import pytest
 from tests.test_scripts import call, refused
 from vaejax import InputError, load, parallel, presets, study, train
 from vaejax.interrupt import Stopped
-from vaejax.studies import Row, summarize, traceable
+from vaejax.studies import traceable
+from vaejax.summary import Row, summarize
 
 TINY = {
     "dataset": "digits",

@@ -18,8 +18,9 @@ from vaejax.loop import train as train_experiment
 from vaejax.models import conditional
 from vaejax.query import sample as sample_model
 from vaejax.run import load, write_json
-from vaejax.studies import Row, summarize, value_of
 from vaejax.studies import study as train_study
+from vaejax.studies import value_of
+from vaejax.summary import Row, summarize
 
 MEANINGS: Mapping[str, str] = {
     "examples": "examples of the split",

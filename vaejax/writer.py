@@ -132,6 +132,7 @@ def terminal_bar(total: int, start: int) -> Any:
 
 SHOWN = ("loss", "elbo", "bound", "distortion", "rate", "kl", "beta")
 SHOWN_GAUSSIAN = ("implied_sigma", "effective_beta", "mse", "active_units")
+SHOWN_GAMES = ("baseline_nll", "gap", "accuracy", "cross_entropy", "moved")
 
 
 def shown(metrics: Mapping[str, float]) -> str:
@@ -140,7 +141,7 @@ def shown(metrics: Mapping[str, float]) -> str:
     def term(name: str) -> str:
         return name.rpartition("/")[2]
 
-    order = SHOWN + SHOWN_GAUSSIAN
+    order = SHOWN + SHOWN_GAUSSIAN + SHOWN_GAMES
     names = [n for n in metrics if term(n) in order]
     names.sort(key=lambda n: order.index(term(n)))
     return "  ".join(f"{n} {metrics[n]:.4g}" for n in names)

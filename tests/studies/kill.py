@@ -1,6 +1,7 @@
 """Kills runs at random moments and compares what their reruns end with, bit for bit.
 
     python tests/studies/kill.py --kills 20 --out results/kills.txt
+    python tests/studies/kill.py --kills 5 --out results/kills_vaegan.txt vaegan ...
 
 Each trial starts `scripts/train.py` in a fresh workdir, sends SIGKILL at a random
 moment of its life, runs the same command again to its end, and compares parameters,
@@ -31,8 +32,8 @@ SETTINGS = shlex.split("""
 """)
 
 
-def start(folder: Path) -> subprocess.Popen:
-    command = [sys.executable, TRAIN, *SETTINGS, "--workdir", folder]
+def start(settings: list[str], folder: Path) -> subprocess.Popen:
+    command = [sys.executable, TRAIN, *settings, "--workdir", folder]
     return subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -60,26 +61,27 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("results/kills.txt"))
-    options = parser.parse_args()
+    options, words = parser.parse_known_args()
+    settings = words or SETTINGS
     os.environ["JAX_PLATFORMS"] = "cpu"
     moments = random.Random(options.seed)
-    lines = [f"{TRAIN.name} {' '.join(SETTINGS)}, killed once and run again"]
+    lines = [f"{TRAIN.name} {' '.join(settings)}, killed once and run again"]
     with tempfile.TemporaryDirectory() as scratch:
         undisturbed = Path(scratch) / "undisturbed"
-        start(undisturbed).wait()  # compiles, and prepares the data
+        start(settings, undisturbed).wait()  # compiles, and prepares the data
         shutil.rmtree(undisturbed)
         began = time.monotonic()
-        assert start(undisturbed).wait() == 0
+        assert start(settings, undisturbed).wait() == 0
         life = time.monotonic() - began
         for trial in range(options.kills):
             folder = Path(scratch) / f"trial{trial}"
-            process, moment = start(folder), moments.uniform(0, life)
+            process, moment = start(settings, folder), moments.uniform(0, life)
             time.sleep(moment)
             finished = process.poll() is not None
             process.send_signal(signal.SIGKILL)
             process.wait()
             left = progress(folder)
-            assert start(folder).wait() == 0
+            assert start(settings, folder).wait() == 0
             verdict = "identical" if same(folder, undisturbed) else "DIFFERENT"
             when = "after its end" if finished else f"at {moment:.2f} of {life:.2f} s"
             lines.append(f"{trial + 1:3} killed {when}, leaving {left}: {verdict}")
