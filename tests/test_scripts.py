@@ -288,3 +288,18 @@ def test_a_failing_write_ends_in_one_line(tmp_path):
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
     assert "File too large (checkpoint not written)" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "last"),
+    [
+        (("--seeds", 2), "ratio"),
+        (("--model", "vaegan"), "examples_per_s"),
+    ],
+)
+def test_the_benchmark_prints_speeds(words, last, capsys):
+    small = ("--epochs", 1, "--hidden", 8, "--batch-size", 500)
+    call("benchmark", *words, *small)
+    name, number = capsys.readouterr().out.splitlines()[-1].split()
+    assert name == last
+    assert float(number) > 0

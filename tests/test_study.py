@@ -1,9 +1,12 @@
 """Studies: every replica is the run that it would be alone."""
 
 import json
+import os
 import shlex
 import shutil
 import signal
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -263,3 +266,16 @@ def test_the_script_refuses_another_study_in_the_folder(tmp_path, capsys):
     capsys.readouterr()
     line = refused(capsys, "study", "vae", "--free-bits", 1, *flags, *WORDS)
     assert "holds another configuration" in line
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux counts cores")
+def test_every_core_is_a_device_for_replicas():
+    code = """if True:
+        import os, jax
+        from vaejax import parallel
+        parallel.device_per_core()
+        assert len(jax.devices()) == len(os.sched_getaffinity(0))
+        parallel.device_per_core()  # too late to change, and no error
+    """
+    environment = {n: v for n, v in os.environ.items() if n != "JAX_NUM_CPU_DEVICES"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
