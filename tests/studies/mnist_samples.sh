@@ -15,20 +15,20 @@ python scripts/evaluate.py "$runs/judge" | tee "$runs/judge.txt"
 
 study() {
     local name=$1
+    shift
     echo "study.py $*"
-    SECONDS=0
     python scripts/study.py "$@" --dataset mnist --seeds 3 --evaluate-every 50 \
         --classifier "$runs/judge" --workdir "$runs/$name"
-    echo "$SECONDS" > "$runs/$name/seconds"
     echo "study.py $*" > "$runs/$name/command"
 }
 
 same=(--hidden 256 256 --latents 10 --epochs 10 --batch-size 64)
-study cvae --hidden 512 512 --latents 8 --epochs 20 --batch-size 128
-study vae "${same[@]}" --binarize none
-study vaegan "${same[@]}"
-study gan --hidden 256 256 --epochs 10
-study cvaegan "${same[@]}"
+study cvae cvae --hidden 512 512 --latents 8 --epochs 20 --batch-size 128
+study vae vae "${same[@]}" --binarize none
+study vae_longer vae "${same[@]}" --binarize none --epochs 40
+study vaegan vaegan "${same[@]}"
+study gan gan --hidden 256 256 --epochs 10
+study cvaegan cvaegan "${same[@]}"
 
 python tests/studies/mnist_samples_table.py "$runs" > "$out"
 cat "$out"

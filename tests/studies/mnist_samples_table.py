@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-STUDIES = ("cvae", "cvaegan", "vae", "vaegan", "gan")
+STUDIES = ("cvae", "cvaegan", "vae", "vae_longer", "vaegan", "gan")
 
 
 def cell(row: dict, name: str) -> str:
