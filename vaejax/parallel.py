@@ -89,7 +89,7 @@ def compile_steps(
     if jax.config.jax_debug_nans:  # pyright: ignore[reportAttributeAccessIssue]
         watched = partial(one_by_one, watched_move(experiment, feed))
         return lambda *arguments: (*watched(*arguments), jnp.array(True))
-    move = one_move(experiment, feed)
+    move = compile_move(one_move(experiment, feed), mesh)
     loop: Loop | None = None
 
     def many(
@@ -97,9 +97,8 @@ def compile_steps(
     ) -> tuple[TrainState, Metrics, Array]:
         nonlocal loop
         if loop is None:  # decided once, by the program of the first step
-            compiled = compile_move(move, mesh)
-            slow = slow_in_scan(compiled, state, resident, row(xs, 0), root)
-            loop = partial(one_by_one, compiled) if slow else compile_scan(move, mesh)
+            slow = slow_in_scan(move, state, resident, row(xs, 0), root)
+            loop = partial(one_by_one, move) if slow else compile_scan(move, mesh)
         state, metrics = loop(state, resident, xs, root)
         return state, metrics, all_finite(state.params)
 
@@ -133,7 +132,8 @@ def compile_study(
         batch = feed.select(resident, x)
         return game.train_step(build(own.settings), own.root, state, batch)
 
-    side_by_side = jax.vmap(move, in_axes=(0, None, 0, 0))
+    single = jax.jit(move, donate_argnums=0)  # compiled alone, it is traced once
+    side_by_side = jax.vmap(single, in_axes=(0, None, 0, 0))
     loop: Callable[..., tuple[TrainState, Metrics]] | None = None
 
     def many(
@@ -141,7 +141,6 @@ def compile_study(
     ) -> tuple[TrainState, Metrics, Array]:
         nonlocal loop
         if loop is None:
-            single = jax.jit(move, donate_argnums=0)
             first = row(states, 0), resident, row(row(xs, 0), 0), row(own, 0)
             slow = slow_in_scan(single, *first)
             loop = partial(one_after_another, single) if slow else None
