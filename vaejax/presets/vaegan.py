@@ -45,7 +45,7 @@ def vaegan_metrics(latents: int, subjects: Callable) -> Mapping[str, Metric]:
 def vaegan(
     *,
     data: Data = GREY,
-    network: Network = Network(hidden=(512, 512), latents=32),
+    network: Network = Network(hidden=(512, 512), latents=10),
     critic: Critic = Critic(r1=1.0),
     fakes: Literal["both", "prior"] = "both",
     layer: int = 1,
