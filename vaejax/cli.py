@@ -113,10 +113,9 @@ def with_settings(
     def command(settings: dict[str, Any], **flags: Any) -> None:
         main(preset(**settings), **flags)
 
-    command.__signature__ = inspect.Signature(parameters)  # pyright: ignore
-    command.__annotations__ = {p.name: p.annotation for p in parameters}
-    command.__doc__ = "\n".join((summary(make.__doc__), "", arguments_of(main)))
-    return command
+    return described(
+        command, parameters, (summary(make.__doc__), "", arguments_of(main))
+    )
 
 
 def with_varied_settings(
@@ -145,12 +144,20 @@ def with_varied_settings(
         fixed = {n: v[0] if n in many else v for n, v in rest.items()}
         main(preset, vary, fixed, **flags)
 
+    several = "Settings are those of train.py, with one or more values each."
+    doc = (summary(preset.__doc__), "", several, "", arguments_of(main))
+    return described(command, parameters, doc)
+
+
+def described(
+    command: Callable[..., None],
+    parameters: Sequence[inspect.Parameter],
+    doc: Sequence[str],
+) -> Callable[..., None]:
+    """The command with what tyro reads of it: parameters, and the lines of its help."""
     command.__signature__ = inspect.Signature(parameters)  # pyright: ignore
     command.__annotations__ = {p.name: p.annotation for p in parameters}
-    several = "Settings are those of train.py, with one or more values each."
-    command.__doc__ = "\n".join(
-        (summary(preset.__doc__), "", several, "", arguments_of(main))
-    )
+    command.__doc__ = "\n".join(doc)
     return command
 
 

@@ -118,12 +118,18 @@ def sample(
     """
     require(num >= 1, "num", num, "at least 1")
     latent_key, noise_key = jax.random.split(key)
-    apply = parallel.compile_verb(experiment.model, "prior")
     given = {**in_turn(experiment, num), **given}
-    batch = batch_of(experiment, num, given)
-    z = apply(variables_of(state), batch).sample(latent_key)
+    z = draw_latents(experiment, state, latent_key, num, given)
     px = likelihood(experiment, state, z, given)
     return (px.sample(noise_key) if noise else px.mean)[0]
+
+
+def draw_latents(
+    experiment: Experiment, state: TrainState, key: Key, num: int, given: Given
+) -> Array:
+    """z from the prior, `[num, latents]`."""
+    apply = parallel.compile_verb(experiment.model, "prior")
+    return apply(variables_of(state), batch_of(experiment, num, given)).sample(key)
 
 
 def log_likelihood(

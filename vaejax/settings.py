@@ -33,6 +33,13 @@ LikelihoodName = Literal[
 ]
 
 
+def at_least(least: int, group: object, *names: str) -> None:
+    """InputError where a setting of the group is below `least`."""
+    for name in names:
+        value = vars(group)[name]
+        require(value >= least, name, value, f"at least {least}")
+
+
 @dataclasses.dataclass(frozen=True)
 class Data:
     """What is trained on."""
@@ -113,12 +120,10 @@ class Critic:
     """Decay of Adam's first moment, for all players."""
 
     def __post_init__(self) -> None:
-        values = dataclasses.asdict(self)
-        for name in ("gradient_penalty", "r1", "critic_learning_rate"):
-            require(values[name] >= 0, name, values[name], "at least 0")
+        at_least(0, self, "gradient_penalty", "r1", "critic_learning_rate")
         widths = min(self.critic_hidden, default=1) >= 1
         require(widths, "critic_hidden", self.critic_hidden, "widths of at least 1")
-        require(self.critic_moves >= 1, "critic_moves", self.critic_moves, "at least 1")
+        at_least(1, self, "critic_moves")
         require(0 <= self.beta1 < 1, "beta1", self.beta1, "in [0, 1)")
         if (self.gradient_penalty or self.r1) and self.critic_norm == "batch":
             raise InputError(
@@ -155,11 +160,7 @@ class Training:
     """Steps between checkpoints (at the next line of the log)."""
 
     def __post_init__(self) -> None:
-        at_least_one = ("epochs", "batch_size", "evaluate_every", "checkpoint_every")
-        values = dataclasses.asdict(self)
-        for name in at_least_one:
-            require(values[name] >= 1, name, values[name], "at least 1")
-        for name in ("clip", "patience", "log_every", "seed"):
-            require(values[name] >= 0, name, values[name], "at least 0")
+        at_least(1, self, "epochs", "batch_size", "evaluate_every", "checkpoint_every")
+        at_least(0, self, "clip", "patience", "log_every", "seed")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         require(0 <= self.ema < 1, "ema", self.ema, "in [0, 1)")

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from vaejax.experiment import Metric
 from vaejax.inference import infer
 from vaejax.metrics.base import averages
+from vaejax.metrics.likelihood import squared_error
 from vaejax.objectives.adversarial import Subjects, judge
 from vaejax.types import Array, Batch, Key, Variables
 
@@ -41,8 +42,7 @@ def autoencoding() -> Metric:
         model: nn.Module, variables: Variables, batch: Batch, key: Key
     ) -> dict[str, Array]:
         i = nn.apply(infer, model)(variables, batch, key)
-        square = jnp.square(i.px.mean[0] - batch["x"])
-        return {"mse": square.mean(range(1, square.ndim)), "kl": i.kl[0]}
+        return {"mse": squared_error(i, batch), "kl": i.kl[0]}
 
     return averages(("mse", "kl"), values)
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from vaejax.experiment import Metric
-from vaejax.inference import infer, observed_log_prob, weigh
+from vaejax.inference import Inference, infer, observed_log_prob, weigh
 from vaejax.metrics.base import averages
 from vaejax.types import Array, Batch, Key, Variables
 
@@ -31,6 +31,12 @@ def elbo_terms() -> Metric:
     return averages(("elbo", "distortion", "kl"), values)
 
 
+def squared_error(i: Inference, batch: Batch) -> Array:
+    """Mean squared error of E[x | z] over the entries of each example, `[batch]`."""
+    square = jnp.square(i.px.mean[0] - batch["x"])
+    return square.mean(range(1, square.ndim))
+
+
 def reconstruction() -> Metric:
     """Distortion -log p(x | z), nats, and the mean squared error of E[x | z]."""
 
@@ -38,11 +44,7 @@ def reconstruction() -> Metric:
         model: nn.Module, variables: Variables, batch: Batch, key: Key
     ) -> dict[str, Array]:
         i = nn.apply(infer, model)(variables, batch, key)
-        square = jnp.square(i.px.mean[0] - batch["x"])
-        return {
-            "distortion": -i.log_px[0],
-            "mse": square.mean(range(1, square.ndim)),
-        }
+        return {"distortion": -i.log_px[0], "mse": squared_error(i, batch)}
 
     return averages(("distortion", "mse"), values)
 

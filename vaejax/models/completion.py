@@ -2,10 +2,10 @@
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
-from vaejax.distributions import Known, Normal
+from vaejax.distributions import Known
 from vaejax.models.conditions import HIDDEN, completed
+from vaejax.models.vae import gaussian
 from vaejax.types import Array, Batch, Distribution
 
 
@@ -30,9 +30,7 @@ class GaussianNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Distribution:
-        statistics = nn.Dense(2 * self.latents)(self.body(x))
-        mean, log_variance = jnp.split(statistics, 2, axis=-1)
-        return Normal(mean, jnp.exp(0.5 * log_variance))
+        return gaussian(self.body(x), self.latents)
 
 
 class Completion(nn.Module):

@@ -9,6 +9,12 @@ from vaejax.models.conditions import condition_of
 from vaejax.types import Array, Batch, Distribution
 
 
+def gaussian(h: Array, latents: int) -> Distribution:
+    """A diagonal Gaussian by a dense layer of the calling module, from features `h`."""
+    mean, log_variance = jnp.split(nn.Dense(2 * latents)(h), 2, axis=-1)
+    return Normal(mean, jnp.exp(0.5 * log_variance))
+
+
 class GaussianEncoder(nn.Module):
     """q(z | x) = N(mu(x), diag sigma(x)^2), from the features of a body.
 
@@ -22,9 +28,7 @@ class GaussianEncoder(nn.Module):
     @nn.compact
     def __call__(self, batch: Batch) -> Distribution:
         h = self.body(batch["x"], condition_of(self.condition, batch))
-        statistics = nn.Dense(2 * self.latents)(h)
-        mean, log_variance = jnp.split(statistics, 2, axis=-1)
-        return Normal(mean, jnp.exp(0.5 * log_variance))
+        return gaussian(h, self.latents)
 
 
 class DeterministicEncoder(nn.Module):

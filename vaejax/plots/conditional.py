@@ -135,10 +135,8 @@ def prior_draws(
     experiment: Experiment, state: TrainState, num: int, seed: int
 ) -> np.ndarray:
     """z from the prior, `[num, latents]`."""
-    prior = parallel.compile_verb(experiment.model, "prior")
-    batch = query.batch_of(experiment, num, query.in_turn(experiment, num))
-    draws: Array = prior(variables_of(state), batch).sample(jax.random.key(seed))
-    return np.asarray(draws)
+    key, given = jax.random.key(seed), query.in_turn(experiment, num)
+    return np.asarray(query.draw_latents(experiment, state, key, num, given))
 
 
 def fitted(experiment: Experiment, most: int) -> int:
