@@ -14,6 +14,8 @@ from vaejax import parallel
 from vaejax.errors import InputError, require
 from vaejax.evaluation import evaluate as evaluate_split
 from vaejax.experiment import Experiment, TrainState
+from vaejax.filling import Method, collapse
+from vaejax.filling import impute as fill
 from vaejax.loop import train as train_experiment
 from vaejax.models import conditional
 from vaejax.query import sample as sample_model
@@ -39,6 +41,12 @@ MEANINGS: Mapping[str, str] = {
     "cross_entropy": "-log p(y | x), nats",
     "accuracy": "share of right labels",
     "active_units": "latents that carry information",
+    "rmse": "root mean squared error of hidden numbers, model's units",
+    "coverage": "share of hidden numbers within their 95 % interval",
+    "width": "mean width of these intervals, model's units",
+    "crps": "continuous ranked probability score, model's units",
+    "ess": "mean effective sample size of importance weights",
+    "collapsed": "share of examples where it is below 10",
 }
 
 
@@ -208,6 +216,43 @@ def sample(
     else:
         np.savez_compressed(out, x=experiment.preprocess.restore(x))
     print(f"wrote {out}")
+
+
+def impute(
+    workdir: Path,
+    source: Path,
+    out: Path,
+    multiple: int,
+    samples: int,
+    method: Method,
+    seed: int,
+) -> None:
+    """Writes the filled examples and, of multiple imputation, each draw."""
+    from vaejax.tables import open_holey
+
+    if out.suffix != source.suffix:
+        raise InputError(f"--out {out}: the name must end in {source.suffix}")
+    keep_compiled()
+    experiment, state = load(workdir)
+    holey = open_holey(source, experiment.dataset.spec)
+    filled = fill(
+        experiment,
+        state,
+        holey.x,
+        holey.mask,
+        jax.random.key(seed),
+        multiple=multiple,
+        samples=samples,
+        method=method,
+    )
+    if warning := collapse(filled, samples):
+        print(warning, file=sys.stderr)
+    holey.write(filled.single, out)
+    digits = len(str(multiple))
+    for number, x in enumerate(filled.draws, 1):
+        holey.write(x, out.with_stem(f"{out.stem}-{number:0{digits}d}"))
+    many = f" and {multiple} draws beside it" if multiple else ""
+    print(f"filled {int((~holey.mask).sum())} holes; wrote {out}{many}")
 
 
 def labels_of(experiment: Experiment, label: tuple[int, ...], num: int) -> np.ndarray:

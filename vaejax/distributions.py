@@ -65,6 +65,19 @@ def _(px: dist.Normal) -> Array:
     return jnp.sqrt(jnp.mean(jnp.square(jnp.asarray(px.scale))))
 
 
+@singledispatch
+def expectation(px: Distribution) -> Array:
+    """What is averaged over z to impute x: E[x | z] where x is a number."""
+    return px.mean
+
+
+@singledispatch
+def encoding(px: Distribution, x: Array) -> Array:
+    """Values as `expectation` is of: the same where x is a number."""
+    del px
+    return x
+
+
 class ContinuousBernoulli(dist.Distribution):
     """Density on [0, 1] proportional to lambda^x (1 - lambda)^(1 - x).
 

@@ -7,14 +7,25 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from vaejax.distributions import kl_divergence
-from vaejax.types import Array, Batch, Distribution, Key, LatentModel
+from vaejax.types import (
+    Array,
+    Batch,
+    Distribution,
+    Key,
+    LatentModel,
+    MissingnessModel,
+)
+
+HOLES = 1  # folded into a key for what is drawn in the place of missing entries
 
 
 class Inference(NamedTuple):
     """Terms of log p(x, z) - log q(z | x) at draws z ~ q(z | x), in nats.
 
-    `kl_parts` is KL(q || p) of each latent: analytic where known (then equal for all
-    samples), else the Monte Carlo term of each draw.
+    `log_px` is of all that is observed: of the entries of x that are and, where the
+    model says why the others are missing, of the mask (`log_missing`). `kl_parts` is
+    KL(q || p) of each latent: analytic where known (then equal for all samples), else
+    the Monte Carlo term of each draw.
     """
 
     log_px: Float[Array, "samples batch"]
@@ -63,11 +74,34 @@ def total(values: Float[Array, "samples batch dims"]) -> Float[Array, "samples b
     )
 
 
+def complete(batch: Batch, drawn: Array) -> Array:
+    """x where it is observed, else what is `drawn`: `[samples, batch, ...]`."""
+    x = jnp.broadcast_to(batch["x"][None], drawn.shape)
+    return jnp.where(batch["mask"][None] == 1, x, drawn) if "mask" in batch else x
+
+
+def log_missing(
+    model: MissingnessModel, x: Array, batch: Batch
+) -> Float[Array, "samples batch"]:
+    """log p(m | x), nats, for complete `x` `[samples, batch, ...]`."""
+    mask = batch["mask"] if "mask" in batch else jnp.ones_like(batch["x"])
+    log_prob = model.missingness(x).log_prob(mask[None])
+    return total(log_prob.reshape(*log_prob.shape[:2], -1))
+
+
 def infer(model: LatentModel, batch: Batch, key: Key, samples: int = 1) -> Inference:
-    """Draws `samples` latents of each example from q(z | x) and weighs them."""
+    """Draws `samples` latents of each example from q(z | x) and weighs them.
+
+    A model of missingness also draws the missing entries, one completion for each z:
+    w = p(x_observed | z) p(m | x) p(z) / q(z | x) [Ipsen et al. 2021, eq. 6].
+    """
     q, p = model.posterior(batch), model.prior(batch)
     z = jax.vmap(q.rsample)(jax.random.split(key, samples))
-    return weigh(q, p, model.likelihood(z, batch), z, batch)
+    found = weigh(q, p, model.likelihood(z, batch), z, batch)
+    if not isinstance(model, MissingnessModel):
+        return found
+    x = complete(batch, found.px.rsample(jax.random.fold_in(key, HOLES)))
+    return found._replace(log_px=found.log_px + log_missing(model, x, batch))
 
 
 def weigh(

@@ -141,7 +141,8 @@ def recorded_dataset(spec: Spec, arguments: Mapping[str, Any]) -> Dataset:
     def split(name: str) -> dict[str, np.ndarray]:
         from vaejax.data import open_dataset
 
-        found = open_dataset(arguments["dataset"], arguments.get("validation", 0.0))
+        names = ("dataset", "validation", "counts", "categories")
+        found = open_dataset(*(arguments[name] for name in names))
         if found.spec.digest != spec.digest:
             raise InputError(f"the content of {spec.name} is not what the run saw")
         return found.split(name)

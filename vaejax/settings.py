@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import tyro
 
 from vaejax.data import Dataset
+from vaejax.data.holes import Hide
 from vaejax.errors import InputError, require
 
 # A name on the command line; from Python also a Dataset.
@@ -17,7 +18,8 @@ DatasetName = Annotated[
         help_behavior_hint=lambda default: "(default: " + default.strip("[']") + ")",
     ),
 ]
-Body = Literal["mlp", "conv", "residual", "linear"]
+Body = Literal["mlp", "conv", "residual", "linear", "linear_decoder"]
+Activation = Literal["auto", "relu", "leaky_relu", "tanh", "silu", "softplus"]
 LikelihoodName = Literal[
     "auto",
     "bernoulli",
@@ -45,13 +47,26 @@ class Data:
     """What is trained on."""
 
     dataset: DatasetName = "mnist_5k"
-    """mnist_5k, digits, breast_cancer, another TFDS name, or npz:PATH."""
+    """mnist_5k, digits, breast_cancer, another TFDS name, npz:PATH or csv:PATH."""
     validation: float = 0.0
     """Fraction of the training split held out for validation."""
     binarize: Literal["auto", "dynamic", "static", "none"] = "auto"
     """Grey images to bits: anew at each access (auto, for bernoulli), once, or not."""
     dequantize: bool = False
     """Add uniform noise within a grey level, so that densities bound probabilities."""
+    counts: tuple[str, ...] = ()
+    """Columns of a csv: table whose numbers are counts."""
+    categories: tuple[str, ...] = ()
+    """Columns of a csv: table whose numbers stand for categories."""
+    hide: Hide = "none"
+    """What is hidden, and its truth kept: mcar, exact, mar, mnar, above_mean of tables,
+    mcar, exact, rectangle, quadrant, half of images."""
+    hide_rate: float = 0.5
+    """Share that is hidden of what can be."""
+    hide_columns: int = 0
+    """The first columns, which mnar and above_mean hide and mar spares; 0 is half."""
+    hide_seed: int = 0
+    """Of what is hidden."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +75,8 @@ class Network:
 
     body: Body = "mlp"
     """Networks of encoder and decoder."""
+    activation: Activation = "auto"
+    """Of the networks; auto is silu for residual and relu for the others."""
     hidden: tuple[int, ...] = (512,)
     """Widths of the encoder's dense layers, mirrored in the decoder."""
     latents: int = 20

@@ -56,6 +56,15 @@ class LatentModel(Protocol):
         ...
 
 
+@runtime_checkable
+class MissingnessModel(LatentModel, Protocol):
+    """A joint density p(x, z) p(m | x): it says why entries are missing, too."""
+
+    def missingness(self, x: Array) -> Distribution:
+        """p(m | x) for complete `x` `[samples, batch, ...]`: m = 1 is observed."""
+        ...
+
+
 # What a player minimizes: `objective(model, batch, key, **hyper) -> (loss, terms)`, a
 # scalar in nats and what it is made of. `hyper` are the player's scheduled numbers.
 Objective = Callable[..., tuple[Array, Metrics]]

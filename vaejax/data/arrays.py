@@ -6,7 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from vaejax.data.checks import KEYS, check_alike, check_keys, check_x, check_y
+from vaejax.data.checks import (
+    KEYS,
+    check_alike,
+    check_keys,
+    check_mask,
+    check_x,
+    check_y,
+)
 from vaejax.data.dataset import Arrays, Dataset, describe
 from vaejax.data.splits import TEST_SHARE, cut, standardize
 from vaejax.errors import InputError
@@ -27,15 +34,19 @@ def from_arrays(
     x_test: np.ndarray | None = None,
     y_test: np.ndarray | None = None,
     *,
+    mask_train: np.ndarray | None = None,
+    mask_test: np.ndarray | None = None,
     name: str = "arrays",
 ) -> Dataset:
     """A data set of arrays in memory.
 
-    `x` is uint8 `[N, H, W]` or `[N, H, W, C]` for images, numbers `[N, D]` for tables;
-    `y` holds class numbers `[N]`. Without `x_test` a fixed 10 % is held out as the
+    `x` is uint8 `[N, H, W]` or `[N, H, W, C]` for images, numbers `[N, D]` for tables,
+    where NaN is a hole; `y` holds class numbers `[N]`. A mask has the shape of `x`, and
+    is 1 where an entry is observed. Without `x_test` a fixed 10 % is held out as the
     test split. Anything else is an `InputError`.
     """
-    given = dict(zip(KEYS, (x_train, y_train, x_test, y_test), strict=True))
+    all_of = (x_train, y_train, x_test, y_test, mask_train, mask_test)
+    given = dict(zip(KEYS, all_of, strict=True))
     arrays = {key: np.asarray(a) for key, a in given.items() if a is not None}
     return standardize(check_arrays(arrays, name))
 
@@ -43,16 +54,20 @@ def from_arrays(
 def open_npz(path: str) -> Dataset:
     """The arrays of a file, under the keys of `from_arrays`; tables in their units."""
     place = Path(path).expanduser().absolute()
+    return check_arrays(read_npz(place), f"npz:{place}")
+
+
+def read_npz(place: Path) -> Arrays:
+    """The arrays of a file; InputError where it is none."""
     try:
         # Opened here, since NumPy does not close what it cannot read.
         with place.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
+            return {key: file[key] for key in file.files}
     except FileNotFoundError:
         raise InputError(f"there is no file {place}") from None
     except _UNREADABLE as error:
         hint = "write one with np.savez(path, x_train=...), without object arrays"
         raise InputError(f"{place} is not a readable .npz file: {hint}") from error
-    return check_arrays(arrays, f"npz:{place}")
 
 
 def check_arrays(arrays: Arrays, name: str) -> Dataset:
@@ -66,6 +81,8 @@ def check_arrays(arrays: Arrays, name: str) -> Dataset:
     for split, pair in (("train", train), ("test", test)):
         if "y" in pair:
             check_y(pair["y"], len(pair["x"]), f"y_{split} of {name!r}")
+        if "mask" in pair:
+            check_mask(pair["mask"], pair["x"], f"mask_{split} of {name!r}")
     if not test:
         train, test = cut(train, TEST_SHARE, purpose=0, what=repr(name))
     splits = {"train": train, "test": test}
@@ -73,10 +90,12 @@ def check_arrays(arrays: Arrays, name: str) -> Dataset:
 
 
 def _pair(arrays: Arrays, split: str) -> Arrays:
-    pair = {"x": arrays.get(f"x_{split}"), "y": arrays.get(f"y_{split}")}
+    pair = {key: arrays.get(f"{key}_{split}") for key in ("x", "y", "mask")}
     return {key: array for key, array in pair.items() if array is not None}
 
 
 def _shaped(pair: Arrays) -> Arrays:
     """Images of rank 3 have one channel."""
-    return pair | {"x": pair["x"][..., None]} if pair["x"].ndim == 3 else pair
+    if pair["x"].ndim != 3:
+        return pair
+    return {k: a if k == "y" else a[..., None] for k, a in pair.items()}

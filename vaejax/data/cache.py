@@ -58,9 +58,13 @@ def _read_split(place: Path, spec: Spec, split: str) -> Arrays:
     count, width = spec.sizes[split], int(np.prod(spec.shape))
     kind = np.uint8 if spec.kind == "image" else np.float64
     x = _read_array(place / f"x_{split}.npy", (count, width), kind)
-    if not spec.classes:
-        return {"x": x}
-    return {"x": x, "y": _read_array(place / f"y_{split}.npy", (count,), np.int32)}
+    arrays = {"x": x}
+    if spec.classes:
+        arrays["y"] = _read_array(place / f"y_{split}.npy", (count,), np.int32)
+    if spec.masked:
+        mask = place / f"mask_{split}.npy"
+        arrays["mask"] = _read_array(mask, (count, width), np.uint8)
+    return arrays
 
 
 def _read_array(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:

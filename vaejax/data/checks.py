@@ -5,7 +5,7 @@ import numpy as np
 from vaejax.data.dataset import Arrays
 from vaejax.errors import InputError
 
-KEYS = ("x_train", "y_train", "x_test", "y_test")
+KEYS = ("x_train", "y_train", "x_test", "y_test", "mask_train", "mask_test")
 
 
 def check_keys(arrays: Arrays, name: str) -> None:
@@ -16,8 +16,9 @@ def check_keys(arrays: Arrays, name: str) -> None:
         raise InputError(f"{name!r} has unknown keys {unknown}: allowed are {allowed}")
     if "x_train" not in arrays:
         raise InputError(f"{name!r} has no x_train: it holds the training examples")
-    if "y_test" in arrays and "x_test" not in arrays:
-        raise InputError(f"{name!r} has y_test but no x_test: give both or neither")
+    for key in ("y_test", "mask_test"):
+        if key in arrays and "x_test" not in arrays:
+            raise InputError(f"{name!r} has {key} but no x_test: give both or neither")
     if "x_test" in arrays and ("y_train" in arrays) != ("y_test" in arrays):
         raise InputError(f"{name!r} labels one split only: give y_train and y_test")
 
@@ -76,11 +77,15 @@ def check_y(y: np.ndarray, count: int, what: str) -> None:
         raise InputError(f"{what} has labels outside 0 .. 2^31 - 1: number the classes")
 
 
+def check_mask(mask: np.ndarray, x: np.ndarray, what: str) -> None:
+    """Ones and zeros in the shape of the examples."""
+    if mask.shape != x.shape:
+        raise InputError(f"{what} has shape {mask.shape}: the examples' is {x.shape}")
+    if not np.isin(mask, (0, 1)).all():
+        raise InputError(f"{what} must be 1 where an entry is observed, else 0")
+
+
 def check_finite(x: np.ndarray, what: str) -> None:
-    """A table without holes or infinities."""
-    if x.dtype.kind == "f" and np.isnan(x).any():
-        raise InputError(
-            f"{what} has NaN: missing values are not supported yet; impute or drop them"
-        )
+    """A table without infinities; NaN is a hole."""
     if x.dtype.kind == "f" and np.isinf(x).any():
         raise InputError(f"{what} has infinite values: replace or drop them")

@@ -1,10 +1,17 @@
 """Examples of which a part is seen: the context that a completion is conditioned on."""
 
+from collections.abc import Callable
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vaejax.data.preprocess import Preprocess
 from vaejax.types import Array, Batch, Key
+
+SeenOf = Callable[[Key, tuple[int, ...]], Array]
+"""What is seen of examples of a shape: 1 or 0 for each entry."""
+SEEN = 1  # the purpose of the draw, beside those of preprocessing
 
 
 def seen_region(height: int, width: int, region: str) -> np.ndarray:
@@ -28,13 +35,56 @@ def seen_region(height: int, width: int, region: str) -> np.ndarray:
     return seen
 
 
-def with_context(preprocess: Preprocess, seen: np.ndarray) -> Preprocess:
-    """Batches with `context`, x where it is seen and 0 elsewhere, and `seen` itself."""
+def always(seen: np.ndarray) -> SeenOf:
+    """The same region of every example, `[height, width, 1]`."""
+    return lambda key, shape: jnp.broadcast_to(jnp.asarray(seen)[None], shape)
+
+
+def anything(key: Key, shape: tuple[int, ...]) -> Array:
+    """Any part of each example, drawn at every access [as Ivanov et al. 2019, app. B].
+
+    Of a table each entry with a probability that is uniform on [0, 1) for each row. Of
+    an image, in equal shares, pixels so, or all but a rectangle, or a half of it.
+    """
+    rate_key, pixel_key, kind_key, block_key = jax.random.split(key, 4)
+    count = shape[0]
+    rate = jax.random.uniform(rate_key, (count, *(1,) * (len(shape) - 1)))
+    single = shape if len(shape) == 2 else (*shape[:-1], 1)
+    pixels = jax.random.uniform(pixel_key, single) < rate
+    if len(shape) == 2:
+        return pixels.astype(jnp.float32)
+    u = jax.random.uniform(block_key, (4, count, 1))
+    height, width = shape[1:3]
+    rows = between(u[0], u[1], height)[:, :, None, None]
+    columns = between(u[2], u[3], width)[:, None, :, None]
+    # A half is a rectangle of full height or width that begins or ends in the middle.
+    lower = (jnp.arange(height) >= height // 2)[None, :, None, None]
+    right = (jnp.arange(width) >= width // 2)[None, None, :, None]
+    side = jnp.where((u[1] < 0.5)[..., None, None], lower, right)
+    half = side == (u[2] < 0.5)[..., None, None]
+    kind = jax.random.randint(kind_key, (count, 1, 1, 1), 0, 3)
+    seen = jnp.where(kind == 0, pixels, jnp.where(kind == 1, ~(rows & columns), half))
+    return jnp.broadcast_to(seen, shape).astype(jnp.float32)
+
+
+def between(one: Array, other: Array, length: int) -> Array:
+    """Whether 0, 1, ... lie between two uniform points: bool `[batch, length]`."""
+    low, high = jnp.minimum(one, other), jnp.maximum(one, other)
+    place = (jnp.arange(length)[None] + 0.5) / length
+    return (place >= low) & (place < high)
+
+
+def with_context(preprocess: Preprocess, seen_of: SeenOf) -> Preprocess:
+    """Batches with `context`, x where it is seen and 0 elsewhere, and `seen` itself.
+
+    Nothing is seen that is not observed.
+    """
 
     def apply(raw: Batch, key: Key) -> Batch:
         batch = preprocess.apply(raw, key)
         x: Array = batch["x"]
-        mask = jnp.broadcast_to(jnp.asarray(seen)[None], x.shape)
-        return {**batch, "context": x * mask, "seen": mask}
+        seen = seen_of(jax.random.fold_in(key, SEEN), x.shape)
+        seen = seen * batch["mask"] if "mask" in batch else seen
+        return {**batch, "context": x * seen, "seen": seen}
 
     return preprocess._replace(apply=apply)

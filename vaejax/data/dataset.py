@@ -9,7 +9,17 @@ import numpy as np
 from vaejax.errors import InputError
 
 Arrays = dict[str, np.ndarray]
-"""The examples of one split: `x`, and `y` where they are labelled."""
+"""The examples of one split: `x`, and where there are any, labels `y` and a `mask`."""
+
+
+class Column(NamedTuple):
+    """One column of a table: what its numbers are."""
+
+    name: str
+    kind: str = "real"
+    """real, constant, binary, category or count."""
+    values: tuple[str, ...] = ()
+    """What the numbers 0, 1, ... of a binary column or a category are called."""
 
 
 class Spec(NamedTuple):
@@ -33,6 +43,12 @@ class Spec(NamedTuple):
     """Of each column of the training split, which `x` is standardized by (tables)."""
     scale: tuple[float, ...] = ()
     """Standard deviation of each column, 1 where it is constant (tables)."""
+    columns: tuple[Column, ...] = ()
+    """What is known of a table's columns; empty where all are real and unnamed."""
+    masked: bool = False
+    """Whether there are entries that are not observed: then every split has `mask`."""
+    hidden: bool = False
+    """Whether some were hidden on purpose: then every split has `hidden`, too."""
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON can hold them: tuples as lists."""
@@ -44,7 +60,8 @@ class Spec(NamedTuple):
         """The inverse of `to_json`; KeyError or TypeError where it is none."""
         spec = cls(**fields)
         shape, mean, scale = tuple(spec.shape), tuple(spec.mean), tuple(spec.scale)
-        return spec._replace(shape=shape, mean=mean, scale=scale)
+        columns = tuple(Column(n, kind, tuple(v)) for n, kind, v in spec.columns)
+        return spec._replace(shape=shape, mean=mean, scale=scale, columns=columns)
 
 
 class Dataset(NamedTuple):
@@ -52,8 +69,10 @@ class Dataset(NamedTuple):
 
     `split(name)` gives `{"x": ..., "y": ...}`: `x` is uint8 `[N, H * W * C]` for images
     (0 and 1 where they are binary), float32 `[N, D]`, standardized, for tables; `y` is
-    int32 `[N]` and there only where the set has labels. Each call may make the arrays
-    anew, so keep them. A split that does not exist is an `InputError`.
+    int32 `[N]` and there only where the set has labels; `mask` is uint8 like `x`, 1
+    where an entry is observed, and there only where the set has holes (`x` is 0 in
+    those of a table). Each call may make the arrays anew, so keep them. A split that
+    does not exist is an `InputError`.
     """
 
     spec: Spec
@@ -73,14 +92,18 @@ def in_memory(spec: Spec, splits: Mapping[str, Arrays]) -> Dataset:
 
 
 def describe(
-    name: str, splits: Mapping[str, Arrays], classes: int | None = None
+    name: str,
+    splits: Mapping[str, Arrays],
+    classes: int | None = None,
+    columns: tuple[Column, ...] = (),
 ) -> Dataset:
     """A data set of shaped arrays: uint8 `[N, H, W, C]`, or real numbers `[N, D]`.
 
     Images are flattened, and those with two values only (0 and 1, or 0 and 255) become
-    0 and 1. Tables are kept in float64, not yet standardized. `classes` is counted
-    from the labels unless given.
+    0 and 1. Tables are kept in float64, not yet standardized, with NaN in their holes.
+    `classes` is counted from the labels unless given; a split may bring a `mask`.
     """
+    splits = with_masks(splits)
     train = splits["train"]
     image = train["x"].dtype == np.uint8
     binary = image and _is_binary([arrays["x"] for arrays in splits.values()])
@@ -96,8 +119,24 @@ def describe(
         classes=classes,
         sizes={key: len(arrays["x"]) for key, arrays in plain.items()},
         digest=_digest(train["x"].shape[1:], plain),
+        columns=columns,
+        masked="mask" in plain["train"],
     )
     return in_memory(spec, plain)
+
+
+def with_masks(splits: Mapping[str, Arrays]) -> dict[str, Arrays]:
+    """Every split with `mask`, where any has one or NaN; tables have NaN in holes."""
+    if not any("mask" in a or np.isnan(a["x"]).any() for a in splits.values()):
+        return dict(splits)
+    found = {}
+    for split, arrays in splits.items():
+        x = arrays["x"]
+        mask = ~np.isnan(x) & (arrays.get("mask", np.ones((), bool)) == 1)
+        if x.dtype != np.uint8:
+            x = np.where(mask, x, np.nan)
+        found[split] = {**arrays, "x": x, "mask": mask.astype(np.uint8)}
+    return found
 
 
 def _is_binary(images: list[np.ndarray]) -> bool:
@@ -109,11 +148,17 @@ def _is_binary(images: list[np.ndarray]) -> bool:
 
 def _plain(arrays: Arrays, binary: bool) -> Arrays:
     x = arrays["x"].reshape(len(arrays["x"]), -1)
+    plain: Arrays
     if x.dtype == np.uint8:
         plain = {"x": (x > 0).astype(np.uint8) if binary else np.ascontiguousarray(x)}
     else:
         plain = {"x": x.astype(np.float64)}
-    return plain | ({"y": arrays["y"].astype(np.int32)} if "y" in arrays else {})
+    if "y" in arrays:
+        plain["y"] = arrays["y"].astype(np.int32)
+    if "mask" in arrays:
+        mask = arrays["mask"].reshape(len(x), -1)
+        plain["mask"] = np.ascontiguousarray(mask, np.uint8)
+    return plain
 
 
 def _digest(shape: tuple[int, ...], splits: Mapping[str, Arrays]) -> str:

@@ -1,7 +1,9 @@
 """From stored examples to what a model sees, on the device, as pure functions of keys.
 
-A raw batch holds `x` flat as stored, `index` (the example's place in its split) and `y`
-where there are labels; a batch holds `x` in its own shape and the model's units.
+A raw batch holds `x` flat as stored, `index` (the example's place in its split), `y`
+where there are labels, and where there are holes `mask` (1 = observed) and `hidden`
+(1 = hidden on purpose). A batch holds `x` in its own shape and the model's units, 0
+where it is not observed; what was hidden is in `truth`, for measures alone.
 """
 
 import math
@@ -62,7 +64,7 @@ def table(spec: Spec) -> Preprocess:
     """Standardized columns, as stored; restored to the columns' own units."""
     mean, scale = np.asarray(spec.mean), np.asarray(spec.scale)
     return Preprocess(
-        apply=lambda raw, key: raw,
+        apply=lambda raw, key: unseen(dict(raw)),
         restore=lambda x: np.asarray(x) * scale + mean,
         values="real",
         log_bin=0.0,
@@ -78,12 +80,27 @@ def image(
     def apply(raw: Batch, key: Key) -> Batch:
         x = raw["x"].astype(jnp.float32) / top
         x = change(x, raw, key)
-        return {**raw, "x": x.reshape(-1, *spec.shape)}
+        return unseen({**raw, "x": x.reshape(-1, *spec.shape)})
 
     def restore(x: np.ndarray) -> np.ndarray:
         return np.round(np.clip(x, 0, 1) * 255).astype(np.uint8)
 
     return Preprocess(apply, restore, values, -math.log(bins))
+
+
+def unseen(batch: dict[str, Array]) -> Batch:
+    """Zeroes what is not observed, and keeps what was hidden on purpose in `truth`."""
+    if "mask" not in batch:
+        return batch
+    x = batch["x"]
+    for name in ("mask", "hidden"):
+        if name in batch:
+            batch[name] = batch[name].reshape(x.shape).astype(x.dtype)
+    if "hidden" in batch:
+        batch["truth"] = jnp.where(batch["hidden"] == 1, x, 0)
+    # Not a product: what is stored in a hole may be anything.
+    batch["x"] = jnp.where(batch["mask"] == 1, x, 0)
+    return batch
 
 
 def binarizer(kind: str) -> Callable[[Array, Batch, Key], Array]:
@@ -114,4 +131,10 @@ def blank(spec: Spec, size: int = 1) -> Batch:
         "x": jnp.zeros((size, math.prod(spec.shape)), dtype),
         "index": jnp.zeros(size, jnp.int32),
     }
-    return raw | ({"y": raw["index"]} if spec.classes else {})
+    if spec.classes:
+        raw["y"] = raw["index"]
+    if spec.masked:
+        raw["mask"] = jnp.ones(raw["x"].shape, jnp.uint8)
+    if spec.hidden:
+        raw["hidden"] = jnp.zeros(raw["x"].shape, jnp.uint8)
+    return raw

@@ -6,7 +6,7 @@ the fraction, never on a run's seed.
 
 import numpy as np
 
-from vaejax.data.dataset import Arrays, Dataset, in_memory
+from vaejax.data.dataset import Arrays, Dataset, Spec, in_memory
 from vaejax.errors import InputError
 
 TEST_SHARE = 0.1
@@ -55,23 +55,32 @@ def hold_out(dataset: Dataset, fraction: float) -> Dataset:
 def standardize(dataset: Dataset) -> Dataset:
     """Tables to mean 0 and deviation 1 in each column of the training split, float32.
 
-    The statistics are kept in the `Spec`; a constant column has scale 1. Images stay.
+    By the entries that are observed; holes are 0 afterwards. The statistics are kept in
+    the `Spec`; a constant column has scale 1, and numbers that stand for something else
+    (categories, counts) stay as they are. Images stay.
+
+    InputError where a column has no entry in the training split, or too large ones.
     """
     spec = dataset.spec
     if spec.kind != "table":
         return dataset
     x = dataset.split("train")["x"]
+    check_columns(x, spec)
     # A sum can round, so a constant column is told by its range, not its deviation.
-    constant = x.max(0) == x.min(0)
+    low, high = np.nanmin(x, 0), np.nanmax(x, 0)
+    constant = low == high
+    kinds = [column.kind for column in spec.columns] or ["real"] * x.shape[1]
+    plain = np.array([kind in ("binary", "category", "count") for kind in kinds])
     with np.errstate(over="ignore", invalid="ignore"):
-        mean = np.where(constant, x[0], x.mean(0))
-        scale = np.where(constant, 1.0, x.std(0))
+        mean = np.where(plain, 0.0, np.where(constant, low, np.nanmean(x, 0)))
+        scale = np.where(plain | constant, 1.0, np.nanstd(x, 0))
     if not np.isfinite(mean).all() or not np.isfinite(scale).all():
         raise InputError(f"{spec.name!r} holds numbers too large to standardize")
 
     def split(name: str) -> Arrays:
         arrays = dataset.split(name)
-        return arrays | {"x": ((arrays["x"] - mean) / scale).astype(np.float32)}
+        x = ((arrays["x"] - mean) / scale).astype(np.float32)
+        return arrays | {"x": np.nan_to_num(x, copy=False)}
 
     statistics = {"mean": tuple(mean.tolist()), "scale": tuple(scale.tolist())}
     return Dataset(spec._replace(**statistics), split)
@@ -86,9 +95,20 @@ def restore(dataset: Dataset) -> Dataset:
     def split(name: str) -> Arrays:
         arrays = dataset.split(name)
         x = arrays["x"].astype(np.float64) * np.array(spec.scale) + np.array(spec.mean)
-        return arrays | {"x": x}
+        return arrays | {"x": np.where(arrays.get("mask", 1) == 1, x, np.nan)}
 
     return Dataset(spec._replace(mean=(), scale=()), split)
+
+
+def check_columns(x: np.ndarray, spec: Spec) -> None:
+    """Something must be observed in every column of the training split."""
+    empty = np.flatnonzero(np.isnan(x).all(0))
+    if len(empty):
+        names = [spec.columns[n].name if spec.columns else str(n) for n in empty]
+        raise InputError(
+            f"{spec.name!r} has no entry of column {', '.join(names)} to learn from: "
+            "all of it is missing in the training split; drop it"
+        )
 
 
 def _take(arrays: Arrays, rows: np.ndarray) -> Arrays:

@@ -2,6 +2,7 @@
 
 from vaejax.metrics.adversarial import autoencoding, classification, critic_scores
 from vaejax.metrics.base import averages
+from vaejax.metrics.imputation import imputation
 from vaejax.metrics.likelihood import (
     baseline_nll,
     elbo_terms,
@@ -22,6 +23,7 @@ __all__ = [
     "count",
     "critic_scores",
     "elbo_terms",
+    "imputation",
     "likelihood_metrics",
     "log_likelihood",
     "monte_carlo_nll",

@@ -32,9 +32,13 @@ def elbo_terms() -> Metric:
 
 
 def squared_error(i: Inference, batch: Batch) -> Array:
-    """Mean squared error of E[x | z] over the entries of each example, `[batch]`."""
+    """Mean squared error of E[x | z] over an example's observed entries, `[batch]`."""
     square = jnp.square(i.px.mean[0] - batch["x"])
-    return square.mean(range(1, square.ndim))
+    axes = range(1, square.ndim)
+    if "mask" not in batch:
+        return square.mean(axes)
+    mask = batch["mask"]
+    return (square * mask).sum(axes) / jnp.maximum(mask.sum(axes), 1)
 
 
 def reconstruction() -> Metric:
@@ -99,7 +103,10 @@ def nll(samples: int, *, dims: int, log_bin: float, chunk: int = 50) -> Metric:
         model: nn.Module, variables: Variables, batch: Batch, key: Key
     ) -> dict[str, Array]:
         log_p, bias = log_likelihood(model, variables, batch, key, samples, chunk)
-        bits = (-log_p / dims - log_bin) / math.log(2)
+        count = dims
+        if "mask" in batch:  # of what is observed
+            count = jnp.maximum(batch["mask"].reshape(len(log_p), -1).sum(-1), 1)
+        bits = (-log_p / count - log_bin) / math.log(2)
         return {"nll": -log_p, "nll_bias": bias, "bits_per_dim": bits}
 
     return averages(("nll", "nll_bias", "bits_per_dim"), values)

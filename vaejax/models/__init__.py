@@ -1,9 +1,19 @@
 """Models: Linen modules with the verbs posterior, prior and likelihood, and critics."""
 
 from vaejax.models.adversarial import CVAEGAN, GAN, CriticVAE, Judge
-from vaejax.models.completion import Baseline, Completion, GaussianNetwork
+from vaejax.models.completion import (
+    ArbitraryCompletion,
+    Baseline,
+    Completion,
+    Context,
+    GaussianNetwork,
+    Whole,
+)
 from vaejax.models.conditions import Label, conditional
 from vaejax.models.critic import Classifier, Critic, Critique, JointCritic
+from vaejax.models.holes import Constant, SetEncoder, WithMask
+from vaejax.models.missing import LogisticMissingness, MissingVAE, SelfMasking
+from vaejax.models.proposal import proposal_of
 from vaejax.models.vae import (
     VAE,
     Decoder,
@@ -16,9 +26,12 @@ __all__ = [
     "CVAEGAN",
     "GAN",
     "VAE",
+    "ArbitraryCompletion",
     "Baseline",
     "Classifier",
     "Completion",
+    "Constant",
+    "Context",
     "Critic",
     "CriticVAE",
     "Critique",
@@ -29,6 +42,13 @@ __all__ = [
     "JointCritic",
     "Judge",
     "Label",
+    "LogisticMissingness",
+    "MissingVAE",
+    "SelfMasking",
+    "SetEncoder",
     "StandardNormal",
+    "Whole",
+    "WithMask",
     "conditional",
+    "proposal_of",
 ]

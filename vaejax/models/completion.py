@@ -1,10 +1,12 @@
-"""Completing an image of which a part is seen [Sohn, Lee & Yan 2015]."""
+"""Completing an example of which a part is seen [Sohn 2015; Ivanov et al. 2019]."""
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from vaejax.distributions import Known
 from vaejax.models.conditions import HIDDEN, completed
+from vaejax.models.holes import observed
 from vaejax.models.vae import gaussian
 from vaejax.types import Array, Batch, Distribution
 
@@ -53,6 +55,48 @@ class Completion(nn.Module):
     def prior(self, batch: Batch) -> Distribution:
         guess = jax.lax.stop_gradient(self.baseline(batch).mean[0])
         return self.prior_network(completed(batch, guess))
+
+    def likelihood(self, z: Array, batch: Batch) -> Distribution:
+        px = self.decoder(z, batch)
+        return Known(px, batch["context"], batch["seen"])
+
+
+class Context(nn.Module):
+    """What is seen, and where, side by side: columns of a table, channels of an image.
+
+    As a condition `[batch, conditions]` of the decoder it is flat.
+    """
+
+    flat: bool = False
+
+    def __call__(self, batch: Batch) -> Array:
+        both = jnp.concatenate([batch["context"], batch["seen"]], -1)
+        return both.reshape(len(both), -1) if self.flat else both
+
+
+class Whole(nn.Module):
+    """The whole example, and which of it is seen and observed."""
+
+    def __call__(self, batch: Batch) -> Array:
+        return jnp.concatenate([batch["x"], observed(batch), batch["seen"]], -1)
+
+
+class ArbitraryCompletion(nn.Module):
+    """p(x | seen part) for any seen part: VAEAC [Ivanov et al. 2019, eq. 4-5].
+
+    The prior network sees the seen part and where it is, the encoder q(z | x, seen)
+    the whole example, the decoder z and the seen part. What is seen is certain.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+    prior_network: nn.Module
+
+    def posterior(self, batch: Batch) -> Distribution:
+        return self.encoder(batch)
+
+    def prior(self, batch: Batch) -> Distribution:
+        return self.prior_network(batch)
 
     def likelihood(self, z: Array, batch: Batch) -> Distribution:
         px = self.decoder(z, batch)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from vaejax.distributions import Delta, Normal
 from vaejax.layers import join
 from vaejax.models.conditions import condition_of
+from vaejax.models.holes import read
 from vaejax.types import Array, Batch, Distribution
 
 
@@ -18,17 +19,19 @@ def gaussian(h: Array, latents: int) -> Distribution:
 class GaussianEncoder(nn.Module):
     """q(z | x) = N(mu(x), diag sigma(x)^2), from the features of a body.
 
-    With a condition c it is q(z | x, c).
+    With a condition c it is q(z | x, c). `reader` turns a batch with holes into what
+    the body sees; without one it sees x, which is 0 in its holes.
     """
 
     body: nn.Module
     latents: int
     condition: nn.Module | None = None
+    reader: nn.Module | None = None
 
     @nn.compact
     def __call__(self, batch: Batch) -> Distribution:
-        h = self.body(batch["x"], condition_of(self.condition, batch))
-        return gaussian(h, self.latents)
+        x = read(self.reader, batch)
+        return gaussian(self.body(x, condition_of(self.condition, batch)), self.latents)
 
 
 class DeterministicEncoder(nn.Module):

@@ -17,6 +17,7 @@ from vaejax.presets.generic import (
     vae,
     vae_conv,
 )
+from vaejax.presets.missing import miwae, not_miwae, partial_vae, vae_completion
 from vaejax.presets.published import pca, vae_flax_example, vae_mlp_2d
 from vaejax.presets.vaegan import cvaegan, vaegan, vaegan_authors_code, vaegan_paper
 
@@ -44,6 +45,10 @@ PRESETS: Mapping[str, Callable[..., Experiment]] = {
         aae,
         ali,
         classifier,
+        miwae,
+        not_miwae,
+        partial_vae,
+        vae_completion,
     )
 }
 
@@ -61,8 +66,12 @@ __all__ = [
     "gan",
     "gan_conv",
     "iwae",
+    "miwae",
+    "not_miwae",
+    "partial_vae",
     "pca",
     "vae",
+    "vae_completion",
     "vae_conv",
     "vae_flax_example",
     "vae_mlp_2d",

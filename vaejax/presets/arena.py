@@ -23,8 +23,13 @@ LEAKY = partial(nn.leaky_relu, negative_slope=0.2)  # of critics [Radford et al.
 
 
 def open_data(data: Data) -> a.View:
-    """The data of a model that generates x itself, without a density."""
-    return a.open_data(data, li.Implicit())
+    """The data of a model that generates x itself, without a density.
+
+    InputError where the data has holes: a critic would tell examples by them.
+    """
+    view = a.open_data(data, li.Implicit())
+    a.require_complete(view)
+    return view
 
 
 def critic_body(network: Network, critic: Critic, data: Dataset) -> nn.Module:

@@ -11,12 +11,14 @@ import optax
 
 from vaejax import likelihoods as li
 from vaejax import networks as net
+from vaejax.columns import Reader, TableLikelihood, mixed
 from vaejax.data import Dataset, open_dataset
+from vaejax.data.holes import hide
 from vaejax.data.preprocess import Preprocess, preprocess
 from vaejax.errors import InputError, nearest
 from vaejax.experiment import Experiment, Metric, Player, epoch_steps
 from vaejax.layers import Activation
-from vaejax.metrics import active_units, count, likelihood_metrics
+from vaejax.metrics import active_units, count, imputation, likelihood_metrics
 from vaejax.models import VAE, Decoder, GaussianEncoder, Label, StandardNormal
 from vaejax.schedules import SCHEDULES
 from vaejax.settings import Data, Network, Training, Weight
@@ -81,11 +83,18 @@ def bodies(network: Network, data: Dataset) -> Bodies:
     body, hidden = network.body, network.hidden
     if body in ("conv", "residual") and data.spec.kind != "image":
         raise InputError(f"--body {body} needs images: use --body mlp for a table")
+    act = network.activation
+    if act == "auto":
+        act = "silu" if body == "residual" else "relu"
+    linear = mlp_bodies((), act)
     known: Mapping[str, Callable[[], Bodies]] = {
-        "mlp": lambda: mlp_bodies(hidden, "relu"),
-        "linear": lambda: mlp_bodies((), "relu"),
-        "conv": lambda: conv_bodies((32, 64), "relu", "none", 0, hidden[-1]),
-        "residual": lambda: conv_bodies((32, 64), "silu", "group", 2, hidden[-1]),
+        "mlp": lambda: mlp_bodies(hidden, act),
+        "linear": lambda: linear,
+        "linear_decoder": lambda: linear._replace(
+            encoder=mlp_bodies(hidden, act).encoder
+        ),
+        "conv": lambda: conv_bodies((32, 64), act, "none", 0, hidden[-1]),
+        "residual": lambda: conv_bodies((32, 64), act, "group", 2, hidden[-1]),
     }
     return pick("body", body, known)()
 
@@ -104,15 +113,40 @@ def open_data(settings: Data, likelihood: li.Likelihood | Network) -> View:
     Where a network names the likelihood, `auto` is Bernoulli for images and a Gaussian
     with one learned sigma for tables.
     """
-    dataset = open_dataset(settings.dataset, settings.validation)
+    dataset = hide(
+        open_dataset(
+            settings.dataset,
+            settings.validation,
+            settings.counts,
+            settings.categories,
+        ),
+        settings.hide,
+        settings.hide_rate,
+        settings.hide_columns,
+        settings.hide_seed,
+    )
     if isinstance(likelihood, Network):
         likelihood = named_likelihood(likelihood, dataset)
+    elif mixed(dataset.spec.columns):
+        raise InputError(
+            f"{dataset.spec.name} holds other columns than real numbers: choose a "
+            "preset with a --likelihood, as vae or miwae"
+        )
     binarize = settings.binarize
     if binarize == "auto":
         binarize = "dynamic" if isinstance(likelihood, li.Bernoulli) else "none"
     pre = preprocess(dataset.spec, binarize, settings.dequantize)
     li.check_fit(likelihood, pre.values)
     return View(dataset, pre, likelihood)
+
+
+def require_complete(view: View) -> None:
+    """InputError where the data has holes."""
+    if view.dataset.spec.masked:
+        raise InputError(
+            f"{view.dataset.spec.name} has holes, which this preset cannot train on: "
+            "choose miwae, or another with an ELBO"
+        )
 
 
 def named_likelihood(network: Network, dataset: Dataset) -> li.Likelihood:
@@ -122,10 +156,12 @@ def named_likelihood(network: Network, dataset: Dataset) -> li.Likelihood:
         "auto": li.Bernoulli if dataset.spec.kind == "image" else li.Gaussian,
         "gaussian_fixed": lambda: li.GaussianFixed(network.sigma),
     }
-    return pick("likelihood", network.likelihood, known)()
+    found = pick("likelihood", network.likelihood, known)()
+    columns = dataset.spec.columns
+    return TableLikelihood(columns, found) if mixed(columns) else found
 
 
-def decoder(body: Bodies, view: View, condition: Label | None = None) -> Decoder:
+def decoder(body: Bodies, view: View, condition: nn.Module | None = None) -> Decoder:
     """p(x | z) for the shape of the data."""
     *places, channels = view.dataset.spec.shape
     outputs = view.likelihood.outputs(channels)
@@ -133,14 +169,26 @@ def decoder(body: Bodies, view: View, condition: Label | None = None) -> Decoder
 
 
 def vae_model(
-    body: Bodies, latents: int, view: View, condition: Label | None = None
+    body: Bodies,
+    latents: int,
+    view: View,
+    condition: Label | None = None,
+    reader: nn.Module | None = None,
 ) -> VAE:
     """The VAE with a diagonal Gaussian posterior and a standard normal prior."""
     return VAE(
-        encoder=GaussianEncoder(body.encoder, latents, condition),
+        encoder=GaussianEncoder(
+            body.encoder, latents, condition, reader_of(view, reader)
+        ),
         decoder=decoder(body, view, condition),
         prior=StandardNormal(latents),
     )
+
+
+def reader_of(view: View, reader: nn.Module | None = None) -> nn.Module | None:
+    """How an encoder reads the data: a table's categories and counts are unfolded."""
+    columns = view.dataset.spec.columns
+    return Reader(columns, reader) if mixed(columns) else reader
 
 
 def adam(
@@ -173,8 +221,10 @@ def latent_metrics(latents: int, view: View) -> Callable[[int], Mapping[str, Met
         dims=math.prod(view.dataset.spec.shape),
         log_bin=0.0 if view.likelihood.discrete else view.preprocess.log_bin,
     )
+    hidden, columns = view.dataset.spec.hidden, view.dataset.spec.columns
     return lambda samples: {
         **likelihood_of(samples),
+        **({"imputation": imputation(samples, columns)} if hidden and samples else {}),
         "active_units": active_units(latents),
         "count": count(),
     }
@@ -194,9 +244,9 @@ def one_player(
     schedules: Mapping[str, optax.Schedule] = MappingProxyType({}),
     selection: Callable[[Mapping[str, float]], float] = negative_elbo,
 ) -> Experiment:
-    """The one-player game over encoder, decoder and prior."""
+    """The one-player game over all parts that a VAE may have."""
     steps = epoch_steps(view.dataset, training) * training.epochs
-    parts = ("encoder", "decoder", "prior")
+    parts = ("encoder", "decoder", "prior", "prior_network", "missing")
     return Experiment(
         model=model,
         players={"vae": Player(objective, adam(training, steps), parts, schedules)},

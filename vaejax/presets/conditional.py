@@ -7,7 +7,7 @@ from typing import Literal
 from vaejax import likelihoods as li
 from vaejax import networks as net
 from vaejax import objectives
-from vaejax.data.context import seen_region, with_context
+from vaejax.data.context import always, seen_region, with_context
 from vaejax.errors import InputError, require
 from vaejax.experiment import Experiment, Player, epoch_steps
 from vaejax.gates import until
@@ -79,13 +79,14 @@ def cvae_sohn(
     require(0 <= alpha <= 1, "alpha", alpha, "in [0, 1]")
     require(baseline_epochs >= 1, "baseline_epochs", baseline_epochs, "at least 1")
     view = a.open_data(data, li.Bernoulli())
+    a.require_complete(view)
     if view.dataset.spec.kind != "image":
         raise InputError(
             f"cvae_sohn completes images: {view.dataset.spec.name} is none"
         )
     height, width, channels = view.dataset.spec.shape
     region = seen_region(height, width, seen)
-    view = view._replace(preprocess=with_context(view.preprocess, region))
+    view = view._replace(preprocess=with_context(view.preprocess, always(region)))
 
     def network() -> (
         a.Bodies

@@ -1,0 +1,37 @@
+"""Fills holes: python scripts/impute.py runs/a --input data.csv --out filled.csv"""
+
+from pathlib import Path
+
+from vaejax import cli, commands
+from vaejax.filling import Method
+
+
+def main(
+    workdir: cli.Workdir,
+    input: Path,
+    out: Path,
+    multiple: int = 0,
+    samples: int = 1000,
+    method: Method = "importance",
+    seed: int = 0,
+) -> None:
+    """Fills what is missing in a table or in images by a trained model.
+
+    Observed entries are written as they were read. Of a table the single imputation is
+    the mean of numbers and the most probable of categories.
+
+    Args:
+      workdir: folder of the run.
+      input: .csv with the columns that were trained on, or .npz with x (NaN is a hole)
+        and, for images, mask.
+      out: where to write, of the same kind; with --multiple also out-01, out-02, ...
+      multiple: draws of the missing entries beside the single imputation.
+      samples: importance samples, or steps of the Markov chain.
+      method: importance, or the chains pseudo_gibbs and metropolis.
+      seed: of all noise.
+    """
+    commands.impute(workdir, input, out, multiple, samples, method, seed)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,182 @@
+"""Tables of people's own: what their columns hold, texts to numbers and back.
+
+A table is read as text, so that what is observed can be written as it was read.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vaejax.data.dataset import Column, Dataset, Spec, describe
+from vaejax.data.splits import TEST_SHARE, cut
+from vaejax.errors import InputError
+
+MOST = 100
+"""Different texts of a category; more are names of rows."""
+Texts = np.ndarray
+"""`[N]` of str, None where nothing is written."""
+
+
+def open_csv(
+    path: str, counts: Sequence[str] = (), categories: Sequence[str] = ()
+) -> Dataset:
+    """The data set of a CSV file with a header; empty cells and NaN are holes.
+
+    Columns of numbers are real unless they are listed; texts are categories. InputError
+    where a column mixes numbers and texts, or holds too many different texts.
+    """
+    place = Path(path).expanduser().absolute()
+    texts = read_csv(place)
+    columns = tuple(
+        column_of(name, cells, counts, categories) for name, cells in texts.items()
+    )
+    check_names([*counts, *categories], texts, str(place))
+    x = numbers_of(texts, columns, str(place))
+    train, test = cut({"x": x}, TEST_SHARE, purpose=0, what=str(place))
+    return describe(f"csv:{place}", {"train": train, "test": test}, columns=columns)
+
+
+def read_csv(place: Path) -> dict[str, Texts]:
+    """The cells of every column, as they are written."""
+    import pandas as pd
+
+    try:
+        frame = pd.read_csv(place, dtype=str)
+    except FileNotFoundError:
+        raise InputError(f"there is no file {place}") from None
+    except (ValueError, UnicodeDecodeError, OSError) as error:
+        why = str(error).splitlines()[0]
+        raise InputError(f"{place} is not a readable CSV file: {why}") from error
+    if frame.empty:
+        raise InputError(f"{place} holds no rows: give a header and examples below it")
+    return texts_of(frame)
+
+
+def texts_of(frame: Any) -> dict[str, Texts]:
+    """The columns of a pandas frame of text."""
+    return {
+        str(name): frame[name]
+        .astype(object)
+        .where(frame[name].notna(), None)
+        .to_numpy()
+        for name in frame.columns
+    }
+
+
+def column_of(
+    name: str, cells: Texts, counts: Sequence[str], categories: Sequence[str]
+) -> Column:
+    """What a column of texts holds."""
+    there = [cell for cell in cells if cell is not None]
+    distinct = sorted(set(there))
+    numeric = {cell for cell in distinct if is_number(cell)}
+    if name in categories or not numeric:
+        return category(name, distinct, len(there))
+    if len(numeric) < len(distinct):
+        odd = next(cell for cell in distinct if cell not in numeric)
+        row = cells.tolist().index(odd) + 2  # below the header, counted from 1
+        raise InputError(
+            f"column {name!r} holds numbers and the text {odd!r} (line {row}): mend or "
+            f"empty that cell, or list the column as one of --categories"
+        )
+    if name in counts:
+        return count(name, [float(cell) for cell in distinct])
+    values = {float(cell) for cell in distinct}
+    if len(values) == 1:
+        return Column(name, "constant")
+    if values == {0.0, 1.0} and len(distinct) == 2:
+        return Column(name, "binary", tuple(sorted(distinct, key=float)))
+    return Column(name)
+
+
+def count(name: str, values: Sequence[float]) -> Column:
+    """A column of counts; InputError where some are none."""
+    wrong = [value for value in values if value < 0 or value != round(value)]
+    if wrong:
+        raise InputError(
+            f"column {name!r} of --counts holds {wrong[0]:g}: counts are 0, 1, 2, ..."
+        )
+    return Column(name, "count")
+
+
+def category(name: str, distinct: Sequence[str], rows: int) -> Column:
+    """A column of texts, by their number."""
+    if len(distinct) > min(MOST, max(2, rows // 2)):
+        raise InputError(
+            f"column {name!r} holds {len(distinct)} different texts in {rows} cells: "
+            "these are names, not categories; drop the column"
+        )
+    kind = {0: "real", 1: "constant", 2: "binary"}.get(len(distinct), "category")
+    return Column(name, kind, tuple(distinct))
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a number; NaN and infinity are written as texts, too."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def check_names(names: Sequence[str], there: Mapping[str, Any], where: str) -> None:
+    """InputError where a column is asked for that is not there."""
+    unknown = [name for name in names if name not in there]
+    if unknown:
+        raise InputError(f"{where} has no column {unknown[0]!r}: it has {list(there)}")
+
+
+def numbers_of(
+    texts: Mapping[str, Texts], columns: Sequence[Column], where: str
+) -> np.ndarray:
+    """float64 `[N, D]` in the order of `columns`, NaN where nothing is written.
+
+    InputError where columns are missing or unknown, a text stands in a column of
+    numbers, or a category is new.
+    """
+    wanted = [column.name for column in columns]
+    missing = [name for name in wanted if name not in texts]
+    unknown = [name for name in texts if name not in wanted]
+    if missing or unknown:
+        raise InputError(
+            f"the columns of {where} must be those that were trained on: it lacks "
+            f"{missing or 'none'} and has {unknown or 'none'} besides"
+        )
+    return np.stack([codes(texts[c.name], c, where) for c in columns], axis=1)
+
+
+def codes(cells: Texts, column: Column, where: str) -> np.ndarray:
+    """The numbers of one column."""
+    place = {text: float(n) for n, text in enumerate(column.values)}
+
+    def code(cell: str | None) -> float:
+        if cell is None:
+            return np.nan
+        if column.values and cell in place:
+            return place[cell]
+        if column.values:
+            raise InputError(
+                f"column {column.name!r} of {where} holds {cell!r}, which training did "
+                f"not see: it saw {', '.join(column.values)}"
+            )
+        if not is_number(cell):
+            raise InputError(
+                f"column {column.name!r} of {where} holds the text {cell!r}: it is a "
+                "column of numbers"
+            )
+        return float(cell)
+
+    return np.array([code(cell) for cell in cells], np.float64)
+
+
+def text_of(value: float, column: Column) -> str:
+    """How a number of a column is written, to the precision of float32."""
+    return column.values[int(value)] if column.values else f"{value:.7g}"
+
+
+def names_of(spec: Spec) -> list[str]:
+    """The names of a table's columns: 0, 1, ... where they have none."""
+    named = [column.name for column in spec.columns]
+    return named or [str(number) for number in range(spec.shape[0])]

@@ -1,0 +1,99 @@
+"""Filling holes with a trained model."""
+
+from functools import partial
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vaejax import parallel
+from vaejax.columns import decide
+from vaejax.errors import InputError, require
+from vaejax.experiment import Experiment, TrainState, variables_of
+from vaejax.gibbs import chain
+from vaejax.imputation import LEAST_ESS
+from vaejax.imputation import impute as by_importance
+from vaejax.models import proposal_of
+from vaejax.query import batch_of
+from vaejax.types import ArrayLike, Key
+
+Method = Literal["importance", "pseudo_gibbs", "metropolis"]
+
+
+class Filled(NamedTuple):
+    """Examples in the model's units whose observed entries are as they were given."""
+
+    single: np.ndarray
+    """`[N, *shape]`: means of numbers, the most probable of categories."""
+    draws: np.ndarray
+    """`[multiple, N, *shape]` from p(x_missing | x_observed)."""
+    ess: np.ndarray
+    """`[N]`, effective sample sizes (nan for Markov chains)."""
+
+
+def impute(
+    experiment: Experiment,
+    state: TrainState,
+    x: ArrayLike,
+    mask: ArrayLike,
+    key: Key,
+    *,
+    multiple: int = 0,
+    samples: int = 1000,
+    method: Method = "importance",
+    batch_size: int = 100,
+) -> Filled:
+    """Fills what is not observed, by the single best guess and by draws.
+
+    Args:
+      x: `[N, *shape]` in the model's units, anything in the holes.
+      mask: like x, 1 where observed.
+      key: of all noise.
+      multiple: draws of each example (multiple imputation), by sampling importance
+        resampling or from the chain.
+      samples: importance samples, or steps of the Markov chain.
+      method: `importance` sampling, or the Markov chains `pseudo_gibbs` [Rezende et
+        al. 2014] and `metropolis` within Gibbs [Mattei & Frellsen 2018], which encode
+        completed examples.
+      batch_size: examples at a time; a part of the noise's definition.
+
+    Raises:
+      InputError: a number is out of range, or the model has no Markov chain.
+    """
+    require(samples >= 1, "samples", samples, "at least 1")
+    require(multiple >= 0, "multiple", multiple, "at least 0")
+    if method != "importance" and proposal_of(experiment.model) == "prior":
+        raise InputError(f"{experiment.name} draws from its prior: use importance")
+    x, mask = np.asarray(x, np.float32), np.asarray(np.asarray(mask) == 1)
+    settings = {"samples": samples, "draws": max(1, multiple)}
+    apply = partial(chain, accept=method == "metropolis")
+    apply = by_importance if method == "importance" else apply
+    run = parallel.compile_call(apply, experiment.model, **settings)
+    columns = experiment.dataset.spec.columns
+    singles, draws, ess = [], [], []
+    for start in range(0, len(x), batch_size):
+        some = np.arange(start, start + batch_size) % len(x)
+        seen = jnp.asarray(mask[some], jnp.float32)
+        here = jnp.where(seen == 1, x[some], 0)
+        batch = batch_of(experiment, batch_size, {"x": here, "mask": seen})
+        found = run(variables_of(state), batch, jax.random.fold_in(key, start))
+        mean = decide(found.mean, columns) if columns else found.mean
+        real = min(batch_size, len(x) - start)
+        singles.append(np.where(seen == 1, here, mean)[:real])
+        draws.append(np.asarray(found.draws)[:multiple, :real])
+        ess.append(np.asarray(found.ess)[:real])
+    return Filled(
+        np.concatenate(singles), np.concatenate(draws, 1), np.concatenate(ess)
+    )
+
+
+def collapse(filled: Filled, samples: int) -> str:
+    """What to say where importance weights collapse; nothing where they do not."""
+    few = int((filled.ess < LEAST_ESS).sum())
+    if not few:
+        return ""
+    return (
+        f"warning: importance weights collapse for {few} of {len(filled.ess)} examples "
+        f"(effective sample size below {LEAST_ESS:g} of {samples}): raise --samples"
+    )

@@ -1,0 +1,53 @@
+"""Why entries are missing: p(m | x), and the VAE that knows it [Ipsen et al. 2021]."""
+
+import math
+
+import flax.linen as nn
+
+from vaejax.distributions import Bernoulli
+from vaejax.models.vae import VAE
+from vaejax.types import Array, Distribution
+
+
+class SelfMasking(nn.Module):
+    """logit p(observed) = -w (x - b), with w and b of each entry (eq. 11).
+
+    With `sign` = 1 large values are the missing ones, with -1 small ones: w is then
+    positive or negative; with 0 the sign of w is learned.
+    """
+
+    sign: int = 0
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        shape = x.shape[2:]
+        start = nn.initializers.normal(1 / math.sqrt(math.prod(shape)))
+        w = self.param("slope", start, shape)
+        b = self.param("threshold", start, shape)
+        slope = self.sign * nn.softplus(w) if self.sign else w
+        return -slope[None, None] * (x - b[None, None])
+
+
+class LogisticMissingness(nn.Module):
+    """logit p(observed) of each entry by a network of all; no body: linear in x."""
+
+    body: nn.Module | None = None
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        flat = x.reshape(*x.shape[:2], -1)
+        h = flat if self.body is None else self.body(flat)
+        return nn.Dense(flat.shape[-1])(h).reshape(x.shape)
+
+
+class MissingVAE(VAE):
+    """p(x, z) p(m | x): a VAE with the part `missing`, which says why entries are.
+
+    For missing not at random; the missing entries of x are drawn where the mask's
+    probability needs them (`vaejax.inference.infer`).
+    """
+
+    missing: nn.Module
+
+    def missingness(self, x: Array) -> Distribution:
+        return Bernoulli(self.missing(x))

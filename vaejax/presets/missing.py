@@ -1,0 +1,196 @@
+"""Presets for examples with holes: their own, or those that are hidden (`--hide`)."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Literal
+
+import flax.linen as nn
+
+from vaejax import networks as net
+from vaejax import objectives
+from vaejax.columns import mixed
+from vaejax.data.context import anything, with_context
+from vaejax.errors import InputError, require
+from vaejax.experiment import Experiment
+from vaejax.models import (
+    ArbitraryCompletion,
+    Constant,
+    Context,
+    GaussianEncoder,
+    LogisticMissingness,
+    MissingVAE,
+    SelfMasking,
+    SetEncoder,
+    StandardNormal,
+    Whole,
+    WithMask,
+)
+from vaejax.presets import assemble as a
+from vaejax.presets.signature import preset
+from vaejax.settings import Data, Network, Training, Weight
+
+TABLE = Data(dataset="breast_cancer", binarize="none")
+NETWORK = Network(
+    activation="tanh", hidden=(128, 128), latents=10, likelihood="student_t"
+)
+Fill = Literal["zero", "constant", "mask"]
+Process = Literal["self_masking", "high_missing", "low_missing", "linear", "neural"]
+
+
+@preset
+def miwae(
+    *,
+    data: Data = TABLE,
+    network: Network = NETWORK,
+    fill: Fill = "zero",
+    samples: int = 20,
+    training: Training = Training(epochs=500, batch_size=64),
+) -> Experiment:
+    """MIWAE: the importance-weighted bound of what is observed [Mattei et al. 2019].
+
+    For entries that are missing (completely) at random.
+
+    Args:
+      fill: what the encoder sees in a hole: zero, a learned constant, or zero and the
+        mask beside.
+      samples: importance samples of the bound.
+    """
+    require(samples >= 1, "samples", samples, "at least 1")
+    view = a.open_data(data, network)
+    body = a.bodies(network, view.dataset)
+    return a.one_player(
+        a.vae_model(body, network.latents, view, reader=reader(fill)),
+        partial(objectives.iwae, samples=samples),
+        view,
+        training,
+        a.latent_metrics(network.latents, view),
+    )
+
+
+def reader(fill: Fill) -> nn.Module | None:
+    """How the encoder reads holes."""
+    known: Mapping[str, Callable[[], nn.Module | None]] = {
+        "zero": lambda: None,
+        "constant": Constant,
+        "mask": WithMask,
+    }
+    return a.pick("fill", fill, known)()
+
+
+@preset
+def not_miwae(
+    *,
+    data: Data = TABLE,
+    network: Network = Network(
+        activation="tanh", hidden=(128, 128), latents=10, likelihood="gaussian_pixel"
+    ),
+    process: Process = "self_masking",
+    fill: Fill = "zero",
+    samples: int = 20,
+    training: Training = Training(epochs=500, batch_size=64),
+) -> Experiment:
+    """not-MIWAE, for entries missing not at random: p(m | x) too [Ipsen et al. 2021].
+
+    Args:
+      process: why entries are missing: self_masking by their own value (high_missing
+        and low_missing where it is known which values are), linear or neural in all
+        entries.
+      fill: what the encoder sees in a hole: zero, a learned constant, or zero and the
+        mask beside.
+      samples: importance samples of the bound.
+    """
+    require(samples >= 1, "samples", samples, "at least 1")
+    view = a.open_data(data, network)
+    body = a.bodies(network, view.dataset)
+    model = MissingVAE(
+        encoder=GaussianEncoder(
+            body.encoder, network.latents, reader=a.reader_of(view, reader(fill))
+        ),
+        decoder=a.decoder(body, view),
+        prior=StandardNormal(network.latents),
+        missing=missingness(process, network),
+    )
+    return a.one_player(
+        model,
+        partial(objectives.iwae, samples=samples),
+        view,
+        training,
+        a.latent_metrics(network.latents, view),
+    )
+
+
+def missingness(process: Process, network: Network) -> nn.Module:
+    """The model of why entries are missing."""
+    known: Mapping[str, Callable[[], nn.Module]] = {
+        "self_masking": SelfMasking,
+        "high_missing": lambda: SelfMasking(1),
+        "low_missing": lambda: SelfMasking(-1),
+        "linear": LogisticMissingness,
+        "neural": lambda: LogisticMissingness(net.MLP(network.hidden[:1], nn.tanh)),
+    }
+    return a.pick("process", process, known)()
+
+
+@preset
+def partial_vae(
+    *,
+    data: Data = TABLE,
+    network: Network = NETWORK,
+    embedding: int = 20,
+    code: int = 100,
+    weight: Weight = Weight(),
+    training: Training = Training(epochs=500, batch_size=64),
+) -> Experiment:
+    """The Partial VAE, whose encoder sums over what is observed [Ma et al. 2019].
+
+    Args:
+      embedding: numbers that stand for the place of an entry.
+      code: numbers that the entries are summed as.
+    """
+    require(embedding >= 1, "embedding", embedding, "at least 1")
+    require(code >= 1, "code", code, "at least 1")
+    view = a.open_data(data, network)
+    body = a.bodies(network, view.dataset)
+    sums = SetEncoder(embedding, code)
+    return a.one_player(
+        a.vae_model(body, network.latents, view, reader=sums),
+        objectives.elbo,
+        view,
+        training,
+        a.latent_metrics(network.latents, view),
+        {"beta": a.weight_schedule(weight, training, view.dataset)},
+    )
+
+
+@preset
+def vae_completion(
+    *,
+    data: Data = Data(),
+    network: Network = Network(hidden=(512,), latents=32),
+    training: Training = Training(epochs=100, decay="cosine"),
+) -> Experiment:
+    """A VAE of any part given any other, for images and tables [Ivanov et al. 2019].
+
+    At every access another part is seen: pixels, all but a rectangle, a half; entries
+    of a table. Likelihoods are those of what is not seen.
+    """
+    view = a.open_data(data, network)
+    if mixed(view.dataset.spec.columns):
+        raise InputError("vae_completion reads numbers only: use miwae for categories")
+    view = view._replace(preprocess=with_context(view.preprocess, anything))
+    body = a.bodies(network, view.dataset)
+    prior_body = a.bodies(network, view.dataset)  # one instance has one set of weights
+    model = ArbitraryCompletion(
+        encoder=GaussianEncoder(body.encoder, network.latents, reader=Whole()),
+        decoder=a.decoder(body, view, Context(flat=True)),
+        prior_network=GaussianEncoder(
+            prior_body.encoder, network.latents, reader=Context()
+        ),
+    )
+    return a.one_player(
+        model,
+        objectives.completion.arbitrary,
+        view,
+        training,
+        a.latent_metrics(network.latents, view),
+    )

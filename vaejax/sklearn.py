@@ -1,0 +1,133 @@
+"""A scikit-learn transformer that fills holes: `VAEImputer`."""
+
+from typing import Any, Self
+
+import jax
+import numpy as np
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
+
+from vaejax import presets
+from vaejax.data import from_arrays
+from vaejax.errors import InputError
+from vaejax.filling import impute
+from vaejax.loop import train
+from vaejax.tables import standardized
+
+
+class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    """Fills NaN in tables of numbers by MIWAE or a relative of it.
+
+    Observed entries are returned as they are. A column that is missing everywhere in
+    `fit` has nothing to learn from: it is filled with 0, as by scikit-learn's imputers
+    with `keep_empty_features`. A row that is missing everywhere gets the model's mean.
+
+    Args:
+      preset: miwae, not_miwae, partial_vae, or any preset with an ELBO.
+      hidden: widths of the encoder's layers.
+      latents: number of latents.
+      likelihood: of the numbers: student_t, gaussian_pixel, gaussian, laplace.
+      epochs: passes over the rows.
+      batch_size: rows of a step, at most all.
+      learning_rate: step size of Adam.
+      samples: importance samples of each row in `transform`.
+      draw: return one draw of p(x_missing | x_observed) in the place of its mean: for
+        multiple imputation, with another `random_state` each time.
+      settings: further settings of the preset, by name.
+      random_state: of parameters, order and noise.
+
+    Attributes:
+      experiment_, state_: the trained model, for `vaejax.impute` and others.
+      n_features_in_, feature_names_in_: of the table in `fit`.
+    """
+
+    def __init__(
+        self,
+        preset: str = "miwae",
+        *,
+        hidden: tuple[int, ...] = (128, 128),
+        latents: int = 10,
+        likelihood: str = "student_t",
+        epochs: int = 500,
+        batch_size: int = 64,
+        learning_rate: float = 1e-3,
+        samples: int = 1000,
+        draw: bool = False,
+        settings: dict[str, Any] | None = None,
+        random_state: Any = 0,
+    ) -> None:
+        self.preset = preset
+        self.hidden = hidden
+        self.latents = latents
+        self.likelihood = likelihood
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.samples = samples
+        self.draw = draw
+        self.settings = settings
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Trains on a table `[rows, columns]` with NaN in its holes; `y` is not used."""
+        del y
+        x = self._table(X, reset=True)
+        empty = np.isnan(x).all(0)
+        self._kept = ~empty
+        if not self._kept.any():
+            raise ValueError("all of the table is missing: there is nothing to learn")
+        some = x[:, self._kept]
+        self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        arguments = {
+            "hidden": tuple(self.hidden),
+            "latents": self.latents,
+            "likelihood": self.likelihood,
+            "epochs": self.epochs,
+            "batch_size": min(self.batch_size, len(some)),
+            "learning_rate": self.learning_rate,
+            "seed": self._seed,
+            "evaluate_every": self.epochs,
+        }
+        if self.preset not in presets.PRESETS:
+            raise InputError(f"no preset {self.preset!r}: as miwae or not_miwae")
+        # No part is held out: rows are few, and what is filled is not scored here.
+        data = from_arrays(some, x_test=some)
+        make = presets.PRESETS[self.preset]
+        self.experiment_ = make(dataset=data, **(arguments | dict(self.settings or {})))
+        self.state_ = train(self.experiment_, quiet=True, devices=1)
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """The table with its holes filled, float64 `[rows, columns]`."""
+        check_is_fitted(self, "state_")
+        x = self._table(X, reset=False)
+        some, spec = x[:, self._kept], self.experiment_.dataset.spec
+        observed = ~np.isnan(some)
+        filled = impute(
+            self.experiment_,
+            self.state_,
+            standardized(some, spec),
+            observed,
+            jax.random.key(self._seed),
+            samples=self.samples,
+            multiple=int(self.draw),
+        )
+        new = (filled.draws[0] if self.draw else filled.single).astype(np.float64)
+        values = new * np.array(spec.scale) + np.array(spec.mean)
+        out = np.where(np.isnan(x), 0.0, x)
+        out[:, self._kept] = np.where(observed, some, values)
+        return out
+
+    def _table(self, X: Any, reset: bool) -> np.ndarray:
+        return validate_data(
+            self,
+            X,
+            reset=reset,
+            dtype=np.float64,
+            ensure_all_finite="allow-nan",
+        )
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags

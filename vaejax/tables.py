@@ -1,0 +1,94 @@
+"""Tables to fill: read, handed to a model in its units, and written as they were."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from vaejax.data.arrays import read_npz
+from vaejax.data.dataset import Spec
+from vaejax.data.schema import numbers_of, read_csv, text_of
+from vaejax.errors import InputError
+
+
+class Holey(NamedTuple):
+    """Examples with holes in the model's units, and how filled ones are written."""
+
+    x: np.ndarray
+    mask: np.ndarray
+    write: Callable[[np.ndarray, Path], None]
+
+
+def open_holey(path: Path, spec: Spec) -> Holey:
+    """Reads a `.csv` or `.npz` like the data that a model was trained on.
+
+    InputError where it is neither, or holds other columns.
+    """
+    if path.suffix == ".csv":
+        return open_csv(path, spec)
+    if path.suffix == ".npz":
+        return open_npz(path, spec)
+    raise InputError(f"--input {path}: the name must end in .csv or .npz")
+
+
+def open_csv(path: Path, spec: Spec) -> Holey:
+    """A table as text, whose filled cells alone are written anew."""
+    if not spec.columns:
+        raise InputError(f"{path}: the model was trained on {spec.name}, not on a csv:")
+    texts = read_csv(path)
+    x = numbers_of(texts, spec.columns, str(path))
+    mask = ~np.isnan(x)
+
+    def write(filled: np.ndarray, out: Path) -> None:
+        import pandas as pd
+
+        values = in_units(filled, spec)
+        cells = {name: column.copy() for name, column in texts.items()}
+        for place, column in enumerate(spec.columns):
+            for row in np.flatnonzero(~mask[:, place]):
+                cells[column.name][row] = text_of(values[row, place], column)
+        pd.DataFrame(cells).to_csv(out, index=False)
+
+    return Holey(standardized(x, spec), mask, write)
+
+
+def open_npz(path: Path, spec: Spec) -> Holey:
+    """The array `x` (or `x_train`), and where there is one `mask` (or `mask_train`)."""
+    arrays = read_npz(path)
+    x = arrays.get("x", arrays.get("x_train"))
+    if x is None:
+        raise InputError(f"{path} has no array x: it has {', '.join(arrays)}")
+    whole = x[..., None] if spec.kind == "image" and x.ndim == 3 else x
+    if whole.shape[1:] != spec.shape:
+        raise InputError(
+            f"{path} holds examples {whole.shape[1:]}: the model's are {spec.shape}"
+        )
+    mask = arrays.get("mask", arrays.get("mask_train"))
+    mask = np.ones(x.shape, bool) if mask is None else np.asarray(mask) == 1
+    if mask.shape != x.shape:
+        raise InputError(f"{path} has a mask {mask.shape} for examples {x.shape}")
+    if spec.kind == "table":
+        mask = mask & ~np.isnan(x)
+
+    def write(filled: np.ndarray, out: Path) -> None:
+        values = in_units(filled, spec).reshape(x.shape)
+        np.savez_compressed(out, x=np.where(mask, x, values.astype(x.dtype)))
+
+    if spec.kind == "image":
+        scaled = whole.astype(np.float32) / (spec.levels - 1)
+        return Holey(scaled, mask.reshape(whole.shape), write)
+    return Holey(standardized(x, spec), mask, write)
+
+
+def standardized(x: np.ndarray, spec: Spec) -> np.ndarray:
+    """A table in the model's units, 0 in its holes."""
+    scaled = (x.astype(np.float64) - np.array(spec.mean)) / np.array(spec.scale)
+    return np.nan_to_num(scaled).astype(np.float32)
+
+
+def in_units(x: np.ndarray, spec: Spec) -> np.ndarray:
+    """The model's numbers in the data's own units."""
+    if spec.kind == "image":
+        return np.round(np.clip(x, 0, 1) * (spec.levels - 1))
+    return x.astype(np.float64) * np.array(spec.scale) + np.array(spec.mean)
