@@ -7,6 +7,7 @@ from vaejax.data import from_arrays
 from vaejax.errors import InputError
 from vaejax.evaluation import evaluate
 from vaejax.experiment import Experiment, Metric, Player, TrainState
+from vaejax.filling import impute
 from vaejax.inference import Inference, infer
 from vaejax.loop import train
 from vaejax.query import attribute, decode, encode, log_likelihood, reconstruct, sample
@@ -30,6 +31,7 @@ __all__ = [
     "encode",
     "evaluate",
     "from_arrays",
+    "impute",
     "infer",
     "load",
     "log_likelihood",

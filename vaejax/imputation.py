@@ -84,7 +84,7 @@ def impute(
         new = weighted(start + jnp.arange(chunk))
         log_new = logsumexp(new.log_w, 0)
         log_total = jnp.logaddexp(log_sum, log_new)
-        share = jnp.exp(new.log_w - log_total)
+        share = jnp.exp(new.log_w - log_total[None])
         old = jnp.exp(log_sum - log_total)
         mean = wide(old, mean) * mean + jnp.einsum("kb,kb...->b...", share, new.mean)
         chosen_key, swap_key = jax.random.split(jax.random.fold_in(pick_key, start))

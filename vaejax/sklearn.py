@@ -8,10 +8,12 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
 
 from vaejax import presets
-from vaejax.data import from_arrays
-from vaejax.errors import InputError
+from vaejax.data import Dataset, Spec, from_arrays
+from vaejax.data.dataset import in_memory
+from vaejax.experiment import Experiment
 from vaejax.filling import impute
 from vaejax.loop import train
+from vaejax.presets import assemble as a
 from vaejax.tables import standardized
 
 
@@ -37,7 +39,7 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
       random_state: of parameters, order and noise.
 
     Attributes:
-      experiment_, state_: the trained model, for `vaejax.impute` and others.
+      experiment_, state_: the trained model.
       n_features_in_, feature_names_in_: of the table in `fit`.
     """
 
@@ -69,7 +71,7 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Trains on a table `[rows, columns]` with NaN in its holes; `y` is not used."""
+        """Trains on a table `[rows, columns]` with NaN in its holes, without `y`."""
         del y
         x = self._table(X, reset=True)
         empty = np.isnan(x).all(0)
@@ -78,7 +80,9 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             raise ValueError("all of the table is missing: there is nothing to learn")
         some = x[:, self._kept]
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        arguments = {
+        # No part is held out: rows are few, and what is filled is not scored here.
+        data = from_arrays(some, x_test=some)
+        self._arguments = {
             "hidden": tuple(self.hidden),
             "latents": self.latents,
             "likelihood": self.likelihood,
@@ -87,24 +91,33 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             "learning_rate": self.learning_rate,
             "seed": self._seed,
             "evaluate_every": self.epochs,
+            **(self.settings or {}),
         }
-        if self.preset not in presets.PRESETS:
-            raise InputError(f"no preset {self.preset!r}: as miwae or not_miwae")
-        # No part is held out: rows are few, and what is filled is not scored here.
-        data = from_arrays(some, x_test=some)
-        make = presets.PRESETS[self.preset]
-        self.experiment_ = make(dataset=data, **(arguments | dict(self.settings or {})))
-        self.state_ = train(self.experiment_, quiet=True, devices=1)
+        experiment = self._made(data)
+        # As NumPy, and the experiment by its arguments: an imputer can be pickled.
+        self.state_ = jax.device_get(train(experiment, quiet=True, devices=1))
+        self._spec = data.spec.to_json()
         return self
 
-    def transform(self, X: Any) -> np.ndarray:
+    @property
+    def experiment_(self) -> Experiment:
+        """What was trained, for `vaejax.impute` and its like; it has no examples."""
+        check_is_fitted(self, "state_")
+        return self._made(in_memory(Spec.from_json(self._spec), {}))
+
+    def _made(self, data: Dataset) -> Experiment:
+        make = a.pick("preset", self.preset, presets.PRESETS)
+        return make(dataset=data, **self._arguments)
+
+    def transform(self, X: Any) -> Any:
         """The table with its holes filled, float64 `[rows, columns]`."""
         check_is_fitted(self, "state_")
         x = self._table(X, reset=False)
-        some, spec = x[:, self._kept], self.experiment_.dataset.spec
+        experiment = self.experiment_
+        some, spec = x[:, self._kept], experiment.dataset.spec
         observed = ~np.isnan(some)
         filled = impute(
-            self.experiment_,
+            experiment,
             self.state_,
             standardized(some, spec),
             observed,
@@ -118,7 +131,7 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         out[:, self._kept] = np.where(observed, some, values)
         return out
 
-    def _table(self, X: Any, reset: bool) -> np.ndarray:
+    def _table(self, X: Any, reset: bool) -> Any:
         return validate_data(
             self,
             X,

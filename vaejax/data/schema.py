@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from vaejax.data.checks import check_finite
 from vaejax.data.dataset import Column, Dataset, Spec, describe
 from vaejax.data.splits import TEST_SHARE, cut
 from vaejax.errors import InputError
@@ -34,6 +35,7 @@ def open_csv(
     )
     check_names([*counts, *categories], texts, str(place))
     x = numbers_of(texts, columns, str(place))
+    check_finite(x, str(place))
     train, test = cut({"x": x}, TEST_SHARE, purpose=0, what=str(place))
     return describe(f"csv:{place}", {"train": train, "test": test}, columns=columns)
 

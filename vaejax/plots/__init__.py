@@ -17,6 +17,7 @@ from vaejax.plots.examples import (
     require_attributes,
     require_context,
     require_encoded_images,
+    require_imputer,
     require_labels,
     require_latents,
     require_plane,
@@ -31,6 +32,7 @@ from vaejax.plots.images import (
     samples,
     traversal,
 )
+from vaejax.plots.missing import imputations
 from vaejax.plots.plane import latents
 from vaejax.plots.terms import curves
 from vaejax.run import load
@@ -55,6 +57,7 @@ PICTURES: Mapping[str, Draw] = {
     "labels": of_state(labels),
     "attributes": of_state(attributes),
     "completions": of_state(completions),
+    "imputations": of_state(imputations),
 }
 
 REQUIREMENTS: Mapping[str, Callable[[Experiment, TrainState, str], None]] = {
@@ -68,6 +71,7 @@ REQUIREMENTS: Mapping[str, Callable[[Experiment, TrainState, str], None]] = {
     "labels": require_labels,
     "attributes": require_attributes,
     "completions": require_context,
+    "imputations": require_imputer,
 }
 
 
@@ -120,6 +124,7 @@ __all__ = [
     "completions",
     "curves",
     "image_grid",
+    "imputations",
     "interpolation",
     "labels",
     "latents",

@@ -8,7 +8,13 @@ from jaxtyping import Float
 from vaejax import parallel, query
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState, variables_of
-from vaejax.models import Completion, conditional
+from vaejax.models import (
+    VAE,
+    ArbitraryCompletion,
+    Completion,
+    DeterministicEncoder,
+    conditional,
+)
 
 MOST = 5000  # examples whose latents are looked at
 
@@ -84,6 +90,17 @@ def require_context(experiment: Experiment, state: TrainState, what: str) -> Non
     del state  # as in the other requirements
     if not isinstance(experiment.model, Completion):
         raise InputError(f"{what} needs a model that completes images: cvae_sohn")
+
+
+def require_imputer(experiment: Experiment, state: TrainState, what: str) -> None:
+    """Raises InputError where no missing part of an image can be drawn."""
+    require_images(experiment, state, what)
+    if not isinstance(experiment.model, VAE | ArbitraryCompletion):
+        raise InputError(f"{what} needs a model with a density, as miwae")
+    if isinstance(experiment.model.encoder, DeterministicEncoder):
+        raise InputError(f"{what} needs a posterior: {experiment.name} has a point")
+    if conditional(experiment.model):
+        raise InputError(f"{what} needs a model that is not given the labels")
 
 
 def require_images(experiment: Experiment, state: TrainState, what: str) -> None:
