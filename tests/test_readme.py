@@ -4,6 +4,8 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from tests.test_scripts import call
@@ -29,8 +31,12 @@ def test_commands_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     }
     assert [name for name, _ in COMMANDS] == [
         *("train", "train", "train", "evaluate", "sample", "plot"),
-        *("train", "sample", "train", "evaluate", "plot", "study"),
+        *("train", "sample", "train", "evaluate", "plot"),
+        *("train", "impute", "study"),
     ]
+    rng = np.random.default_rng(0)
+    table = np.where(rng.random((100, 3)) < 0.3, np.nan, rng.normal(size=(100, 3)))
+    pd.DataFrame(table, columns=list("abc")).to_csv("data.csv", index=False)
     for name, words in COMMANDS:
         given = shlex.split(words)
         if "--help" in given:
@@ -39,8 +45,10 @@ def test_commands_run_one_after_the_other(tmp_path, monkeypatch, capsys):
             except SystemExit as stop:
                 assert not stop.code
         else:
-            call(name, *given, *small.get(name, []))
+            extra = small.get(name, [])
+            call(name, *given, *(extra[2:] if "--dataset" in given else extra))
     assert (tmp_path / "samples.png").exists()
+    assert (tmp_path / "filled-20.csv").exists()
     assert (tmp_path / "runs" / "a" / "plots" / "latents.png").exists()
 
 
