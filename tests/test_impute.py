@@ -275,3 +275,10 @@ def test_collapsed_weights_are_told():
     fine = Filled(np.zeros((2, 1)), np.zeros((0, 2, 1)), np.array([50.0, 12.0]))
     assert not collapse(fine, 100)
     assert "1 of 2 examples" in collapse(fine._replace(ess=np.array([50.0, 2.0])), 100)
+
+
+def test_not_miwae_refuses_what_it_cannot_differentiate(people):
+    with pytest.raises(InputError, match="needs its gradient"):
+        presets.not_miwae(dataset=f"csv:{people}")
+    with pytest.raises(InputError, match="needs its gradient"):
+        presets.not_miwae(dataset="digits", likelihood="bernoulli")

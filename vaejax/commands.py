@@ -39,7 +39,7 @@ MEANINGS: Mapping[str, str] = {
     "fake_score": "the critic's score of fakes",
     "gap": "their difference",
     "cross_entropy": "-log p(y | x), nats",
-    "accuracy": "share of right labels",
+    "accuracy": "share of right labels, or of right hidden categories",
     "active_units": "latents that carry information",
     "rmse": "root mean squared error of hidden numbers, model's units",
     "coverage": "share of hidden numbers within their 95 % interval",

@@ -6,6 +6,7 @@ from typing import Literal
 
 import flax.linen as nn
 
+from vaejax import likelihoods as li
 from vaejax import networks as net
 from vaejax import objectives
 from vaejax.columns import mixed
@@ -32,6 +33,14 @@ from vaejax.settings import Data, Network, Training, Weight
 TABLE = Data(dataset="breast_cancer", binarize="none")
 NETWORK = Network(
     activation="tanh", hidden=(128, 128), latents=10, likelihood="student_t"
+)
+REPARAMETERIZED = (
+    li.Gaussian,
+    li.GaussianFixed,
+    li.GaussianOptimal,
+    li.GaussianPixel,
+    li.Laplace,
+    li.StudentT,
 )
 Fill = Literal["zero", "constant", "mask"]
 Process = Literal["self_masking", "high_missing", "low_missing", "linear", "neural"]
@@ -101,6 +110,12 @@ def not_miwae(
     """
     require(samples >= 1, "samples", samples, "at least 1")
     view = a.open_data(data, network)
+    if not isinstance(view.likelihood, REPARAMETERIZED):
+        raise InputError(
+            f"not_miwae draws what is missing and needs its gradient, which "
+            f"{type(view.likelihood).__name__} has not: use real columns or greys and "
+            "--likelihood gaussian_pixel, gaussian, laplace or student_t, or miwae"
+        )
     body = a.bodies(network, view.dataset)
     model = MissingVAE(
         encoder=GaussianEncoder(
