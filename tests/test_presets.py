@@ -16,6 +16,7 @@ from vaejax.models import Label
 from vaejax.presets import PRESETS
 from vaejax.run import config_of, recorded_experiment, write_json
 
+SMALL = {"hidden": (16,), "latents": 3}
 TINY = {
     "vae": {"hidden": (16,), "latents": 3},
     "beta_vae": {"hidden": (16,), "latents": 3, "schedule": "cosine", "warm_up": 0.1},
@@ -38,6 +39,10 @@ TINY = {
     "aae": {"hidden": (16,), "latents": 3},
     "ali": {"hidden": (16,), "latents": 3},
     "classifier": {"hidden": (16,)},
+    "miwae": {**SMALL, "likelihood": "bernoulli", "hide": "mcar", "fill": "mask"},
+    "not_miwae": {**SMALL, "hide": "mcar", "binarize": "none"},
+    "partial_vae": {**SMALL, "likelihood": "bernoulli", "hide": "half"},
+    "vae_completion": {"hidden": (16,), "latents": 3, "hide": "mcar"},
 }
 
 

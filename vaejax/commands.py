@@ -232,6 +232,8 @@ def impute(
 
     if out.suffix != source.suffix:
         raise InputError(f"--out {out}: the name must end in {source.suffix}")
+    if not out.parent.is_dir():
+        raise InputError(f"--out {out}: there is no folder {out.parent}")
     keep_compiled()
     experiment, state = load(workdir)
     holey = open_holey(source, experiment.dataset.spec)

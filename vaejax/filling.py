@@ -14,9 +14,9 @@ from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.gibbs import chain
 from vaejax.imputation import LEAST_ESS
 from vaejax.imputation import impute as by_importance
-from vaejax.models import proposal_of
+from vaejax.models import conditional, proposal_of
 from vaejax.query import batch_of
-from vaejax.types import ArrayLike, Key
+from vaejax.types import ArrayLike, Key, LatentModel
 
 Method = Literal["importance", "pseudo_gibbs", "metropolis"]
 
@@ -29,7 +29,7 @@ class Filled(NamedTuple):
     draws: np.ndarray
     """`[multiple, N, *shape]` from p(x_missing | x_observed)."""
     ess: np.ndarray
-    """`[N]`, effective sample sizes (nan for Markov chains)."""
+    """`[N]`, effective sample sizes (nan without holes, and of Markov chains)."""
 
 
 def impute(
@@ -63,6 +63,11 @@ def impute(
     """
     require(samples >= 1, "samples", samples, "at least 1")
     require(multiple >= 0, "multiple", multiple, "at least 0")
+    model = experiment.model
+    if not isinstance(model, LatentModel):
+        raise InputError(f"{experiment.name} has no posterior to impute by: use miwae")
+    if conditional(model):
+        raise InputError(f"{experiment.name} needs labels, which are not imputed")
     if method != "importance" and proposal_of(experiment.model) == "prior":
         raise InputError(f"{experiment.name} draws from its prior: use importance")
     x, mask = np.asarray(x, np.float32), np.asarray(np.asarray(mask) == 1)
@@ -82,7 +87,8 @@ def impute(
         real = min(batch_size, len(x) - start)
         singles.append(np.where(seen == 1, here, mean)[:real])
         draws.append(np.asarray(found.draws)[:multiple, :real])
-        ess.append(np.asarray(found.ess)[:real])
+        whole = np.asarray(seen).reshape(len(some), -1).all(1)
+        ess.append(np.where(whole, np.nan, found.ess)[:real])
     return Filled(
         np.concatenate(singles), np.concatenate(draws, 1), np.concatenate(ess)
     )

@@ -16,7 +16,9 @@ from vaejax.types import (
     MissingnessModel,
 )
 
-HOLES = 1  # folded into a key for what is drawn in the place of missing entries
+# Folded into a key for what is drawn in the place of missing entries. Beyond any number
+# of samples, because fold_in(key, n) is the key split(key, ...)[n] of a draw of z.
+HOLES = 2**31
 
 
 class Inference(NamedTuple):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vaejax.data.arrays import read_npz
+from vaejax.data.checks import check_finite, check_mask, check_x
 from vaejax.data.dataset import Spec
 from vaejax.data.schema import numbers_of, read_csv, text_of
 from vaejax.errors import InputError
@@ -38,6 +39,7 @@ def open_csv(path: Path, spec: Spec) -> Holey:
         raise InputError(f"{path}: the model was trained on {spec.name}, not on a csv:")
     texts = read_csv(path)
     x = numbers_of(texts, spec.columns, str(path))
+    check_finite(x, str(path))
     mask = ~np.isnan(x)
 
     def write(filled: np.ndarray, out: Path) -> None:
@@ -64,20 +66,23 @@ def open_npz(path: Path, spec: Spec) -> Holey:
         raise InputError(
             f"{path} holds examples {whole.shape[1:]}: the model's are {spec.shape}"
         )
-    mask = arrays.get("mask", arrays.get("mask_train"))
-    mask = np.ones(x.shape, bool) if mask is None else np.asarray(mask) == 1
-    if mask.shape != x.shape:
-        raise InputError(f"{path} has a mask {mask.shape} for examples {x.shape}")
-    if spec.kind == "table":
-        mask = mask & ~np.isnan(x)
+    check_x(x, f"x of {path}")
+    mask = arrays.get("mask", arrays.get("mask_train", np.ones(x.shape, bool)))
+    check_mask(mask, x, f"mask of {path}")
+    mask = (mask == 1) & ~np.isnan(x)
+    # Images of two levels are 0 and 1, or 0 and 255.
+    top = 255 if spec.levels == 256 else max(1, int(np.nanmax(x)))
 
     def write(filled: np.ndarray, out: Path) -> None:
-        values = in_units(filled, spec).reshape(x.shape)
-        np.savez_compressed(out, x=np.where(mask, x, values.astype(x.dtype)))
+        values = np.clip(filled, 0, 1) * top
+        values = values if spec.kind == "image" else in_units(filled, spec)
+        whole_numbers = np.issubdtype(x.dtype, np.integer)
+        values = np.rint(values) if whole_numbers else values
+        values = values.reshape(x.shape).astype(x.dtype)
+        np.savez_compressed(out, x=np.where(mask, x, values))
 
     if spec.kind == "image":
-        scaled = whole.astype(np.float32) / (spec.levels - 1)
-        return Holey(scaled, mask.reshape(whole.shape), write)
+        return Holey(whole.astype(np.float32) / top, mask.reshape(whole.shape), write)
     return Holey(standardized(x, spec), mask, write)
 
 
@@ -88,7 +93,5 @@ def standardized(x: np.ndarray, spec: Spec) -> np.ndarray:
 
 
 def in_units(x: np.ndarray, spec: Spec) -> np.ndarray:
-    """The model's numbers in the data's own units."""
-    if spec.kind == "image":
-        return np.round(np.clip(x, 0, 1) * (spec.levels - 1))
+    """A table in its own units."""
     return x.astype(np.float64) * np.array(spec.scale) + np.array(spec.mean)

@@ -3,6 +3,7 @@
 A table is read as text, so that what is observed can be written as it was read.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from vaejax.data.checks import check_finite
-from vaejax.data.dataset import Column, Dataset, Spec, describe
+from vaejax.data.dataset import Column, Dataset, describe
 from vaejax.data.splits import TEST_SHARE, cut
 from vaejax.errors import InputError
 
@@ -41,30 +42,27 @@ def open_csv(
 
 
 def read_csv(place: Path) -> dict[str, Texts]:
-    """The cells of every column, as they are written."""
+    """The cells of every column, as they are written; a blank line is an empty row.
+
+    What pandas takes for missing (nothing, NA, NaN, null, None, ...) is None.
+    """
     import pandas as pd
 
     try:
-        frame = pd.read_csv(place, dtype=str)
+        # The header is read as a row: pandas would rename columns and invent an index.
+        frame = pd.read_csv(place, dtype=str, header=None, skip_blank_lines=False)
     except FileNotFoundError:
         raise InputError(f"there is no file {place}") from None
-    except (ValueError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, OSError) as error:
         why = str(error).splitlines()[0]
         raise InputError(f"{place} is not a readable CSV file: {why}") from error
-    if frame.empty:
+    cells = frame.astype(object).where(frame.notna(), None).to_numpy()
+    if len(cells) < 2:
         raise InputError(f"{place} holds no rows: give a header and examples below it")
-    return texts_of(frame)
-
-
-def texts_of(frame: Any) -> dict[str, Texts]:
-    """The columns of a pandas frame of text."""
-    return {
-        str(name): frame[name]
-        .astype(object)
-        .where(frame[name].notna(), None)
-        .to_numpy()
-        for name in frame.columns
-    }
+    names = ["" if name is None else name for name in cells[0]]
+    if len(set(names)) < len(names):
+        raise InputError(f"{place} needs a name of its own for each column: {names}")
+    return dict(zip(names, cells[1:].T, strict=True))
 
 
 def column_of(
@@ -74,6 +72,9 @@ def column_of(
     there = [cell for cell in cells if cell is not None]
     distinct = sorted(set(there))
     numeric = {cell for cell in distinct if is_number(cell)}
+    if name in counts and len(numeric) < len(distinct):
+        odd = next(cell for cell in distinct if cell not in numeric)
+        raise InputError(f"column {name!r} of --counts holds the text {odd!r}")
     if name in categories or not numeric:
         return category(name, distinct, len(there))
     if len(numeric) < len(distinct):
@@ -95,12 +96,17 @@ def column_of(
 
 def count(name: str, values: Sequence[float]) -> Column:
     """A column of counts; InputError where some are none."""
-    wrong = [value for value in values if value < 0 or value != round(value)]
+    wrong = [value for value in values if not is_count(value)]
     if wrong:
         raise InputError(
             f"column {name!r} of --counts holds {wrong[0]:g}: counts are 0, 1, 2, ..."
         )
     return Column(name, "count")
+
+
+def is_count(value: float) -> bool:
+    """Whether a number is one of 0, 1, 2, ..."""
+    return value >= 0 and value.is_integer()
 
 
 def category(name: str, distinct: Sequence[str], rows: int) -> Column:
@@ -115,12 +121,11 @@ def category(name: str, distinct: Sequence[str], rows: int) -> Column:
 
 
 def is_number(text: str) -> bool:
-    """Whether a text is a number; NaN and infinity are written as texts, too."""
+    """Whether a text is a number (and not NaN, however it is spelled)."""
     try:
-        float(text)
+        return not math.isnan(float(text))
     except ValueError:
         return False
-    return True
 
 
 def check_names(names: Sequence[str], there: Mapping[str, Any], where: str) -> None:
@@ -150,23 +155,34 @@ def numbers_of(
 
 
 def codes(cells: Texts, column: Column, where: str) -> np.ndarray:
-    """The numbers of one column."""
-    place = {text: float(n) for n, text in enumerate(column.values)}
+    """The numbers of one column; InputError where a cell is none of its values."""
+    # Where all values are numbers, 1 and 1.0 are the same.
+    alike = float if column.values and all(map(is_number, column.values)) else str
+    place = {alike(text): float(n) for n, text in enumerate(column.values)}
 
     def code(cell: str | None) -> float:
         if cell is None:
             return np.nan
-        if column.values and cell in place:
-            return place[cell]
-        if column.values:
-            raise InputError(
-                f"column {column.name!r} of {where} holds {cell!r}, which training did "
-                f"not see: it saw {', '.join(column.values)}"
-            )
+        if not column.values:
+            return number(cell)
+        known = alike is str or is_number(cell)
+        if known and alike(cell) in place:
+            return place[alike(cell)]
+        raise InputError(
+            f"column {column.name!r} of {where} holds {cell!r}, which training did "
+            f"not see: it saw {', '.join(column.values)}"
+        )
+
+    def number(cell: str) -> float:
         if not is_number(cell):
             raise InputError(
                 f"column {column.name!r} of {where} holds the text {cell!r}: it is a "
                 "column of numbers"
+            )
+        if column.kind == "count" and not is_count(float(cell)):
+            raise InputError(
+                f"column {column.name!r} of {where} holds {cell}: counts are 0, 1, 2, "
+                "..."
             )
         return float(cell)
 
@@ -174,11 +190,7 @@ def codes(cells: Texts, column: Column, where: str) -> np.ndarray:
 
 
 def text_of(value: float, column: Column) -> str:
-    """How a number of a column is written, to the precision of float32."""
-    return column.values[int(value)] if column.values else f"{value:.7g}"
-
-
-def names_of(spec: Spec) -> list[str]:
-    """The names of a table's columns: 0, 1, ... where they have none."""
-    named = [column.name for column in spec.columns]
-    return named or [str(number) for number in range(spec.shape[0])]
+    """How a number of a column is written: what is learned to float32's precision."""
+    if column.values:
+        return column.values[int(value)]
+    return f"{value:.15g}" if column.kind == "constant" else f"{value:.7g}"

@@ -95,7 +95,8 @@ def restore(dataset: Dataset) -> Dataset:
     def split(name: str) -> Arrays:
         arrays = dataset.split(name)
         x = arrays["x"].astype(np.float64) * np.array(spec.scale) + np.array(spec.mean)
-        return arrays | {"x": np.where(arrays.get("mask", 1) == 1, x, np.nan)}
+        known = (arrays.get("mask", 1) == 1) | (arrays.get("hidden", 0) == 1)
+        return arrays | {"x": np.where(known, x, np.nan)}
 
     return Dataset(spec._replace(mean=(), scale=()), split)
 

@@ -158,7 +158,10 @@ def named_likelihood(network: Network, dataset: Dataset) -> li.Likelihood:
     }
     found = pick("likelihood", network.likelihood, known)()
     columns = dataset.spec.columns
-    return TableLikelihood(columns, found) if mixed(columns) else found
+    if not mixed(columns):
+        return found
+    li.check_fit(found, "real")
+    return TableLikelihood(columns, found)
 
 
 def decoder(body: Bodies, view: View, condition: nn.Module | None = None) -> Decoder:
