@@ -13,8 +13,8 @@ def main(
     Args:
       workdir: folder of the run.
       what: of curves, samples, reconstructions, interpolation, traversal, manifold,
-        latents, classes, labels, attributes, completions; all that apply to the run by
-        default.
+        latents, classes, labels, attributes, completions, imputations; by default all
+        that apply to the run.
       out: folder for the pictures; WORKDIR/plots by default.
     """
     from vaejax import plots  # loads matplotlib: only when parsing has succeeded
