@@ -28,6 +28,11 @@ def of_kind(columns: Sequence[Column], kind: str) -> list[int]:
     return [place for place, column in enumerate(columns) if column.kind == kind]
 
 
+def widths(columns: Sequence[Column]) -> list[int]:
+    """How many features each column takes."""
+    return [len(c.values) if c.kind == "category" else 1 for c in columns]
+
+
 def are_numbers(columns: Sequence[Column]) -> np.ndarray:
     """bool `[D]`: whether a column's imputation is judged by its distance."""
     return np.array([column.kind in ("real", "count") for column in columns])
@@ -57,8 +62,8 @@ class TableLikelihood(Likelihood):
         binary = len(of_kind(self.columns, "binary"))
         count = len(of_kind(self.columns, "count"))
         sizes = [len(c.values) for c in self.columns if c.kind == "category"]
-        widths = [self.real.outputs(len(reals)), binary, count, *sizes]
-        parts = jnp.split(out, np.cumsum(widths)[:-1], axis=-1)
+        outputs = [self.real.outputs(len(reals)), binary, count, *sizes]
+        parts = jnp.split(out, np.cumsum(outputs)[:-1], axis=-1)
         own = {name: batch[name][..., reals] for name in ("x", "mask") if name in batch}
         return TableDistribution(
             self.real(parts[0], {**batch, **own}),
@@ -119,7 +124,8 @@ class TableDistribution(dist.Distribution):
             },
             [
                 jnp.sum(
-                    one_hot(codes[..., n], len_of(logits)) * nn.log_softmax(logits), -1
+                    one_hot(codes[..., n], logits.shape[-1]) * nn.log_softmax(logits),
+                    -1,
                 )
                 for n, logits in enumerate(self.logits)
             ],
@@ -149,11 +155,6 @@ class TableDistribution(dist.Distribution):
                 for k, logits in zip(keys[3:], self.logits, strict=True)
             ],
         )
-
-
-def len_of(logits: Array) -> int:
-    """Values of a category."""
-    return logits.shape[-1]
 
 
 def one_hot(codes: Array, size: int) -> Array:
@@ -202,8 +203,7 @@ def decide(
     most probable of two or more values.
     """
     found, start = [], 0
-    for column in columns:
-        width = len(column.values) if column.kind == "category" else 1
+    for column, width in zip(columns, widths(columns), strict=True):
         own = mean[..., start : start + width]
         start += width
         if column.kind == "category":
@@ -227,9 +227,6 @@ class Reader(nn.Module):
         x, mask = batch["x"], observed(batch)
         counts = np.array([column.kind == "count" for column in self.columns])
         x = jnp.where(counts[None], jnp.log1p(jnp.where(counts[None], x, 0)), x)
-        sizes = [len(c.values) if c.kind == "category" else 1 for c in self.columns]
-        wide_mask = jnp.repeat(
-            mask, np.array(sizes), axis=-1, total_repeat_length=sum(sizes)
-        )
+        wide_mask = jnp.repeat(mask, np.array(widths(self.columns)), axis=-1)
         x = features(x, self.columns) * wide_mask
         return read(self.reader, {**batch, "x": x, "mask": wide_mask})

@@ -1,6 +1,5 @@
 """Filling holes with a trained model."""
 
-from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
@@ -72,9 +71,11 @@ def impute(
         raise InputError(f"{experiment.name} draws from its prior: use importance")
     x, mask = np.asarray(x, np.float32), np.asarray(np.asarray(mask) == 1)
     settings = {"samples": samples, "draws": max(1, multiple)}
-    apply = partial(chain, accept=method == "metropolis")
-    apply = by_importance if method == "importance" else apply
-    run = parallel.compile_call(apply, experiment.model, **settings)
+    if method == "importance":
+        run = parallel.compile_function(by_importance, experiment.model, **settings)
+    else:
+        settings["accept"] = method == "metropolis"
+        run = parallel.compile_function(chain, experiment.model, **settings)
     columns = experiment.dataset.spec.columns
     singles, draws, ess = [], [], []
     for start in range(0, len(x), batch_size):

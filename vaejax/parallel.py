@@ -350,13 +350,6 @@ def compile_verb(model: nn.Module, verb: str) -> Callable[..., Any]:
     return jax.jit(partial(model.apply, method=verb))
 
 
-def compile_call(
-    function: Callable[..., Any], model: nn.Module, **settings: Any
-) -> Callable[..., Any]:
-    """As `compile_function`, for functions that are made anew at each call."""
-    return jax.jit(partial(function, model, **settings))
-
-
 @functools.cache
 def compile_function(
     function: Callable[..., Any], model: nn.Module, **settings: Any

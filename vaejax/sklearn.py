@@ -14,7 +14,7 @@ from vaejax.experiment import Experiment
 from vaejax.filling import impute
 from vaejax.loop import train
 from vaejax.presets import assemble as a
-from vaejax.tables import standardized
+from vaejax.tables import in_units, standardized
 
 
 class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -125,8 +125,7 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             samples=self.samples,
             multiple=int(self.draw),
         )
-        new = (filled.draws[0] if self.draw else filled.single).astype(np.float64)
-        values = new * np.array(spec.scale) + np.array(spec.mean)
+        values = in_units(filled.draws[0] if self.draw else filled.single, spec)
         out = np.where(np.isnan(x), 0.0, x)
         out[:, self._kept] = np.where(observed, some, values)
         return out
