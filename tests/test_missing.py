@@ -180,10 +180,7 @@ def test_imputations_are_the_exact_conditional_mean(linear):
     found = impute(
         *linear, holey(x, mask), jax.random.key(0), samples=20_000, draws=1, chunk=1000
     )
-    exact, variance = map(
-        np.array,
-        zip(*(conditional(*row) for row in zip(x, mask, strict=True)), strict=True),
-    )
+    exact, variance = conditionals(x, mask)
     # The error of a weighted mean of E[x | z] is below that of draws of x.
     error = np.sqrt(variance / np.asarray(found.ess)[:, None])
     assert (np.abs(found.mean - exact)[~mask] < 5 * error[~mask]).all()
@@ -206,14 +203,22 @@ def test_intervals_cover_the_truth_and_draws_have_the_right_law(linear):
     low, high = map(np.asarray, interval(found.draws))
     covered = ((low <= x) & (x <= high))[~mask]
     assert 0.93 < covered.mean() < 0.97  # 3,700 entries: standard error 0.004
-    exact, variance = map(
-        np.array,
-        zip(*(conditional(*row) for row in zip(x, mask, strict=True)), strict=True),
-    )
+    exact, variance = conditionals(x, mask)
     z = ((np.asarray(found.draws) - exact) / np.sqrt(np.maximum(variance, 1e-9)))[
         :, ~mask
     ]
     assert abs(z.mean()) < 0.05  # of the order of 1 / sqrt(least ess) / sqrt(entries)
+    assert abs(z.var() - 1) < 0.05
+
+
+def test_completions_without_noise_vary_as_the_means_given_z(linear):
+    x, mask = drawn(1500, seed=1)
+    settings = {"samples": 2000, "draws": 199, "chunk": 500, "noise": False}
+    found = impute(*linear, holey(x, mask), jax.random.key(1), **settings)
+    exact, variance = conditionals(x, mask)
+    expected = np.sqrt(variance[~mask] - SIGMA**2)
+    z = (np.asarray(found.draws) - exact)[:, ~mask] / expected
+    assert abs(z.mean()) < 0.05  # as above
     assert abs(z.var() - 1) < 0.05
 
 

@@ -55,6 +55,7 @@ def impute(
     samples: int,
     draws: int,
     chunk: int = 50,
+    noise: bool = True,
 ) -> Imputation:
     """Self-normalized importance sampling, and sampling importance resampling.
 
@@ -72,6 +73,8 @@ def impute(
       samples: importance samples of each example.
       draws: completions that are kept of each example.
       chunk: samples that are decoded at once.
+      noise: draw completions from p(x | z); without, draws are E[x | z] (of a model of
+        missingness completions all the same), which vary less than what is missing.
     """
     if proposal_of(model) == "prior":
         batch = {**batch, "context": batch["x"], "seen": batch["mask"]}
@@ -91,7 +94,8 @@ def impute(
         shape = (draws, len(batch["x"]))
         chosen = choose(chosen_key, new.log_w, shape)
         swap = jax.random.uniform(swap_key, shape) < jnp.exp(log_new - log_total)[None]
-        fresh = jnp.take_along_axis(new.x, wide(chosen, new.x), 0)
+        drawn = new.x if noise else new.mean
+        fresh = jnp.take_along_axis(drawn, wide(chosen, drawn), 0)
         kept = jnp.where(wide(swap, kept), fresh, kept)
         log_squares = jnp.logaddexp(log_squares, logsumexp(2 * new.log_w, 0))
         return (log_total, log_squares, mean, kept), None
@@ -102,7 +106,7 @@ def impute(
         nothing,
         nothing,
         jnp.zeros(example.mean.shape[1:]),
-        jnp.zeros((draws, *example.x.shape[1:])),
+        jnp.zeros((draws, *(example.x if noise else example.mean).shape[1:])),
     )
     starts = jnp.arange(0, samples, chunk)
     (log_sum, log_squares, mean, kept), _ = jax.lax.scan(fold, start, starts)

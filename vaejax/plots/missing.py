@@ -3,21 +3,25 @@
 import jax
 import numpy as np
 
+from vaejax import parallel
 from vaejax.evaluation import held_out_examples
-from vaejax.experiment import Experiment, TrainState
-from vaejax.filling import impute
+from vaejax.experiment import Experiment, TrainState, variables_of
+from vaejax.imputation import impute
 from vaejax.plots.examples import require_imputer
 from vaejax.plots.frame import Picture, heading
 from vaejax.plots.grid import enlarge, fitting, grid_figure
+from vaejax.query import batch_of
 
 ROWS = 8
 SAMPLES = 1000
 
 
 def imputations(experiment: Experiment, state: TrainState, *, seed: int = 0) -> Picture:
-    """What is observed of test examples, their single imputation, and several draws.
+    """What is observed of test examples, their single imputation, and several others.
 
-    Where nothing is missing from the data, the lower half of each example is hidden.
+    The others are E[x | z] at draws of z from p(z | x_observed): draws of pixels would
+    speckle. Where nothing is missing from the data, the lower half of each example is
+    hidden.
 
     Raises:
       InputError: the data are no images, or the model has no density.
@@ -29,25 +33,21 @@ def imputations(experiment: Experiment, state: TrainState, *, seed: int = 0) -> 
     if mask is None:
         mask = np.ones_like(x)
         mask[:, x.shape[1] // 2 :] = 0
-    key = jax.random.key(seed)
-    filled = impute(
-        experiment,
-        state,
-        x,
-        mask,
-        key,
-        multiple=draws,
-        samples=SAMPLES,
-        batch_size=ROWS,
+    given = {"x": np.where(mask == 1, x, 0), "mask": mask}
+    settings = {"samples": SAMPLES, "draws": draws, "noise": False}
+    run = parallel.compile_function(impute, experiment.model, **settings)
+    filled = run(
+        variables_of(state), batch_of(experiment, ROWS, given), jax.random.key(seed)
     )
     # What is not observed is a middle grey.
     seen, truth = np.where(mask == 1, x, 0.5), x + batch.get("truth", 0)
-    columns = [seen, filled.single, *filled.draws, truth]
+    completions = [np.where(mask == 1, x, c) for c in (filled.mean, *filled.draws)]
+    columns = [seen, *completions, truth]
     images = np.stack([np.asarray(column) for column in columns], 1)
     numbers = [str(number + 1) for number in range(draws)]
     return grid_figure(
         enlarge(images.reshape(-1, *images.shape[2:])),
-        heading(experiment, "test examples and draws of what is missing"),
+        heading(experiment, "test examples and completions of them"),
         len(columns),
         column_labels=["observed", "mean", *numbers, "x"],
     )
