@@ -59,8 +59,8 @@ class Data:
     categories: tuple[str, ...] = ()
     """Columns of a csv: table whose numbers stand for categories."""
     hide: Hide = "none"
-    """What is hidden, and its truth kept: mcar, exact, mar, mnar, above_mean of tables,
-    mcar, exact, rectangle, quadrant, half of images."""
+    """What is hidden, and its truth kept; mar, mnar and above_mean are of tables,
+    shapes of images."""
     hide_rate: float = 0.5
     """Share that is hidden of what can be."""
     hide_columns: int = 0

@@ -10,11 +10,11 @@ from sklearn.utils.validation import check_is_fitted, check_random_state, valida
 from vaejax import presets
 from vaejax.data import Dataset, Spec, from_arrays
 from vaejax.data.dataset import in_memory
+from vaejax.data.units import in_units, standardized
 from vaejax.experiment import Experiment
 from vaejax.filling import impute
 from vaejax.loop import train
 from vaejax.presets import assemble as a
-from vaejax.tables import in_units, standardized
 
 
 class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):

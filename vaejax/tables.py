@@ -10,6 +10,7 @@ from vaejax.data.arrays import read_npz
 from vaejax.data.checks import check_finite, check_mask, check_x
 from vaejax.data.dataset import Spec
 from vaejax.data.schema import numbers_of, read_csv, text_of
+from vaejax.data.units import in_units, standardized
 from vaejax.errors import InputError
 
 
@@ -84,14 +85,3 @@ def open_npz(path: Path, spec: Spec) -> Holey:
     if spec.kind == "image":
         return Holey(whole.astype(np.float32) / top, mask.reshape(whole.shape), write)
     return Holey(standardized(x, spec), mask, write)
-
-
-def standardized(x: np.ndarray, spec: Spec) -> np.ndarray:
-    """A table in the model's units, 0 in its holes."""
-    scaled = (x.astype(np.float64) - np.array(spec.mean)) / np.array(spec.scale)
-    return np.nan_to_num(scaled).astype(np.float32)
-
-
-def in_units(x: np.ndarray, spec: Spec) -> np.ndarray:
-    """A table in its own units."""
-    return x.astype(np.float64) * np.array(spec.scale) + np.array(spec.mean)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax.data.dataset import Spec
+from vaejax.data.units import in_units
 from vaejax.errors import InputError
 from vaejax.types import Array, Batch, Key
 
@@ -62,10 +63,9 @@ def preprocess(
 
 def table(spec: Spec) -> Preprocess:
     """Standardized columns, as stored; restored to the columns' own units."""
-    mean, scale = np.asarray(spec.mean), np.asarray(spec.scale)
     return Preprocess(
         apply=lambda raw, key: unseen(dict(raw)),
-        restore=lambda x: np.asarray(x) * scale + mean,
+        restore=lambda x: in_units(x, spec),
         values="real",
         log_bin=0.0,
     )

@@ -7,6 +7,7 @@ the fraction, never on a run's seed.
 import numpy as np
 
 from vaejax.data.dataset import Arrays, Dataset, Spec, in_memory
+from vaejax.data.units import in_units, standardized
 from vaejax.errors import InputError
 
 TEST_SHARE = 0.1
@@ -79,11 +80,10 @@ def standardize(dataset: Dataset) -> Dataset:
 
     def split(name: str) -> Arrays:
         arrays = dataset.split(name)
-        x = ((arrays["x"] - mean) / scale).astype(np.float32)
-        return arrays | {"x": np.nan_to_num(x, copy=False)}
+        return arrays | {"x": standardized(arrays["x"], known)}
 
-    statistics = {"mean": tuple(mean.tolist()), "scale": tuple(scale.tolist())}
-    return Dataset(spec._replace(**statistics), split)
+    known = spec._replace(mean=tuple(mean.tolist()), scale=tuple(scale.tolist()))
+    return Dataset(known, split)
 
 
 def restore(dataset: Dataset) -> Dataset:
@@ -94,9 +94,8 @@ def restore(dataset: Dataset) -> Dataset:
 
     def split(name: str) -> Arrays:
         arrays = dataset.split(name)
-        x = arrays["x"].astype(np.float64) * np.array(spec.scale) + np.array(spec.mean)
         known = (arrays.get("mask", 1) == 1) | (arrays.get("hidden", 0) == 1)
-        return arrays | {"x": np.where(known, x, np.nan)}
+        return arrays | {"x": np.where(known, in_units(arrays["x"], spec), np.nan)}
 
     return Dataset(spec._replace(mean=(), scale=()), split)
 
