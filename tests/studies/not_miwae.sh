@@ -36,4 +36,5 @@ for row in $rows; do
         cp "$folder/table.json" "$results/$row-$name.json"
     done
 done
+$python tests/studies/not_miwae_means.py "$home" "$results"
 $python tests/studies/not_miwae_table.py "$home/data" "$results"
