@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 data=$1 iterations=${2:-100000}
 shift; shift || true
-rows=${*:-ppca not_miwae miwae}
+rows=${*:-ppca not_miwae miwae ppca_mlp}
 home=runs/not_miwae results=results/not_miwae
 mkdir -p "$results"
 python=${PYTHON:-.venv/bin/python}
@@ -24,6 +24,7 @@ for row in $rows; do
         steps=$((size / 16))
         case $row in
             ppca) model="not_miwae --process high_missing --body linear --likelihood gaussian" ;;
+            ppca_mlp) model="not_miwae --process high_missing --body linear_decoder --likelihood gaussian" ;;
             not_miwae) model="not_miwae --process high_missing" ;;
             miwae) model="miwae --likelihood gaussian_pixel" ;;
         esac

@@ -22,7 +22,7 @@ def main(runs: Path, results: Path) -> None:
     """Measures all sets that are trained and not measured yet."""
     keep_compiled()
     imputation.encoding = lambda px, x: imputation.expectation(px)  # the authors' rule
-    for row in ("ppca", "not_miwae"):
+    for row in ("ppca", "ppca_mlp", "not_miwae"):
         for trained in sorted(results.glob(f"{row}-*.json")):
             name = trained.stem.removeprefix(f"{row}-")
             path = results / f"{row}_means-{name}.json"
