@@ -74,8 +74,8 @@ Where a row differs from the paper's by more than two standard errors and 5 %:
   E[x | z] (ppca_means) are the paper's figures.
 - ppca of breast is higher with a linear encoder, too coarse for 29 latents; with the
   encoder of the other rows (ppca_mlp_means) it is the paper's figure.
-- not_miwae of yeast is lower (better), only partly for the average; which columns of
-  yeast the paper used is not known.
+- not_miwae of yeast and white is lower (better), partly for the average; which columns
+  of yeast the paper used is not known.
 - mice of concrete and breast, and missforest of breast, are scikit-learn's imputers in
   another version.
 """
