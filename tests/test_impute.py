@@ -21,6 +21,26 @@ from vaejax.likelihoods import Gaussian
 TINY = {"hidden": (6,), "latents": 2, "epochs": 2, "batch_size": 20}
 
 
+def holey(frame, rng):
+    """The table with a fifth of its cells missing."""
+    return frame.mask(rng.random(frame.shape) < 0.2)
+
+
+def trained(folder, dataset, **settings):
+    """A workdir of a model that was trained on the data."""
+    experiment = presets.miwae(dataset=dataset, **settings)
+    train(experiment, folder / "run", quiet=True, devices=1)
+    return folder / "run"
+
+
+def filled_npz(folder, source, **settings):
+    """The array that `impute.py` writes, after training on the same file."""
+    run = trained(folder, f"npz:{source}", **settings, **TINY)
+    commands.impute(run, source, folder / "f.npz", 0, 10, "importance", 0)
+    with np.load(folder / "f.npz") as file:
+        return file["x"]
+
+
 @pytest.fixture(scope="module")
 def people(tmp_path_factory):
     """A CSV file with columns of every kind and holes."""
@@ -37,7 +57,7 @@ def people(tmp_path_factory):
             "weight": [f"{w:.2e}" for w in 70 - 8 * z],
         }
     )
-    frame = frame.mask(rng.random(frame.shape) < 0.2)
+    frame = holey(frame, rng)
     frame.iloc[7] = None
     path = tmp_path_factory.mktemp("csv") / "people.csv"
     frame.to_csv(path, index=False)
@@ -47,10 +67,8 @@ def people(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(people, tmp_path_factory):
     """A workdir of a model that was trained on it."""
-    workdir = tmp_path_factory.mktemp("run") / "people"
-    experiment = presets.miwae(dataset=f"csv:{people}", counts=("visits",), **TINY)
-    train(experiment, workdir, quiet=True, devices=1)
-    return workdir
+    folder = tmp_path_factory.mktemp("run")
+    return trained(folder, f"csv:{people}", counts=("visits",), **TINY)
 
 
 def cells(path):
@@ -242,12 +260,7 @@ def test_an_npz_table_is_filled_bit_for_bit(tmp_path):
     x = rng.normal(5, 3, size=(60, 4)).astype(np.float32)
     x[rng.random(x.shape) < 0.3] = np.nan
     np.savez(tmp_path / "t.npz", x_train=x)
-    experiment = presets.miwae(dataset=f"npz:{tmp_path / 't.npz'}", **TINY)
-    train(experiment, tmp_path / "run", quiet=True, devices=1)
-    out = tmp_path / "f.npz"
-    commands.impute(tmp_path / "run", tmp_path / "t.npz", out, 0, 10, "importance", 0)
-    with np.load(out) as file:
-        filled = file["x"]
+    filled = filled_npz(tmp_path, tmp_path / "t.npz")
     assert filled.dtype == x.dtype
     assert np.isfinite(filled).all()
     assert np.array_equal(filled[~np.isnan(x)], x[~np.isnan(x)])
@@ -258,14 +271,7 @@ def test_images_are_filled_where_their_mask_says(tmp_path):
     x = rng.integers(0, 256, size=(40, 6, 6), dtype=np.uint8)
     mask = rng.random(x.shape) < 0.5
     np.savez(tmp_path / "i.npz", x_train=x, mask_train=mask)
-    experiment = presets.miwae(
-        dataset=f"npz:{tmp_path / 'i.npz'}", likelihood="gaussian", **TINY
-    )
-    train(experiment, tmp_path / "run", quiet=True, devices=1)
-    out = tmp_path / "f.npz"
-    commands.impute(tmp_path / "run", tmp_path / "i.npz", out, 0, 10, "importance", 0)
-    with np.load(out) as file:
-        filled = file["x"]
+    filled = filled_npz(tmp_path, tmp_path / "i.npz", likelihood="gaussian")
     assert filled.dtype == np.uint8
     assert np.array_equal(filled[mask], x[mask])
     assert not np.array_equal(filled[~mask], x[~mask])

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vaejax import InputError, commands, presets, train
+from tests.test_impute import holey, trained
+from vaejax import InputError, commands, presets
 from vaejax.data import open_dataset
 from vaejax.data.dataset import Column
 from vaejax.data.schema import text_of
@@ -25,16 +26,14 @@ def source(tmp_path_factory):
         }
     )
     path = tmp_path_factory.mktemp("bugs") / "t.csv"
-    frame.mask(rng.random(frame.shape) < 0.2).to_csv(path, index=False)
+    holey(frame, rng).to_csv(path, index=False)
     return path
 
 
 @pytest.fixture(scope="module")
 def run(source, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("bugs") / "run"
-    experiment = presets.miwae(dataset=f"csv:{source}", counts=("visits",), **TINY)
-    train(experiment, workdir, quiet=True, devices=1)
-    return workdir
+    folder = tmp_path_factory.mktemp("bugs")
+    return trained(folder, f"csv:{source}", counts=("visits",), **TINY)
 
 
 def test_black_and_white_images_reach_the_model_as_zeros_and_ones(tmp_path):

@@ -67,15 +67,15 @@ def impute(
         raise InputError(f"{experiment.name} has no posterior to impute by: use miwae")
     if conditional(model):
         raise InputError(f"{experiment.name} needs labels, which are not imputed")
-    if method != "importance" and proposal_of(experiment.model) == "prior":
+    if method != "importance" and proposal_of(model) == "prior":
         raise InputError(f"{experiment.name} draws from its prior: use importance")
     x, mask = np.asarray(x, np.float32), np.asarray(np.asarray(mask) == 1)
     settings = {"samples": samples, "draws": max(1, multiple)}
     if method == "importance":
-        run = parallel.compile_function(by_importance, experiment.model, **settings)
+        run = parallel.compile_function(by_importance, model, **settings)
     else:
         settings["accept"] = method == "metropolis"
-        run = parallel.compile_function(chain, experiment.model, **settings)
+        run = parallel.compile_function(chain, model, **settings)
     columns = experiment.dataset.spec.columns
     singles, draws, ess = [], [], []
     for start in range(0, len(x), batch_size):

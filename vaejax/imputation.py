@@ -82,6 +82,9 @@ def impute(
     pick_key, key = jax.random.split(key)
     weighted = weighing(model, variables, batch, key, samples)
 
+    def drawn(some: Weighted) -> Array:
+        return some.x if noise else some.mean
+
     def fold(acc: Any, start: Array) -> tuple[Any, None]:
         log_sum, log_squares, mean, kept = acc
         new = weighted(start + jnp.arange(chunk))
@@ -94,8 +97,7 @@ def impute(
         shape = (draws, len(batch["x"]))
         chosen = choose(chosen_key, new.log_w, shape)
         swap = jax.random.uniform(swap_key, shape) < jnp.exp(log_new - log_total)[None]
-        drawn = new.x if noise else new.mean
-        fresh = jnp.take_along_axis(drawn, wide(chosen, drawn), 0)
+        fresh = jnp.take_along_axis(drawn(new), wide(chosen, drawn(new)), 0)
         kept = jnp.where(wide(swap, kept), fresh, kept)
         log_squares = jnp.logaddexp(log_squares, logsumexp(2 * new.log_w, 0))
         return (log_total, log_squares, mean, kept), None
@@ -106,7 +108,7 @@ def impute(
         nothing,
         nothing,
         jnp.zeros(example.mean.shape[1:]),
-        jnp.zeros((draws, *(example.x if noise else example.mean).shape[1:])),
+        jnp.zeros((draws, *drawn(example).shape[1:])),
     )
     starts = jnp.arange(0, samples, chunk)
     (log_sum, log_squares, mean, kept), _ = jax.lax.scan(fold, start, starts)

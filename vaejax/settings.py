@@ -59,8 +59,7 @@ class Data:
     categories: tuple[str, ...] = ()
     """Columns of a csv: table whose numbers stand for categories."""
     hide: Hide = "none"
-    """What is hidden, and its truth kept; mar, mnar and above_mean are of tables,
-    shapes of images."""
+    """What is hidden, its truth kept; mar, mnar, above_mean: tables; shapes: images."""
     hide_rate: float = 0.5
     """Share that is hidden of what can be."""
     hide_columns: int = 0
