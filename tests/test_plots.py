@@ -292,6 +292,22 @@ def test_what_is_seen_stays_in_every_completion():
     assert not np.allclose(others[1], others[2])
 
 
+@pytest.mark.parametrize(("factor", "collapses"), [(0, False), (5, True)])
+def test_completions_say_what_they_stand_for(factor, collapses, many):
+    # Networks of zeros say prior and posterior are one and no z matters: all samples
+    # weigh alike. With wild ones a single sample has all the weight.
+    experiment, state = many
+    params = jax.tree.map(lambda weight: factor * weight, state.params)
+    state = state._replace(params=params)
+    figure = plots.imputations(experiment, state)
+    (axes,) = figure.axes
+    effective = [int(label.split()[1]) for label in names(axes.get_yticklabels())]
+    assert len(effective) == tiles(figure)[0]
+    assert ("collapse" in axes.get_title()) == collapses
+    assert (effective == [1000] * len(effective)) == (not collapses)
+    assert (min(effective) < 10) == collapses
+
+
 @pytest.mark.parametrize("name", ["classes", "labels", "completions"])
 def test_pictures_that_need_conditions(name, many, tmp_path):
     with pytest.raises(vaejax.InputError, match=f"^{name} needs a model"):

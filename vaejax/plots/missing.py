@@ -6,7 +6,7 @@ import numpy as np
 from vaejax import parallel
 from vaejax.evaluation import held_out_examples
 from vaejax.experiment import Experiment, TrainState, variables_of
-from vaejax.imputation import impute
+from vaejax.imputation import LEAST_ESS, impute
 from vaejax.plots.examples import require_imputer
 from vaejax.plots.frame import Picture, heading
 from vaejax.plots.grid import enlarge, fitting, grid_figure
@@ -21,7 +21,8 @@ def imputations(experiment: Experiment, state: TrainState, *, seed: int = 0) -> 
 
     The others are E[x | z] at draws of z from p(z | x_observed): draws of pixels would
     speckle. Where nothing is missing from the data, the lower half of each example is
-    hidden.
+    hidden. Beside a row is the effective number of its importance samples: where it is
+    small the draws repeat each other, whatever the model knows.
 
     Raises:
       InputError: the data are no images, or the model has no density.
@@ -45,9 +46,13 @@ def imputations(experiment: Experiment, state: TrainState, *, seed: int = 0) -> 
     columns = [seen, *completions, truth]
     images = np.stack([np.asarray(column) for column in columns], 1)
     numbers = [str(number + 1) for number in range(draws)]
+    title = heading(experiment, "test examples and completions of them")
+    if (filled.ess < LEAST_ESS).any():
+        title += f" (weights collapse: ESS below {LEAST_ESS:g} of {SAMPLES})"
     return grid_figure(
         enlarge(images.reshape(-1, *images.shape[2:])),
-        heading(experiment, "test examples and completions of them"),
+        title,
         len(columns),
+        row_labels=[f"ESS {ess:.0f}" for ess in np.asarray(filled.ess)],
         column_labels=["observed", "mean", *numbers, "x"],
     )
