@@ -1,4 +1,4 @@
-"""The contract that every preset keeps, on four simulated devices."""
+"""The contract that every preset keeps, on simulated devices."""
 
 import dataclasses
 import json
@@ -11,10 +11,11 @@ import pytest
 from vaejax import parallel
 from vaejax.checkpoint import Checkpoints
 from vaejax.data.feed import resident_feed
+from vaejax.errors import InputError
 from vaejax.loop import first_state
 from vaejax.models import Label
 from vaejax.presets import PRESETS
-from vaejax.run import config_of, recorded_experiment, write_json
+from vaejax.run import claim, config_of, recorded_experiment, write_json
 
 SMALL = {"hidden": (16,), "latents": 3}
 TINY = {
@@ -207,6 +208,15 @@ def test_a_recorded_configuration_gives_the_same_experiment(name, tmp_path):
     assert again.training == experiment.training
     assert again.model == experiment.model
     assert config_of(again) == json.loads((tmp_path / "config.json").read_text())
+
+
+def test_a_run_older_than_a_setting_goes_on_with_its_default(tmp_path):
+    config = config_of(tiny("vae"))
+    del config["arguments"]["parallel"]
+    write_json(tmp_path / "config.json", config)
+    claim(tmp_path, tiny("vae"))
+    with pytest.raises(InputError, match=r"parallel jit \(here pmap\)"):
+        claim(tmp_path, tiny("vae", parallel="pmap"))
 
 
 @pytest.mark.parametrize("name", PRESETS)

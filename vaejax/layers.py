@@ -8,6 +8,7 @@ serves training, evaluation and a player that does not own the part.
 from collections.abc import Callable
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from vaejax.errors import InputError
@@ -18,12 +19,20 @@ NORMS = ("none", "batch", "group")
 
 
 class BatchNorm(nn.Module):
-    """Batch normalization by permission [Ioffe & Szegedy 2015]."""
+    """Batch normalization by permission [Ioffe & Szegedy 2015].
+
+    Of the whole batch, also where each device has a part of it.
+    """
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         running = not self.is_mutable_collection("batch_stats")
-        return nn.BatchNorm(use_running_average=running, momentum=0.99)(x)
+        return nn.BatchNorm(running, momentum=0.99, axis_name=parted())(x)
+
+
+def parted() -> str | None:
+    """The axis of devices that batches are parted over by hand (shard_map, pmap)."""
+    return next(iter(jax.sharding.get_abstract_mesh().manual_axes), None)
 
 
 class Dropout(nn.Module):

@@ -14,11 +14,13 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from vaejax import shards
 from vaejax import step as game
 from vaejax.data.feed import Feed, weighted
 from vaejax.data.preprocess import blank
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
+from vaejax.settings import Parallel
 from vaejax.types import Array, Batch, Key, Metrics, Variables
 
 
@@ -89,7 +91,10 @@ def compile_steps(
     if jax.config.jax_debug_nans:  # pyright: ignore[reportAttributeAccessIssue]
         watched = partial(one_by_one, watched_move(experiment, feed))
         return lambda *arguments: (*watched(*arguments), jnp.array(True))
-    move = compile_move(one_move(experiment, feed), mesh)
+    mode = experiment.training.parallel
+    step = game.train_step if mode == "jit" else shards.train_step
+    inner = jax.jit(one_move(step, experiment, feed))  # of its own, it is traced once
+    move = compile_parted(inner, mesh, P("data"), mode)
     loop: Loop | None = None
 
     def many(
@@ -97,8 +102,11 @@ def compile_steps(
     ) -> tuple[TrainState, Metrics, Array]:
         nonlocal loop
         if loop is None:  # decided once, by the program of the first step
-            slow = slow_in_scan(move, state, resident, row(xs, 0), root)
-            loop = partial(one_by_one, move) if slow else compile_scan(move, mesh)
+            first = state, resident, row(xs, 0), root
+            single = mode == "pmap" or slow_in_scan(move, *first)
+            loop = (
+                partial(one_by_one, move) if single else compile_scan(inner, mesh, mode)
+            )
         state, metrics = loop(state, resident, xs, root)
         return state, metrics, all_finite(state.params)
 
@@ -144,7 +152,7 @@ def compile_study(
             first = row(states, 0), resident, row(row(xs, 0), 0), row(own, 0)
             slow = slow_in_scan(single, *first)
             loop = partial(one_after_another, single) if slow else None
-            loop = loop or compile_scan(side_by_side, mesh, P("data"))
+            loop = loop or compile_scan(side_by_side, mesh, kept=P("data"))
         states, metrics = loop(states, resident, xs, own)
         return states, metrics, jax.vmap(all_finite)(states.params)
 
@@ -223,13 +231,13 @@ def stack(trees: Sequence[Any], axis: int = 0) -> Any:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves, axis), *trees)
 
 
-def one_move(experiment: Experiment, feed: Feed) -> Loop:
+def one_move(step: Callable[..., Any], experiment: Experiment, feed: Feed) -> Loop:
     """One step from what the feed gives for it, not compiled."""
 
     def move(
         state: TrainState, resident: Any, x: Any, root: Key
     ) -> tuple[TrainState, Metrics]:
-        return game.train_step(experiment, root, state, feed.select(resident, x))
+        return step(experiment, root, state, feed.select(resident, x))
 
     return move
 
@@ -238,7 +246,7 @@ def watched_move(experiment: Experiment, feed: Feed) -> Loop:
     """One step, every operation of which is watched for NaN."""
     from jax.experimental import checkify
 
-    plain = one_move(experiment, feed)
+    plain = one_move(game.train_step, experiment, feed)
     checked = jax.jit(checkify.checkify(plain, errors=checkify.nan_checks))
 
     def move(
@@ -255,28 +263,55 @@ def watched_move(experiment: Experiment, feed: Feed) -> Loop:
     return move
 
 
-def compile_move(move: Loop, mesh: Mesh) -> Any:
-    """One step, compiled."""
-    whole, split = replicated(mesh), NamedSharding(mesh, P("data"))
-    placed = {"in_shardings": (whole, whole, split, whole), "out_shardings": whole}
-    return jax.jit(move, donate_argnums=0, **placed)
+def compile_parted(
+    function: Loop, mesh: Mesh, parts: P, mode: Parallel = "jit", kept: P = WHOLE
+) -> Any:
+    """`function(state, resident, xs, root)` compiled, with xs parted over the mesh.
+
+    Under jit the function is of whole arrays; `kept` places state and root. Under
+    shard_map and pmap it is of one device's part of xs, and gives all the same.
+    """
+    if mode == "jit":
+        own, whole = NamedSharding(mesh, kept), replicated(mesh)
+        placed = {
+            "in_shardings": (own, whole, NamedSharding(mesh, parts), own),
+            "out_shardings": (own, whole),
+        }
+        return jax.jit(function, donate_argnums=0, **placed)
+    if mode == "shard_map":
+        specs = {"in_specs": (WHOLE, WHOLE, parts, WHOLE), "out_specs": WHOLE}
+        local = jax.shard_map(function, mesh=mesh, **specs)
+        return jax.jit(local, donate_argnums=0)
+    axis = parts.index(shards.AXIS)
+    mapped = jax.pmap(
+        function,
+        shards.AXIS,
+        in_axes=(None, None, axis, None),
+        out_axes=None,
+        devices=list(mesh.devices.flat),
+        donate_argnums=0,
+    )
+
+    def apart(a: Any) -> Any:
+        """With an axis of devices before the parted one, as pmap wants it."""
+        return a.reshape(*a.shape[:axis], mesh.size, -1, *a.shape[axis + 1 :])
+
+    return lambda state, resident, xs, root: mapped(
+        state, resident, jax.tree.map(apart, xs), root
+    )
 
 
-def compile_scan(move: Callable[..., Any], mesh: Mesh, kept: P = WHOLE) -> Loop:
+def compile_scan(
+    move: Callable[..., Any], mesh: Mesh, mode: Parallel = "jit", kept: P = WHOLE
+) -> Loop:
     """Steps as one program; state and root are placed by `kept`."""
-    whole, split = replicated(mesh), NamedSharding(mesh, P(None, "data"))
-    own = NamedSharding(mesh, kept)
 
     def scan(
         state: TrainState, resident: Any, xs: Any, root: Key
     ) -> tuple[TrainState, Metrics]:
         return jax.lax.scan(lambda s, x: move(s, resident, x, root), state, xs)
 
-    placed = {
-        "in_shardings": (own, whole, split, own),
-        "out_shardings": (own, whole),
-    }
-    return jax.jit(scan, donate_argnums=0, **placed)
+    return compile_parted(scan, mesh, P(None, "data"), mode, kept)
 
 
 def one_by_one(

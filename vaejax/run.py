@@ -4,6 +4,7 @@
 is all that is needed to build the experiment again. Nothing in a workdir is code.
 """
 
+import inspect
 import json
 import os
 from collections.abc import Mapping
@@ -110,13 +111,23 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     found = []
     if old["preset"] != new["preset"]:
         found.append(f"preset {old['preset']} (here {new['preset']})")
-    before, after = old["arguments"], new["arguments"]
+    before, after = with_defaults(old), new["arguments"]
     for name in sorted(before.keys() | after.keys()):
         if before.get(name) != after.get(name):
             found.append(f"{name} {before.get(name)} (here {after.get(name)})")
     if not found and old["data"]["digest"] != new["data"]["digest"]:
         found.append(f"the content of {new['data']['name']} has changed")
     return found
+
+
+def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments, and the defaults of settings that are younger than the run."""
+    from vaejax.presets import PRESETS
+
+    make = PRESETS.get(config["preset"])
+    known = inspect.signature(make).parameters if make else {}
+    defaults = {name: parameter.default for name, parameter in known.items()}
+    return json.loads(json.dumps(defaults | config["arguments"]))
 
 
 def recorded_experiment(workdir: Path) -> Experiment:

@@ -18,6 +18,7 @@ DatasetName = Annotated[
         help_behavior_hint=lambda default: "(default: " + default.strip("[']") + ")",
     ),
 ]
+Parallel = Literal["jit", "shard_map", "pmap"]
 Body = Literal["mlp", "conv", "residual", "linear", "linear_decoder"]
 Activation = Literal["auto", "relu", "leaky_relu", "tanh", "silu", "softplus"]
 LikelihoodName = Literal[
@@ -166,6 +167,8 @@ class Training:
     """Decay of the averaged parameters that evaluation uses; 0 is off."""
     seed: int = 0
     """Of parameters, order of the data, and all noise."""
+    parallel: Parallel = "jit"
+    """How devices share a batch; by jit, noise is the same for any number of them."""
     patience: int = 0
     """Evaluations without a better validation loss before stopping; 0 never stops."""
     log_every: int = 0

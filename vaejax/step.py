@@ -3,6 +3,7 @@
 Nothing here knows a model by name, a device, or a file.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -67,8 +68,22 @@ def schedules_at(player: Player, step: Array | int) -> dict[str, Array]:
     return {name: jnp.asarray(at(step)) for name, at in player.schedules.items()}
 
 
+Loss = Callable[[dict[str, Any]], tuple[Array, Any]]
+Gradient = Callable[[Loss, dict[str, Any]], tuple[dict[str, Any], Any]]
+
+
+def whole_gradient(loss: Loss, params: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    """The gradient of a loss of the whole batch, and what it gives beside."""
+    return jax.grad(loss, has_aux=True)(params)
+
+
 def own_gradient(
-    model: nn.Module, player: Player, state: TrainState, batch: Batch, key: Key
+    model: nn.Module,
+    player: Player,
+    state: TrainState,
+    batch: Batch,
+    key: Key,
+    gradient: Gradient,
 ) -> tuple[dict[str, Any], tuple[Metrics, dict[str, Any]]]:
     """Differentiates one player's objective in its own parts and no others.
 
@@ -85,20 +100,27 @@ def own_gradient(
         (loss, terms), stats = pure(variables, batch, key, rngs=rngs)
         return loss, (hyper | terms, stats)
 
-    return jax.grad(loss_of, has_aux=True)(owned(player, state.params))
+    return gradient(loss_of, owned(player, state.params))
 
 
 def train_step(
-    experiment: Experiment, root: Key, state: TrainState, raw: Batch
+    experiment: Experiment,
+    root: Key,
+    state: TrainState,
+    raw: Batch,
+    gradient: Gradient = whole_gradient,
 ) -> tuple[TrainState, Metrics]:
-    """One simultaneous move. `root` is the run's key; the step is folded into it."""
+    """One simultaneous move. `root` is the run's key; the step is folded into it.
+
+    `gradient` differentiates a loss, where `raw` is only a part of the batch over all.
+    """
     key = jax.random.fold_in(root, state.step)
     batch = experiment.preprocess.apply(raw, jax.random.fold_in(key, DATA))
     key = jax.random.fold_in(key, PLAYERS)
     gradients, seen, metrics = {}, {}, {}
     for name, player in experiment.players.items():
         gradients[name], (terms, seen[name]) = own_gradient(
-            experiment.model, player, state, batch, key
+            experiment.model, player, state, batch, key, gradient
         )
         metrics |= {f"{name}/{term}": value for term, value in terms.items()}
     params, opt_state, gates = dict(state.params), {}, {}

@@ -75,6 +75,7 @@ def study(
         replicas = []
         for changes, experiment in zip(combinations, experiments, strict=True):
             check_patience(experiment)
+            check_parallel(experiment)
             folder = Path(workdir) / name_of(changes)
             keeper = stack.enter_context(Keeper(experiment, folder, quiet=True))
             replicas.append(opened(changes, experiment, folder, keeper))
@@ -85,6 +86,16 @@ def study(
             group = Group(members, partial(build, shaping), traced, devices)
             train_group(group, interrupts, quiet)
     return replicas
+
+
+def check_parallel(experiment: Experiment) -> None:
+    """Replicas are split over the devices, each batch lives on one."""
+    mode = experiment.training.parallel
+    if mode != "jit":
+        raise InputError(
+            f"--parallel {mode} splits batches, a study splits its runs over devices: "
+            "use --parallel jit"
+        )
 
 
 def checked(

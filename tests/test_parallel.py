@@ -1,0 +1,150 @@
+"""A batch split over devices: the same run by jit, shard_map and pmap."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from vaejax import InputError, parallel, presets, step, study
+from vaejax.data.feed import resident_feed
+from vaejax.layers import BatchNorm
+from vaejax.loop import first_state
+from vaejax.shards import mean_gradient
+
+TINY = {"dataset": "digits", "batch_size": 16, "epochs": 1, "hidden": (16,)}
+
+
+def descending(experiment):
+    """With gradient descent, which forgives no factor in a gradient as Adam does."""
+    players = {
+        name: player._replace(optimizer=optax.sgd(1e-3))
+        for name, player in experiment.players.items()
+    }
+    return dataclasses.replace(experiment, players=players)
+
+
+def moved(experiment, devices, steps=3):
+    """The state and the terms after a few steps, on the host."""
+    experiment = descending(experiment)
+    mesh = parallel.make_mesh(devices, experiment.training.batch_size)
+    feed = resident_feed(experiment.dataset.split("train"), 16, seed=0)
+    resident = parallel.place(feed.resident, mesh)
+    advance = parallel.compile_steps(experiment, feed, mesh)
+    state, metrics, finite = advance(
+        first_state(experiment, mesh), resident, feed.take(0, steps), jax.random.key(3)
+    )
+    assert finite
+    for leaf in jax.tree.leaves(state):
+        assert leaf.sharding.is_fully_replicated
+        assert len(leaf.sharding.device_set) == devices
+    return jax.tree.map(np.array, (state, metrics))
+
+
+def assert_close(a, b):
+    """Equal but for the order of sums."""
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), a, b
+    )
+
+
+NOISY = {
+    "vae": {"latents": 3},
+    "iwae": {"latents": 3, "samples": 2},
+    "gan": {"latents": 3, "critic_norm": "spectral"},
+    "gan_conv": {"latents": 3},
+    "vaegan": {"latents": 3},
+    "miwae": {"latents": 3, "likelihood": "bernoulli", "hide": "mcar"},
+}
+
+
+@pytest.mark.parametrize("name", ["vae", "gan_conv"])
+def test_any_number_of_devices_computes_the_same(name):
+    experiment = presets.PRESETS[name](**TINY, **NOISY[name])
+    one = moved(experiment, 1)
+    for devices in (2, 4, 8):
+        assert_close(moved(experiment, devices), one)
+
+
+@pytest.mark.parametrize("name", NOISY)
+def test_pmap_is_shard_map(name):
+    settings = TINY | NOISY[name]
+    assert_close(
+        *(
+            moved(presets.PRESETS[name](**settings, parallel=mode), 4)
+            for mode in ("shard_map", "pmap")
+        )
+    )
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "classifier"])
+def test_shard_map_without_noise_is_jit(name):
+    settings = TINY | ({"latents": 3} if name == "autoencoder" else {})
+    settings |= {"binarize": "none"}
+    assert_close(
+        *(
+            moved(presets.PRESETS[name](**settings, parallel=mode), 4)
+            for mode in ("jit", "shard_map")
+        )
+    )
+
+
+def test_devices_draw_noise_of_their_own():
+    terms = [
+        moved(presets.vae(**TINY, latents=3, parallel="shard_map"), devices)[1]
+        for devices in (1, 4)
+    ]
+    assert not np.allclose(terms[0]["vae/loss"], terms[1]["vae/loss"], rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def normalization():
+    layer, x = BatchNorm(), jax.random.normal(jax.random.key(0), (16, 5))
+    x = x + jnp.arange(16)[:, None]  # no two devices' parts are alike
+    return layer, layer.init(jax.random.key(1), x), x
+
+
+def test_batchnorm_is_of_the_whole_batch(normalization):
+    layer, variables, x = normalization
+
+    def loss(params, x):
+        seen = {**variables, "params": params}
+        y, stats = layer.apply(seen, x, mutable=["batch_stats"])
+        return jnp.mean(y**3 * jnp.arange(5.0)[None]), (jnp.mean(y**2), stats)
+
+    def part(params, x):
+        return mean_gradient(lambda p: loss(p, x), params)
+
+    mesh = parallel.make_mesh(8, 8)
+    specs = {"in_specs": (P(), P("data")), "out_specs": P()}
+    parted = jax.jit(jax.shard_map(part, mesh=mesh, **specs))
+    params = variables["params"]
+    assert_close(parted(params, x), jax.grad(loss, has_aux=True)(params, x))
+
+
+def test_each_device_computes_its_part():
+    """A batch that is not split is computed whole by every device, silently."""
+    experiment = presets.vae(**TINY, latents=3)
+    feed = resident_feed(experiment.dataset.split("train"), 16, seed=0)
+    move = parallel.one_move(step.train_step, experiment, feed)
+    work = {}
+    for devices in (1, 4):
+        mesh = parallel.make_mesh(devices, 16)
+        scan = parallel.compile_scan(move, mesh)
+        program = scan.lower(
+            first_state(experiment, mesh),
+            parallel.place(feed.resident, mesh),
+            feed.take(0, 2),
+            jax.random.key(0),
+        ).compile()
+        work[devices] = program.cost_analysis()["flops"]
+    # A quarter, and the optimizer's move, which every device makes whole.
+    assert work[4] < work[1] / 2
+
+
+def test_a_study_splits_replicas_and_not_their_batches(tmp_path):
+    with pytest.raises(InputError, match="--parallel jit"):
+        study(presets.vae, tmp_path, seeds=2, parallel="pmap", **TINY)
