@@ -10,14 +10,23 @@ def main(
     workdir: Path | None = None,
     devices: int | None = None,
     debug_nans: bool = False,
+    distributed: bool = False,
+    coordinator: str | None = None,
+    hosts: int | None = None,
+    host: int | None = None,
 ) -> None:
     """Trains a model; the same command again resumes.
 
     Args:
       workdir: folder of the run; by default runs/PRESET.
-      devices: local devices to use; all by default.
+      devices: devices to use of each host; all by default.
       debug_nans: stop at the operation that makes a NaN (slow).
+      distributed: train on several hosts together; start the same command on all.
+      coordinator: address:port of host 0, where JAX does not know it.
+      hosts: how many there are, where JAX does not know it.
+      host: the number of this one, from 0, where JAX does not know it.
     """
+    commands.join(distributed, coordinator, hosts, host)
     folder = workdir or Path("runs") / experiment.name
     commands.train(experiment, folder, devices, debug_nans)
 

@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from vaejax import hosts
 from vaejax.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ class Checkpoints:
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         self._ocp, self._directory = ocp, directory.absolute()
         self._damaged: set[int] = set()
-        shutil.rmtree(self._directory / ".trash", ignore_errors=True)
+        self._empty_trash()
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep,
             # Renamed before it is deleted: a half-deleted step never looks whole.
@@ -54,7 +55,7 @@ class Checkpoints:
         """Writes in the background; waits only for the save before."""
         self.wait()
         if step in self._damaged:
-            shutil.rmtree(self._directory / str(step))
+            hosts.in_turn(lambda: self._remove(step))
             self._manager.reload()
         if step in self._manager.all_steps():
             return  # the same step of the same run holds the same bits
@@ -62,10 +63,18 @@ class Checkpoints:
         content = args.Composite(
             state=args.StandardSave(state), digest=args.JsonSave(digest(state))
         )
-        check_space(self._directory, state)
+        hosts.in_turn(lambda: check_space(self._directory, state))
         with self._one_line():
             self._manager.save(step, args=content, force=True)
-        shutil.rmtree(self._directory / ".trash", ignore_errors=True)
+        self._empty_trash()
+
+    def _remove(self, step: int) -> None:
+        if hosts.first():
+            shutil.rmtree(self._directory / str(step))
+
+    def _empty_trash(self) -> None:
+        if hosts.first():
+            shutil.rmtree(self._directory / ".trash", ignore_errors=True)
 
     def restore(self, abstract: Any) -> Any | None:
         """The newest sound state, shaped and placed like `abstract`; None without any.
@@ -107,8 +116,9 @@ class Checkpoints:
         wanted = args.Composite(state=args.StandardRestore(abstract))
         state = self._manager.restore(step, args=wanted)["state"]
         bad = [leaf for leaf, value in digest(state).items() if expected[leaf] != value]
-        if bad:
-            raise ValueError(f"its digest differs at {bad[0]}")
+        if hosts.gathered(bool(bad)).any():
+            where = bad[0] if bad else "another host"
+            raise ValueError(f"its digest differs at {where}")
         return state
 
     def steps(self) -> list[int]:

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from vaejax import parallel
+from vaejax import hosts, parallel
 from vaejax.errors import InputError, require
 from vaejax.evaluation import evaluate as evaluate_split
 from vaejax.experiment import Experiment, TrainState
@@ -50,6 +50,16 @@ MEANINGS: Mapping[str, str] = {
 }
 
 
+def join(
+    distributed: bool, coordinator: str | None, number: int | None, host: int | None
+) -> None:
+    """Joins the other hosts, where there are any."""
+    if distributed:
+        hosts.join(coordinator, number, host)
+    elif (coordinator, number, host) != (None, None, None):
+        raise InputError("--coordinator, --hosts and --host need --distributed")
+
+
 def train(
     experiment: Experiment, workdir: Path, devices: int | None, debug_nans: bool
 ) -> None:
@@ -57,7 +67,8 @@ def train(
     keep_compiled()
     jax.config.update("jax_debug_nans", debug_nans)
     train_experiment(experiment, workdir, devices=devices)
-    print(f"done; next: python scripts/evaluate.py {workdir}")
+    if hosts.first():
+        print(f"done; next: python scripts/evaluate.py {workdir}")
 
 
 def evaluate(

@@ -36,7 +36,10 @@ class Evaluator:
     ) -> None:
         feed = resident_feed(experiment.dataset.split(split), batch_size, seed=0)
         self._experiment, self._samples = experiment, samples
-        self._batches = padded_batches(len(feed.resident["x"]), batch_size)
+        batches = padded_batches(len(feed.resident["x"]), batch_size)
+        self._batches = [
+            parallel.fed(each, mesh) for each in zip(*batches, strict=True)
+        ]
         self._resident = parallel.place(feed.resident, mesh)
         build = build or (lambda settings: experiment)
         self._update = parallel.compile_metric(build, samples, feed, mesh)
@@ -53,7 +56,7 @@ class Evaluator:
         root = evaluation_key(experiment.training.seed)
         accs: Any = {name: metric.init() for name, metric in metrics.items()}
         variables = variables_of(state)
-        for number, batch in enumerate(zip(*self._batches, strict=True)):
+        for number, batch in enumerate(self._batches):
             key = jax.random.fold_in(root, number)
             seen = (self._resident, *batch, key, dict(settings))
             accs = self._update(accs, variables, *seen)

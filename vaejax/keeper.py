@@ -11,9 +11,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from vaejax import parallel, writer
+from vaejax import hosts, parallel, writer
 from vaejax.experiment import Experiment, TrainState
-from vaejax.run import claim
+from vaejax.run import claim, config_of, differences
 
 if TYPE_CHECKING:
     from vaejax.checkpoint import Checkpoints
@@ -38,7 +38,8 @@ class Keeper:
         self._timing: writer.JsonLines | None = None
         self._began = time.perf_counter()
         if folder is not None:
-            claim(folder, experiment)
+            hosts.same(config_of(experiment), differences)
+            hosts.in_turn(lambda: claim(folder, experiment))
 
     def __enter__(self) -> Self:
         return self
@@ -86,17 +87,23 @@ class Keeper:
 
     def begin(self, step: int) -> None:
         """Opens what is written to, at the step where training starts or goes on."""
-        if self._folder is not None:
-            path = self._folder / "metrics.jsonl"
+        folder = self._folder
+        if folder is not None:
+            hosts.in_turn(lambda: self._open_rows(folder, step))
+        if not self._quiet and hosts.first():
+            self._progress = writer.Progress(self._experiment.steps, step)
+
+    def _open_rows(self, folder: Path, step: int) -> None:
+        """Opens the files of metrics, which the first host writes and others read."""
+        path = folder / "metrics.jsonl"
+        if hosts.first():
             self._writers = [
                 writer.JsonLines(path, step),
-                *writer.tensorboard(self._folder / "tensorboard", step),
+                *writer.tensorboard(folder / "tensorboard", step),
             ]
-            self._timing = writer.JsonLines(self._folder / "timing.jsonl", step)
-            rows = writer.read_rows(path)
-            self._held_out = [row["selection"] for row in rows if "selection" in row]
-        if not self._quiet:
-            self._progress = writer.Progress(self._experiment.steps, step)
+            self._timing = writer.JsonLines(folder / "timing.jsonl", step)
+        rows = writer.read_rows(path)
+        self._held_out = [row["selection"] for row in rows if "selection" in row]
 
     def introduce(self, state: TrainState, mesh: Mesh) -> None:
         """Says what trains."""

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from vaejax import parallel
+from vaejax import hosts, parallel
 from vaejax.data.feed import resident_feed
 from vaejax.data.preprocess import blank
 from vaejax.errors import InputError
@@ -128,7 +129,8 @@ def run(
             bool(finite),
             (stop - start) * settings.batch_size / seconds,
         )
-        ends = account(experiment, keeper, done, state, evaluator, interrupts.came)
+        came = partial(hosts.came, interrupts)
+        ends = account(experiment, keeper, done, state, evaluator, came)
         if ends and interrupts.signum is not None and stop < experiment.steps:
             raise Stopped(keeper.stopped(stop, interrupts.signum), interrupts.signum)
         if ends:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -23,21 +24,33 @@ from vaejax.experiment import Experiment, TrainState
 from vaejax.settings import Parallel
 from vaejax.types import Array, Batch, Key, Metrics, Variables
 
+WHOLE, ROWS, STEPS = P(), P("data"), P(None, "data")
+
 
 def make_mesh(devices: int | None, batch_size: int) -> Mesh:
-    """A mesh over the first `devices` local devices (default all) on axis `data`."""
-    available = jax.local_devices()
-    count = len(available) if devices is None else devices
-    if not 1 <= count <= len(available):
-        raise InputError(f"--devices {count}: this host has 1 to {len(available)}")
+    """A mesh over the first `devices` (default all) of each host on axis `data`."""
+    available = len(jax.local_devices())
+    each = available if devices is None else devices
+    if not 1 <= each <= available:
+        raise InputError(f"--devices {each}: this host has 1 to {available}")
+    chosen = [d for host in of_hosts(jax.devices()) for d in host[:each]]
+    count = len(chosen)
     if batch_size % count:
         raise InputError(
             f"--batch-size {batch_size} does not divide over {count} devices: "
             "choose a multiple, or fewer --devices"
         )
     return jax.make_mesh(
-        (count,), ("data",), axis_types=(AxisType.Auto,), devices=available[:count]
+        (count,), ("data",), axis_types=(AxisType.Auto,), devices=chosen
     )
+
+
+def of_hosts(devices: Sequence[jax.Device]) -> list[list[jax.Device]]:
+    """The devices of each host."""
+    found: dict[int, list[jax.Device]] = {}
+    for device in devices:
+        found.setdefault(device.process_index, []).append(device)
+    return list(found.values())
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -46,8 +59,29 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def place(tree: Any, mesh: Mesh) -> Any:
-    """Copies a pytree of arrays to every device of the mesh."""
-    return jax.device_put(tree, replicated(mesh))
+    """Copies a pytree of arrays to every device of the mesh.
+
+    They must be the same on all hosts.
+    """
+    return put(tree, replicated(mesh))
+
+
+def put(tree: Any, sharding: NamedSharding) -> Any:
+    """A pytree of whole arrays, of which each host keeps what its devices need."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+
+    def part(array: Any) -> Array:
+        # `device_put` would compare the arrays over the hosts, one by one.
+        whole = np.asarray(array)
+        return jax.make_array_from_callback(whole.shape, sharding, whole.__getitem__)
+
+    return jax.tree.map(part, tree)
+
+
+def fed(xs: Any, mesh: Mesh, parts: P = ROWS) -> Any:
+    """What compiled functions take, split over the mesh: on one host NumPy will do."""
+    return put(xs, NamedSharding(mesh, parts)) if mesh.is_multi_process else xs
 
 
 def compile_init(
@@ -70,7 +104,6 @@ def abstract_state(experiment: Experiment, mesh: Mesh | None = None) -> TrainSta
     )
 
 
-WHOLE = P()
 LIBRARIES = re.compile(r"/(jax|flax|optax|numpyro|jaxtyping|beartype)/|<@beartype")
 Loop = Callable[[TrainState, Any, Any, Key], tuple[TrainState, Metrics]]
 
@@ -101,6 +134,7 @@ def compile_steps(
         state: TrainState, resident: Any, xs: Any, root: Key
     ) -> tuple[TrainState, Metrics, Array]:
         nonlocal loop
+        xs = fed(xs, mesh, STEPS)
         if loop is None:  # decided once, by the program of the first step
             first = state, resident, row(xs, 0), root
             single = mode == "pmap" or slow_in_scan(move, *first)
@@ -282,6 +316,8 @@ def compile_parted(
         specs = {"in_specs": (WHOLE, WHOLE, parts, WHOLE), "out_specs": WHOLE}
         local = jax.shard_map(function, mesh=mesh, **specs)
         return jax.jit(local, donate_argnums=0)
+    if mesh.is_multi_process:
+        raise InputError("--parallel pmap is of one host: use jit or shard_map")
     axis = parts.index(shards.AXIS)
     mapped = jax.pmap(
         function,
