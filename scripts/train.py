@@ -14,6 +14,7 @@ def main(
     coordinator: str | None = None,
     hosts: int | None = None,
     host: int | None = None,
+    heartbeat: int = 100,
 ) -> None:
     """Trains a model; the same command again resumes.
 
@@ -25,8 +26,9 @@ def main(
       coordinator: address:port of host 0, where JAX does not know it.
       hosts: how many there are, where JAX does not know it.
       host: the number of this one, from 0, where JAX does not know it.
+      heartbeat: seconds of silence after which a host is given up and all end.
     """
-    commands.join(distributed, coordinator, hosts, host)
+    commands.join(distributed, coordinator, hosts, host, heartbeat)
     folder = workdir or Path("runs") / experiment.name
     commands.train(experiment, folder, devices, debug_nans)
 

@@ -131,6 +131,23 @@ def test_another_number_of_devices_goes_on(devices, stopped, whole, tmp_path):
     assert_same_run(workdir, whole)
 
 
+def test_a_dead_host_ends_the_other_within_the_heartbeat(tmp_path):
+    processes = hosts(
+        ["--epochs", "10000", "--heartbeat", "10", "--workdir", str(tmp_path / "run")]
+    )
+    try:
+        wait_for(lambda: rows(tmp_path / "run"), processes)
+        processes[1].kill()
+        died = time.monotonic()
+        processes[0].wait(timeout=240)
+        waited = time.monotonic() - died
+    finally:
+        codes, said = ended(processes)
+    assert codes[0] not in (0, None)
+    assert "another task died" in said[0][1]
+    assert waited < 60  # 10 and what JAX needs to notice, not for ever
+
+
 def test_hosts_must_agree_on_the_settings(tmp_path):
     processes = hosts(
         ["--epochs", "1", "--workdir", str(tmp_path / "run")],

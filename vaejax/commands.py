@@ -51,11 +51,16 @@ MEANINGS: Mapping[str, str] = {
 
 
 def join(
-    distributed: bool, coordinator: str | None, number: int | None, host: int | None
+    distributed: bool,
+    coordinator: str | None,
+    number: int | None,
+    host: int | None,
+    heartbeat: int,
 ) -> None:
     """Joins the other hosts, where there are any."""
     if distributed:
-        hosts.join(coordinator, number, host)
+        require(heartbeat >= 1, "heartbeat", heartbeat, "at least 1")
+        hosts.join(coordinator, number, host, heartbeat)
     elif (coordinator, number, host) != (None, None, None):
         raise InputError("--coordinator, --hosts and --host need --distributed")
 

@@ -15,20 +15,18 @@ import numpy as np
 from vaejax.errors import InputError
 from vaejax.interrupt import Interrupts
 
-HEARTBEAT = 100
-"""Seconds without a sign of life after which a host is given up."""
-
 
 def join(
     coordinator: str | None = None,
     hosts: int | None = None,
     host: int | None = None,
-    heartbeat: int = HEARTBEAT,
+    heartbeat: int = 100,
 ) -> None:
     """Joins the other hosts; must come before JAX's first use of a device.
 
     On TPU VMs, Slurm and Kubernetes nothing need be given. When a host dies or is
-    silent for `heartbeat` seconds, JAX ends all the others with a message.
+    silent for `heartbeat` seconds, JAX ends all the others with a message: the same
+    command, started on all again, goes on from the last checkpoint.
 
     Args:
       coordinator: address and port of host 0, where the hosts meet.
