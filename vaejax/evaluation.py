@@ -56,9 +56,9 @@ class Evaluator:
         root = evaluation_key(experiment.training.seed)
         accs: Any = {name: metric.init() for name, metric in metrics.items()}
         variables = variables_of(state)
-        for number, batch in enumerate(self._batches):
+        for number, (x, weight) in enumerate(self._batches):
             key = jax.random.fold_in(root, number)
-            seen = (self._resident, *batch, key, dict(settings))
+            seen = (self._resident, x, weight, key, dict(settings))
             accs = self._update(accs, variables, *seen)
         values: dict[str, Any] = {}
         for name, metric in metrics.items():

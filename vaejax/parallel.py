@@ -45,9 +45,9 @@ def make_mesh(devices: int | None, batch_size: int) -> Mesh:
     )
 
 
-def of_hosts(devices: Sequence[jax.Device]) -> list[list[jax.Device]]:
+def of_hosts(devices: Sequence[Any]) -> list[list[Any]]:
     """The devices of each host."""
-    found: dict[int, list[jax.Device]] = {}
+    found: dict[int, list[Any]] = {}
     for device in devices:
         found.setdefault(device.process_index, []).append(device)
     return list(found.values())

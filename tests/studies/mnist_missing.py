@@ -1,8 +1,8 @@
 """What it costs to train on images with holes: MNIST, 0, 50 and 80 % of pixels missing.
 
-python tests/studies/mnist_missing.py [EPOCHS]
+python tests/studies/mnist_missing.py [EPOCHS [RATE ...]]
 
-One network (MIWAE, 784-200-200-50, five importance samples), trained on statically
+One network (MIWAE, 784-500-500-50, five importance samples), trained on statically
 binarized MNIST (`binarized_mnist`) with pixels missing completely at random. All are
 measured on the *complete* test images. An encoder of images with holes has never seen a
 complete one, so its bound there says little of p(x): each encoder is fitted anew to
@@ -31,21 +31,22 @@ HOME = Path(__file__).parents[2]
 SETTINGS = {
     "dataset": "binarized_mnist",
     "likelihood": "bernoulli",
-    "activation": "tanh",
-    "hidden": (200, 200),
+    "activation": "relu",
+    "hidden": (500, 500),
     "latents": 50,
+    "fill": "constant",
     "samples": 5,
     "batch_size": 100,
     "decay": "cosine",
 }
 
 
-def main(epochs: int) -> None:
-    """Trains what is not trained yet, and writes the table."""
+def main(epochs: int, rates: tuple[float, ...]) -> None:
+    """Trains what is not trained yet, and writes the table of these rates."""
     keep_compiled()
     complete = presets.miwae(**SETTINGS, epochs=REFIT)
     lines = []
-    for rate in RATES:
+    for rate in rates:
         hidden = {"hide": "mcar", "hide_rate": rate} if rate else {}
         workdir = HOME / "runs" / "mnist_missing" / f"{rate:g}"
         train(presets.miwae(**SETTINGS, **hidden, epochs=epochs), workdir)
@@ -98,4 +99,7 @@ An image keeps its mask for all epochs, so what is missing is never seen.
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 60)
+    main(
+        int(sys.argv[1]) if len(sys.argv) > 1 else 150,
+        tuple(map(float, sys.argv[2:])) or RATES,
+    )
