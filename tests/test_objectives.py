@@ -268,10 +268,21 @@ class TestImportanceWeights:
         np.testing.assert_allclose(loss, -terms["elbo"], rtol=2 * EPS)
         np.testing.assert_allclose(loss, -np.mean(i.log_w), rtol=20 * EPS)
 
-    def test_one_sample_is_the_elbo_where_its_kl_is_sampled_too(self):
-        loss, _ = evaluate(objectives.iwae, WRONG, MONTE_CARLO, samples=1)
-        elbo, _ = evaluate(objectives.elbo, WRONG, MONTE_CARLO)
+    @pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
+    def test_one_sample_is_the_elbo_where_its_kl_is_sampled_too(self, beta):
+        loss, _ = evaluate(objectives.iwae, WRONG, MONTE_CARLO, samples=1, beta=beta)
+        elbo, _ = evaluate(objectives.elbo, WRONG, MONTE_CARLO, beta=beta)
         np.testing.assert_allclose(loss, elbo, rtol=20 * EPS)
+
+    def test_the_weight_tempers_what_is_trained_on_and_not_the_bound(self):
+        """log mean p(x | z) (p(z) / q(z | x))^beta, of the same draws."""
+        i = run(variables(WRONG), data(WRONG), KEY, 5)
+        log_ratio = np.asarray(i.log_pz, np.float64) - np.asarray(i.log_qz)
+        want = np.logaddexp.reduce(np.asarray(i.log_px) + 0.3 * log_ratio, 0)
+        loss, terms = evaluate(objectives.iwae, WRONG, samples=5, beta=0.3)
+        np.testing.assert_allclose(-loss, np.mean(want - np.log(5)), rtol=20 * EPS)
+        bound, _ = evaluate(objectives.iwae, WRONG, samples=5)
+        np.testing.assert_allclose(terms["bound"], -bound, rtol=2 * EPS)
 
     @pytest.mark.parametrize("samples", [2, 5, 50])
     def test_bound_is_tighter_than_the_elbo_on_any_draws(self, samples):

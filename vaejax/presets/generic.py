@@ -73,6 +73,7 @@ def iwae(
     data: Data = Data(),
     network: Network = Network(hidden=(200, 200), latents=50),
     samples: int = 5,
+    weight: Weight = Weight(),
     training: Training = Training(epochs=60, decay="cosine"),
 ) -> Experiment:
     """The importance-weighted autoencoder [Burda et al. 2016].
@@ -82,7 +83,7 @@ def iwae(
     """
     require(samples >= 1, "samples", samples, "at least 1")
     objective = partial(objectives.iwae, samples=samples)
-    return a.generic_vae(data, network, training, objective)
+    return a.generic_vae(data, network, training, objective, beta=weight)
 
 
 @preset

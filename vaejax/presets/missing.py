@@ -53,6 +53,7 @@ def miwae(
     network: Network = NETWORK,
     fill: Fill = "zero",
     samples: int = 20,
+    weight: Weight = Weight(),
     training: Training = Training(epochs=500, batch_size=64),
 ) -> Experiment:
     """MIWAE: the importance-weighted bound of what is observed [Mattei et al. 2019].
@@ -73,6 +74,7 @@ def miwae(
         view,
         training,
         a.latent_metrics(network.latents, view),
+        {"beta": a.weight_schedule(weight, training, view.dataset)},
     )
 
 
@@ -96,6 +98,7 @@ def not_miwae(
     process: Process = "self_masking",
     fill: Fill = "zero",
     samples: int = 20,
+    weight: Weight = Weight(),
     training: Training = Training(epochs=500, batch_size=64),
 ) -> Experiment:
     """not-MIWAE, for entries missing not at random: p(m | x) too [Ipsen et al. 2021].
@@ -131,6 +134,7 @@ def not_miwae(
         view,
         training,
         a.latent_metrics(network.latents, view),
+        {"beta": a.weight_schedule(weight, training, view.dataset)},
     )
 
 
