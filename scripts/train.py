@@ -10,6 +10,7 @@ def main(
     workdir: Path | None = None,
     devices: int | None = None,
     debug_nans: bool = False,
+    profile: str = "",
     distributed: bool = False,
     coordinator: str | None = None,
     hosts: int | None = None,
@@ -22,6 +23,7 @@ def main(
       workdir: folder of the run; by default runs/PRESET.
       devices: devices to use of each host; all by default.
       debug_nans: stop at the operation that makes a NaN (slow).
+      profile: steps to write a trace of for XProf, as 100:105.
       distributed: train on several hosts together; start the same command on all.
       coordinator: address:port of host 0, where JAX does not know it.
       hosts: how many there are, where JAX does not know it.
@@ -30,7 +32,7 @@ def main(
     """
     commands.join(distributed, coordinator, hosts, host, heartbeat)
     folder = workdir or Path("runs") / experiment.name
-    commands.train(experiment, folder, devices, debug_nans)
+    commands.train(experiment, folder, devices, debug_nans, profile)
 
 
 if __name__ == "__main__":

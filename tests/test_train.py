@@ -18,6 +18,7 @@ from vaejax import InputError, load, parallel, presets, train
 from vaejax.interrupt import Stopped
 from vaejax.keeper import Keeper
 from vaejax.loop import Diverged, first_state, intervals, passes
+from vaejax.profiling import Profile
 
 TINY = {
     "dataset": "digits",
@@ -93,6 +94,34 @@ def test_how_steps_are_cut_into_calls_changes_nothing(finished, tmp_path):
     train(tiny(log_every=7), tmp_path / "cut", quiet=True, devices=1)
     (_, a), (_, b) = load(finished), load(tmp_path / "cut")
     jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_a_trace_holds_the_steps_asked_for_and_changes_nothing(finished, tmp_path):
+    profile = Profile.parse("6:9", tmp_path / "profile")
+    train(tiny(), tmp_path / "run", quiet=True, devices=1, profile=profile)
+    assert_same_run(tmp_path / "run", finished)
+    (trace,) = (tmp_path / "profile").rglob("*.xplane.pb")
+    assert trace.stat().st_size > 0
+
+
+def test_a_trace_is_cut_out_of_the_intervals_it_meets():
+    profile = Profile(6, 9, Path())
+    assert list(profile.pieces(0, 4)) == [(0, 4)]
+    assert list(profile.pieces(4, 8)) == [(4, 6), (6, 8)]
+    assert list(profile.pieces(8, 12)) == [(8, 9), (9, 12)]
+    assert list(profile.pieces(4, 12)) == [(4, 6), (6, 9), (9, 12)]
+
+
+@pytest.mark.parametrize("text", ["6", "9:6", "6:6", "a:b", "-1:3"])
+def test_a_trace_needs_two_steps(text):
+    with pytest.raises(InputError, match="as 100:105"):
+        Profile.parse(text, Path())
+
+
+def test_a_trace_is_of_steps_to_come(tmp_path):
+    profile = Profile(500, 505, tmp_path)
+    with pytest.raises(InputError, match="steps 0 to 84"):
+        train(tiny(), devices=1, quiet=True, profile=profile)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])

@@ -18,6 +18,7 @@ from vaejax.filling import Method, collapse
 from vaejax.filling import impute as fill
 from vaejax.loop import train as train_experiment
 from vaejax.models import conditional
+from vaejax.profiling import Profile
 from vaejax.query import sample as sample_model
 from vaejax.run import load, write_json
 from vaejax.studies import study as train_study
@@ -66,12 +67,17 @@ def join(
 
 
 def train(
-    experiment: Experiment, workdir: Path, devices: int | None, debug_nans: bool
+    experiment: Experiment,
+    workdir: Path,
+    devices: int | None,
+    debug_nans: bool,
+    profile: str = "",
 ) -> None:
     """Trains in a workdir and says what to do next."""
+    trace = Profile.parse(profile, workdir / "profile") if profile else None
     keep_compiled()
     jax.config.update("jax_debug_nans", debug_nans)
-    train_experiment(experiment, workdir, devices=devices)
+    train_experiment(experiment, workdir, devices=devices, profile=trace)
     if hosts.first():
         print(f"done; next: python scripts/evaluate.py {workdir}")
 

@@ -19,7 +19,8 @@ from vaejax.evaluation import Evaluator
 from vaejax.experiment import Experiment, TrainState
 from vaejax.interrupt import Interrupts, Stopped
 from vaejax.keeper import Keeper
-from vaejax.types import Key
+from vaejax.profiling import Advance, Profile
+from vaejax.types import Array, Key, Metrics
 
 TRAINING = 0  # the purpose of training's randomness, beside evaluation's 1
 
@@ -47,6 +48,7 @@ def train(
     *,
     devices: int | None = None,
     quiet: bool = False,
+    profile: Profile | None = None,
 ) -> TrainState:
     """Trains to the end, resuming from what the workdir holds.
 
@@ -54,8 +56,9 @@ def train(
       experiment: what to train; made by a preset where there is a workdir.
       workdir: where configuration, metrics and checkpoints are kept; None keeps
         nothing. The same call again resumes, or returns the finished state.
-      devices: local devices to use; None is all.
+      devices: devices of each host to use; None is all.
       quiet: no progress on stderr.
+      profile: steps of which a trace is written.
 
     Returns:
       The state after the last step; with `patience` and a workdir, the best on the
@@ -78,7 +81,7 @@ def train(
         keeper.begin(step)
         keeper.introduce(state, mesh)
         if step < experiment.steps and not keeper.exhausted():
-            state = run(experiment, mesh, state, keeper, interrupts)
+            state = run(experiment, mesh, state, keeper, interrupts, profile)
         return keeper.best(mesh) or state
 
 
@@ -104,23 +107,51 @@ def run(
     state: TrainState,
     keeper: Keeper,
     interrupts: Interrupts,
+    profile: Profile | None = None,
 ) -> TrainState:
     """All intervals from the state's step to the end, or to an early stop."""
-    settings, epoch = experiment.training, experiment.epoch_steps
+    with contextlib.ExitStack() as trace:
+        advance = compile_advance(experiment, mesh)
+        if profile:
+            profile.check(int(state.step), experiment.steps)
+            advance = profile.traced(advance, trace)
+        return all_intervals(experiment, mesh, state, keeper, interrupts, advance)
+
+
+def compile_advance(experiment: Experiment, mesh: Mesh) -> Advance:
+    """The steps of a range, of what the feed gives for them."""
+    settings = experiment.training
     arrays = experiment.dataset.split("train")
     feed = resident_feed(arrays, settings.batch_size, settings.seed)
     resident = parallel.place(feed.resident, mesh)
-    advance = parallel.compile_steps(experiment, feed, mesh)
-    evaluator = held_out_evaluator(experiment, mesh)
+    steps = parallel.compile_steps(experiment, feed, mesh)
     root = training_key(settings.seed)
+
+    def advance(
+        state: TrainState, start: int, stop: int
+    ) -> tuple[TrainState, Metrics, Array]:
+        moved = steps(state, resident, feed.take(start, stop), root)
+        return jax.block_until_ready(moved)
+
+    return advance
+
+
+def all_intervals(
+    experiment: Experiment,
+    mesh: Mesh,
+    state: TrainState,
+    keeper: Keeper,
+    interrupts: Interrupts,
+    advance: Advance,
+) -> TrainState:
+    """Advances, and does what is due after each interval."""
+    settings, epoch = experiment.training, experiment.epoch_steps
+    evaluator = held_out_evaluator(experiment, mesh)
     length = settings.log_every or epoch
     for start, stop in intervals(int(state.step), experiment.steps, length):
         began = time.perf_counter()
-        xs = feed.take(start, stop)
         with first_nan_named(start, stop, keeper):
-            state, metrics, finite = jax.block_until_ready(
-                advance(state, resident, xs, root)
-            )
+            state, metrics, finite = advance(state, start, stop)
         seconds = time.perf_counter() - began
         done = Interval(
             start,
