@@ -83,7 +83,7 @@ def own_gradient(
     state: TrainState,
     batch: Batch,
     key: Key,
-    gradient: Gradient,
+    gradient: Gradient = whole_gradient,
 ) -> tuple[dict[str, Any], tuple[Metrics, dict[str, Any]]]:
     """Differentiates one player's objective in its own parts and no others.
 

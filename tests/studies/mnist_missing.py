@@ -39,6 +39,7 @@ SETTINGS = {
     "batch_size": 100,
     "decay": "cosine",
 }
+WARM_UP = {"schedule": "linear", "warm_up": 20.0}  # else latents are given up early
 
 
 def main(epochs: int, rates: tuple[float, ...]) -> None:
@@ -49,7 +50,7 @@ def main(epochs: int, rates: tuple[float, ...]) -> None:
     for rate in rates:
         hidden = {"hide": "mcar", "hide_rate": rate} if rate else {}
         workdir = HOME / "runs" / "mnist_missing" / f"{rate:g}"
-        train(presets.miwae(**SETTINGS, **hidden, epochs=epochs), workdir)
+        train(presets.miwae(**SETTINGS, **WARM_UP, **hidden, epochs=epochs), workdir)
         cells = [f"{rate:.0%}"]
         for name, prepare in {"refitted": refitted, "complete": as_trained}.items():
             path = workdir / f"{name}.json"
@@ -100,6 +101,6 @@ An image keeps its mask for all epochs, so what is missing is never seen.
 
 if __name__ == "__main__":
     main(
-        int(sys.argv[1]) if len(sys.argv) > 1 else 150,
+        int(sys.argv[1]) if len(sys.argv) > 1 else 100,
         tuple(map(float, sys.argv[2:])) or RATES,
     )
