@@ -45,11 +45,11 @@ class Inference(NamedTuple):
     @property
     def log_w(self) -> Float[Array, "samples batch"]:
         """log p(x, z) / q(z | x), the importance weight of each draw, nats."""
-        return self.tempered(1.0)
+        return self.log_px + self.log_pz - self.log_qz
 
     def tempered(self, beta: float | Array) -> Float[Array, "samples batch"]:
         """`log_w` with weight `beta` on log p(z) / q(z | x), nats."""
-        return self.log_px + beta * (self.log_pz - self.log_qz)
+        return self.log_px + beta * self.log_pz - beta * self.log_qz
 
 
 def observed_log_prob(
