@@ -145,7 +145,7 @@ def test_a_dead_host_ends_the_other_within_the_heartbeat(tmp_path):
         codes, said = ended(processes)
     assert codes[0] not in (0, None)
     assert "another task died" in said[0][1]
-    assert waited < 60  # 10 and what JAX needs to notice, not for ever
+    assert waited < 75  # 10 and what JAX needs to notice; it is 86 of JAX's default 100
 
 
 def test_hosts_must_agree_on_the_settings(tmp_path):
