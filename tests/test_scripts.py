@@ -276,6 +276,7 @@ def test_a_full_disk_gets_one_line_and_loses_nothing(capsys, tmp_path, monkeypat
 def test_a_failing_write_ends_in_one_line(tmp_path):
     """No file may grow past 100 kB, so the background write of a checkpoint fails."""
     words = [sys.executable, SCRIPTS / "train.py", "vae", *TINY.split()]
+    words += ["--devices", "1"]
     words[words.index("--hidden") + 1] = "900"
     limited = ["sh", "-c", 'ulimit -f 200; exec "$@"', "sh", *words]
     done = subprocess.run(
