@@ -65,7 +65,7 @@ NOISY = {
 def test_any_number_of_devices_computes_the_same(name):
     experiment = presets.PRESETS[name](**TINY, **NOISY[name])
     one = moved(experiment, 1)
-    for devices in (2, 4, 8):
+    for devices in (2, 4):
         assert_close(moved(experiment, devices), one)
 
 
@@ -118,7 +118,7 @@ def test_batchnorm_is_of_the_whole_batch(normalization):
     def part(params, x):
         return mean_gradient(lambda p: loss(p, x), params)
 
-    mesh = parallel.make_mesh(8, 8)
+    mesh = parallel.make_mesh(4, 8)
     specs = {"in_specs": (P(), P("data")), "out_specs": P()}
     parted = jax.jit(jax.shard_map(part, mesh=mesh, **specs))
     params = variables["params"]

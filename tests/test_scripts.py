@@ -95,7 +95,7 @@ BAD_SETTINGS = [
     ("vae --ema 1", "--ema is 1.0: it must be in [0, 1)"),
     ("vae --validation 1", "validation"),
     ("vae --batch-size 5000", "has 1438 examples"),
-    ("vae --devices 9", "this host has 1 to 8"),
+    ("vae --devices 5", "this host has 1 to 4"),
     ("vae --devices 3 --batch-size 100", "does not divide over 3 devices"),
     ("vae --likelihood categorical --binarize dynamic", "does not fit binary data"),
     ("vae --dataset breast_cancer --likelihood bernoulli", "does not fit real data"),
