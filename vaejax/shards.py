@@ -6,14 +6,13 @@ means over devices; BatchNorm's are of the whole batch all the same (`layers`). 
 objective makes of pairs of examples is of each device's pairs.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from vaejax import step as game
 from vaejax.experiment import Experiment, TrainState
-from vaejax.types import Array, Batch, Key, Metrics
+from vaejax.types import Batch, Key, Metrics
 
 AXIS = "data"
 
@@ -27,7 +26,7 @@ def train_step(
 
 
 def mean_gradient(
-    loss: Callable[[dict[str, Any]], tuple[Array, Any]], params: dict[str, Any]
+    loss: game.Loss, params: dict[str, Any]
 ) -> tuple[dict[str, Any], Any]:
     """The means over devices of a gradient and of what the loss gives beside."""
     # Of parameters that are the same on all devices shard_map would sum the gradient.
