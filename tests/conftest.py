@@ -4,9 +4,9 @@ import os
 import tempfile
 from pathlib import Path
 
-# Before JAX is imported: four simulated devices, the CPU alone.
+# Before JAX is imported: eight simulated devices, the CPU alone.
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["JAX_NUM_CPU_DEVICES"] = "4"
+os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 # One data directory for all workers and subprocesses, kept between test runs.
 DATA = Path(tempfile.gettempdir()) / f"vaejax-tests-{os.getuid()}"
 os.environ.setdefault("TFDS_DATA_DIR", str(DATA / "tensorflow_datasets"))

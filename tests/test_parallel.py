@@ -9,11 +9,11 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from vaejax import InputError, parallel, presets, step, study
+from vaejax import InputError, parallel, presets, step, study, train
 from vaejax.data.feed import resident_feed
 from vaejax.layers import BatchNorm
 from vaejax.loop import first_state
-from vaejax.shards import mean_gradient
+from vaejax.parallel.shards import mean_gradient
 
 TINY = {"dataset": "digits", "batch_size": 16, "epochs": 1, "hidden": (16,)}
 
@@ -30,7 +30,7 @@ def descending(experiment):
 def moved(experiment, devices, steps=3):
     """The state and the terms after a few steps, on the host."""
     experiment = descending(experiment)
-    mesh = parallel.make_mesh(devices, experiment.training.batch_size)
+    mesh = parallel.make_mesh(devices, 16, experiment.training.fsdp)
     feed = resident_feed(experiment.dataset.split("train"), 16, seed=0)
     resident = parallel.place(feed.resident, mesh)
     advance = parallel.compile_steps(experiment, feed, mesh)
@@ -38,8 +38,12 @@ def moved(experiment, devices, steps=3):
         first_state(experiment, mesh), resident, feed.take(0, steps), jax.random.key(3)
     )
     assert finite
-    for leaf in jax.tree.leaves(state):
-        assert leaf.sharding.is_fully_replicated
+    for leaf, placed in zip(
+        jax.tree.leaves(state),
+        jax.tree.leaves(parallel.layout(state, mesh)),
+        strict=True,
+    ):
+        assert leaf.sharding.is_equivalent_to(placed, leaf.ndim)
         assert len(leaf.sharding.device_set) == devices
     return jax.tree.map(np.array, (state, metrics))
 
@@ -65,7 +69,7 @@ NOISY = {
 def test_any_number_of_devices_computes_the_same(name):
     experiment = presets.PRESETS[name](**TINY, **NOISY[name])
     one = moved(experiment, 1)
-    for devices in (2, 4):
+    for devices in (2, 4, 8):
         assert_close(moved(experiment, devices), one)
 
 
@@ -145,6 +149,52 @@ def test_each_device_computes_its_part():
     assert work[4] < work[1] / 2
 
 
+WIDE = TINY | {"hidden": (64,), "latents": 3}
+
+
+@pytest.mark.parametrize("name", ["vae", "vaegan"])
+def test_a_state_in_parts_moves_as_a_whole_one(name):
+    one = moved(presets.PRESETS[name](**WIDE), 1)
+    for fsdp in (2, 8):
+        assert_close(moved(presets.PRESETS[name](**WIDE, fsdp=fsdp), 8), one)
+
+
+def test_devices_that_share_hold_parts_of_the_large_arrays():
+    experiment = presets.vae(**WIDE, fsdp=4)
+    mesh = parallel.make_mesh(8, 16, fsdp=4)
+    state = first_state(experiment, mesh)
+    leaves = jax.tree.leaves((state.params, state.opt_state))
+    large = [leaf for leaf in leaves if leaf.size >= 4096]
+    assert len(large) == 6  # two kernels of 64 x 64 pixels, with two moments of Adam
+    for leaf in leaves:
+        (part,) = {shard.data.size for shard in leaf.addressable_shards}
+        assert part == leaf.size // (4 if leaf.size >= 4096 else 1)
+
+
+def test_a_state_in_parts_is_saved_and_resumed_in_others(tmp_path):
+    settings = WIDE | {"epochs": 2, "checkpoint_every": 50, "evaluate_every": 1}
+    whole = train(presets.vae(**settings), tmp_path / "whole", devices=8, quiet=True)
+    parts = presets.vae(**settings, fsdp=4)
+    half = dataclasses.replace(
+        parts, training=dataclasses.replace(parts.training, epochs=1)
+    )
+    train(half, tmp_path / "parts", devices=8, quiet=True)
+    resumed = train(parts, tmp_path / "parts", devices=4, quiet=True)
+    assert int(resumed.step) == int(whole.step)
+    assert_close(resumed.params, whole.params)
+
+
+@pytest.mark.parametrize(
+    ("fsdp", "mode", "message"),
+    [(3, "jit", "--fsdp 3 does not divide the 8 devices"), (2, "pmap", "use jit")],
+)
+def test_a_state_in_parts_that_cannot_be(fsdp, mode, message):
+    with pytest.raises(InputError, match=message):
+        train(presets.vae(**WIDE, fsdp=fsdp, parallel=mode), devices=8, quiet=True)
+
+
 def test_a_study_splits_replicas_and_not_their_batches(tmp_path):
     with pytest.raises(InputError, match="--parallel jit"):
         study(presets.vae, tmp_path, seeds=2, parallel="pmap", **TINY)
+    with pytest.raises(InputError, match="--fsdp 1"):
+        study(presets.vae, tmp_path, seeds=2, fsdp=2, **TINY)

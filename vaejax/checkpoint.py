@@ -160,7 +160,7 @@ def check_space(directory: Path, state: Any) -> None:
 def digest(tree: Any) -> dict[str, str]:
     """dtype, shape and hash of the content of every leaf, by its path."""
     return {
-        jax.tree_util.keystr(path): leaf_digest(np.asarray(leaf))
+        jax.tree_util.keystr(path): leaf_digest(hosts.whole(leaf))
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
 

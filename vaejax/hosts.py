@@ -76,6 +76,16 @@ def gathered(value: Any) -> np.ndarray:
     return np.asarray(process_allgather(np.asarray(value)))
 
 
+def whole(array: Any) -> np.ndarray:
+    """An array of which this host may hold a part, whole."""
+    ours = not isinstance(array, jax.Array) or array.is_fully_addressable
+    if ours or array.is_fully_replicated:
+        return np.asarray(array)
+    from jax.experimental.multihost_utils import process_allgather
+
+    return np.asarray(process_allgather(array, tiled=True))
+
+
 def gathered_texts(text: str) -> list[str]:
     """A text of each host, on all of them."""
     raw = np.frombuffer(text.encode(), np.uint8)

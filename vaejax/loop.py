@@ -71,7 +71,8 @@ def train(
       Stopped: SIGTERM or Ctrl-C; the state has been saved, call again to go on.
     """
     check_patience(experiment)
-    mesh = parallel.make_mesh(devices, experiment.training.batch_size)
+    training = experiment.training
+    mesh = parallel.make_mesh(devices, training.batch_size, training.fsdp)
     folder = None if workdir is None else Path(workdir)
     with Keeper(experiment, folder, quiet) as keeper, Interrupts() as interrupts:
         state = keeper.restore(mesh)

@@ -169,6 +169,8 @@ class Training:
     """Of parameters, order of the data, and all noise."""
     parallel: Parallel = "jit"
     """How devices share a batch; by jit, noise is the same for any number of them."""
+    fsdp: int = 1
+    """Devices that have one copy of the state among them, for models that are large."""
     patience: int = 0
     """Evaluations without a better validation loss before stopping; 0 never stops."""
     log_every: int = 0
@@ -180,6 +182,9 @@ class Training:
 
     def __post_init__(self) -> None:
         at_least(1, self, "epochs", "batch_size", "evaluate_every", "checkpoint_every")
+        at_least(1, self, "fsdp")
+        if self.fsdp > 1 and self.parallel != "jit":
+            raise InputError(f"--fsdp is not of --parallel {self.parallel}: use jit")
         at_least(0, self, "clip", "patience", "log_every", "seed")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         require(0 <= self.ema < 1, "ema", self.ema, "in [0, 1)")

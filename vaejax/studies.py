@@ -89,13 +89,14 @@ def study(
 
 
 def check_parallel(experiment: Experiment) -> None:
-    """Replicas are split over the devices, each batch lives on one."""
-    mode = experiment.training.parallel
-    if mode != "jit":
-        raise InputError(
-            f"--parallel {mode} splits batches, a study splits its runs over devices: "
-            "use --parallel jit"
-        )
+    """Replicas are split over the devices, not the batches or the state of one."""
+    training = experiment.training
+    for name, plain in {"parallel": "jit", "fsdp": 1}.items():
+        if (value := getattr(training, name)) != plain:
+            raise InputError(
+                f"--{name} {value} splits one run over devices, a study splits its "
+                f"runs over them: use --{name} {plain}"
+            )
 
 
 def checked(

@@ -1,0 +1,62 @@
+"""Compiled functions of a trained model, and the fold of its metrics."""
+
+import functools
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jax.sharding import Mesh
+
+from vaejax import step as game
+from vaejax.data.feed import Feed, weighted
+from vaejax.parallel.placement import replicated, rows
+from vaejax.parallel.studies import Build
+from vaejax.types import Array, Key, Variables
+
+
+@functools.cache
+def compile_verb(model: nn.Module, verb: str) -> Callable[..., Any]:
+    """A verb of a model as a compiled function of its variables and arguments."""
+    return jax.jit(partial(model.apply, method=verb))
+
+
+@functools.cache
+def compile_function(
+    function: Callable[..., Any], model: nn.Module, **settings: Any
+) -> Callable[..., Any]:
+    """`function(model, ...)` compiled, with its settings fixed."""
+    return jax.jit(partial(function, model, **settings))
+
+
+def compile_metric(
+    build: Build, samples: int, feed: Feed, mesh: Mesh
+) -> Callable[[Any, Variables, Any, Array, Array, Key, Mapping[str, Any]], Any]:
+    """One batch folded into the accumulators of all metrics."""
+
+    def update(
+        accs: Any,
+        variables: Variables,
+        resident: Any,
+        x: Any,
+        weight: Array,
+        key: Key,
+        settings: Mapping[str, Any],
+    ) -> Any:
+        experiment = build(settings)
+        raw = weighted(feed.select(resident, x), weight)
+        batch = experiment.preprocess.apply(raw, jax.random.fold_in(key, game.DATA))
+        key = jax.random.fold_in(key, game.PLAYERS)
+        return {
+            name: metric.update(accs[name], experiment.model, variables, batch, key)
+            for name, metric in experiment.metrics(samples).items()
+        }
+
+    whole, split = replicated(mesh), rows(mesh)
+    return jax.jit(
+        update,
+        # None: parameters stay where they are, which need not be on all devices.
+        in_shardings=(whole, None, whole, split, split, whole, whole),
+        out_shardings=whole,
+    )

@@ -1,0 +1,257 @@
+"""Steps of training, compiled: many as one call."""
+
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from vaejax import step as game
+from vaejax.data.feed import Feed
+from vaejax.data.preprocess import blank
+from vaejax.errors import InputError
+from vaejax.experiment import Experiment, TrainState
+from vaejax.parallel import shards
+from vaejax.parallel.placement import (
+    FSDP,
+    fed,
+    layout,
+    make_mesh,
+    replicated,
+    row,
+    rows,
+    stack,
+)
+from vaejax.settings import Parallel
+from vaejax.types import Array, Batch, Key, Metrics
+
+
+def compile_init(
+    experiment: Experiment, mesh: Mesh
+) -> Callable[[Key, Batch], TrainState]:
+    """`step.init`, compiled."""
+    init = partial(game.init, experiment)
+    return jax.jit(init, out_shardings=state_layout(experiment, mesh))
+
+
+def abstract_state(experiment: Experiment, mesh: Mesh | None = None) -> TrainState:
+    """Shapes, dtypes and placement of the state: what a checkpoint is restored into."""
+    mesh = mesh or make_mesh(1, 1)
+    shapes = state_shapes(experiment)
+    return jax.tree.map(
+        lambda a, sharding: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding),
+        shapes,
+        layout(shapes, mesh),
+    )
+
+
+def state_shapes(experiment: Experiment) -> TrainState:
+    """Shapes and dtypes of the state."""
+    raw = blank(experiment.dataset.spec)
+    return jax.eval_shape(partial(game.init, experiment), jax.random.key(0), raw)
+
+
+def state_layout(experiment: Experiment, mesh: Mesh) -> Any:
+    """Where the state's arrays live: one placement for all where it is one."""
+    if FSDP in mesh.shape:
+        return layout(state_shapes(experiment), mesh)
+    return replicated(mesh)
+
+
+LIBRARIES = re.compile(r"/(jax|flax|optax|numpyro|jaxtyping|beartype)/|<@beartype")
+
+Loop = Callable[[TrainState, Any, Any, Key], tuple[TrainState, Metrics]]
+
+
+def compile_steps(
+    experiment: Experiment, feed: Feed, mesh: Mesh
+) -> Callable[[TrainState, Any, Any, Key], tuple[TrainState, Metrics, Array]]:
+    """Many steps as one call of (state, resident, xs, root).
+
+    Returns the state (the given one is donated), metrics stacked over steps, and
+    whether all parameters are finite afterwards. Batches are split over the mesh: a
+    gather from indices that are sharded along the batch stays data-parallel.
+
+    With `jax_debug_nans` the steps are checked one by one, and FloatingPointError names
+    the operation and the line that made the first NaN (JAX's own check is off then: it
+    misses operations that gave no NaN before).
+    """
+    if jax.config.jax_debug_nans:  # pyright: ignore[reportAttributeAccessIssue]
+        watched = partial(one_by_one, watched_move(experiment, feed))
+        return lambda *arguments: (*watched(*arguments), jnp.array(True))
+    mode, kept = experiment.training.parallel, state_layout(experiment, mesh)
+    # Compiled by itself, it is traced once.
+    inner = jax.jit(one_move(step_over(mesh, mode), experiment, feed))
+    move = compile_parted(inner, mesh, 0, mode, kept)
+    loop: Loop | None = None
+
+    def many(
+        state: TrainState, resident: Any, xs: Any, root: Key
+    ) -> tuple[TrainState, Metrics, Array]:
+        nonlocal loop
+        xs = fed(xs, mesh, axis=1)
+        if loop is None:  # decided once, by the program of the first step
+            first = state, resident, row(xs, 0), root
+            single = mode == "pmap" or slow_in_scan(move, *first)
+            several = partial(compile_scan, inner, mesh, mode, kept)
+            loop = partial(one_by_one, move) if single else several()
+        state, metrics = loop(state, resident, xs, root)
+        return state, metrics, all_finite(state.params)
+
+    return many
+
+
+def step_over(mesh: Mesh, mode: Parallel) -> Callable[..., Any]:
+    """The step as the devices of a mesh share it."""
+    if mode != "jit":
+        return shards.train_step
+    if FSDP in mesh.shape:
+        return partial(game.train_step, gradient=partial(gathered_gradient, mesh))
+    return game.train_step
+
+
+def gathered_gradient(
+    mesh: Mesh, loss: game.Loss, params: dict[str, Any]
+) -> tuple[dict[str, Any], Any]:
+    """The gradient at parameters that are parted: whole where the loss uses them.
+
+    Left to itself, the compiler may as well part the matrix products, which sends
+    activations of the whole batch [Zhao et al. 2023, FSDP].
+    """
+    whole = jax.lax.with_sharding_constraint(params, replicated(mesh))
+    gradient, beside = jax.grad(loss, has_aux=True)(whole)
+    kept = layout(params, mesh)
+    return jax.lax.with_sharding_constraint(gradient, kept), beside
+
+
+def one_move(step: Callable[..., Any], experiment: Experiment, feed: Feed) -> Loop:
+    """One step from what the feed gives for it, not compiled."""
+
+    def move(
+        state: TrainState, resident: Any, x: Any, root: Key
+    ) -> tuple[TrainState, Metrics]:
+        return step(experiment, root, state, feed.select(resident, x))
+
+    return move
+
+
+def watched_move(experiment: Experiment, feed: Feed) -> Loop:
+    """One step, every operation of which is watched for NaN."""
+    from jax.experimental import checkify
+
+    plain = one_move(game.train_step, experiment, feed)
+    checked = jax.jit(checkify.checkify(plain, errors=checkify.nan_checks))
+
+    def move(
+        state: TrainState, resident: Any, x: Any, root: Key
+    ) -> tuple[TrainState, Metrics]:
+        with jax.debug_nans(False):
+            error, moved = checked(state, resident, x, root)
+        if found := error.get_exception():
+            frames = str(found.traceback_info).splitlines()
+            ours = [frame for frame in frames if not LIBRARIES.search(frame)]
+            raise FloatingPointError(f"{error.get()} {ours[0]}")
+        return moved
+
+    return move
+
+
+def compile_parted(
+    function: Loop,
+    mesh: Mesh,
+    axis: int,
+    mode: Parallel = "jit",
+    kept: Any = None,
+    rooted: Any = None,
+) -> Any:
+    """`function(state, resident, xs, root)` compiled, with an axis of xs parted.
+
+    Under jit the function is of whole arrays; `kept` places the state and `rooted` the
+    root, by default on all devices. Under shard_map and pmap it is of one device's part
+    of xs, and gives all the same.
+    """
+    if mode == "jit":
+        whole = replicated(mesh)
+        kept, rooted = kept or whole, rooted or whole
+        placed = {
+            "in_shardings": (kept, whole, rows(mesh, axis), rooted),
+            "out_shardings": (kept, whole),
+        }
+        return jax.jit(function, donate_argnums=0, **placed)
+    if mode == "shard_map":
+        specs = {"in_specs": (P(), P(), rows(mesh, axis).spec, P()), "out_specs": P()}
+        local = jax.shard_map(function, mesh=mesh, **specs)
+        return jax.jit(local, donate_argnums=0)
+    return compile_pmap(function, mesh, axis)
+
+
+def compile_pmap(function: Loop, mesh: Mesh, axis: int) -> Loop:
+    """`compile_parted` by pmap, whose state is not stacked either."""
+    if mesh.is_multi_process:
+        raise InputError("--parallel pmap is of one host: use jit or shard_map")
+    mapped = jax.pmap(
+        function,
+        shards.AXIS,
+        in_axes=(None, None, axis, None),
+        out_axes=None,
+        devices=list(mesh.devices.flat),
+        donate_argnums=0,
+    )
+
+    def apart(a: Any) -> Any:
+        """With an axis of devices before the parted one, as pmap wants it."""
+        return a.reshape(*a.shape[:axis], mesh.size, -1, *a.shape[axis + 1 :])
+
+    return lambda state, resident, xs, root: mapped(
+        state, resident, jax.tree.map(apart, xs), root
+    )
+
+
+def compile_scan(
+    move: Callable[..., Any],
+    mesh: Mesh,
+    mode: Parallel = "jit",
+    kept: Any = None,
+    rooted: Any = None,
+) -> Loop:
+    """Steps as one program; xs is stacked over them."""
+
+    def scan(
+        state: TrainState, resident: Any, xs: Any, root: Key
+    ) -> tuple[TrainState, Metrics]:
+        return jax.lax.scan(lambda s, x: move(s, resident, x, root), state, xs)
+
+    return compile_parted(scan, mesh, 1, mode, kept, rooted)
+
+
+def one_by_one(
+    move: Loop, state: TrainState, resident: Any, xs: Any, root: Key
+) -> tuple[TrainState, Metrics]:
+    """Steps as one program each, called from Python."""
+    history = []
+    for number in range(len(jax.tree.leaves(xs)[0])):
+        state, metrics = move(state, resident, row(xs, number), root)
+        history.append(metrics)
+    return state, stack(history)
+
+
+def slow_in_scan(move: Any, *arguments: Any) -> bool:
+    """Whether steps are better called one by one.
+
+    XLA's CPU backend compiles a convolution inside a loop to naive code, some 20 times
+    slower than outside; a step with convolutions is long enough to be called by itself.
+    """
+    if jax.default_backend() != "cpu":
+        return False
+    return "conv_general_dilated" in str(move.trace(*arguments).jaxpr)
+
+
+@jax.jit
+def all_finite(tree: Any) -> Array:
+    """Whether every number of a pytree is finite."""
+    leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
+    return jnp.all(jnp.stack(leaves))
