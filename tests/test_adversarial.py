@@ -438,7 +438,7 @@ def test_three_players_share_their_forward_pass():
 def test_a_stopped_game_goes_on_bit_for_bit(name, tmp_path, monkeypatch):
     """Critics, gates, power iterations and all optimizers included."""
     extra = {"gan": {"critic_norm": "spectral"}}.get(name, {})
-    settings = TINY | {"latents": 3, "batch_size": 100, "epochs": 2, "log_every": 5}
+    settings = TINY | {"latents": 3, "batch_size": 96, "epochs": 2, "log_every": 5}
 
     def make():
         return presets.PRESETS[name](**settings, **extra)
@@ -463,7 +463,7 @@ def test_a_stopped_game_goes_on_bit_for_bit(name, tmp_path, monkeypatch):
 
 def test_a_diverging_game_is_reported(tmp_path):
     wild = presets.wgan_gp(
-        **TINY | {"batch_size": 100, "epochs": 20}, latents=3, learning_rate=1e30
+        **TINY | {"batch_size": 96, "epochs": 20}, latents=3, learning_rate=1e30
     )
     with pytest.raises(Diverged, match=r"is (nan|inf|-inf) at step|not finite"):
         train(wild, tmp_path / "run", quiet=True, devices=1)

@@ -18,7 +18,7 @@ from vaejax.distributions import expectation
 from vaejax.filling import Filled, collapse
 from vaejax.likelihoods import Gaussian
 
-TINY = {"hidden": (6,), "latents": 2, "epochs": 2, "batch_size": 20}
+TINY = {"hidden": (6,), "latents": 2, "epochs": 2, "batch_size": 16}
 
 
 def holey(frame, rng):

@@ -282,7 +282,7 @@ def test_training_on_holes_reports_how_imputations_did():
         hidden=(16,),
         latents=2,
         epochs=150,
-        batch_size=60,
+        batch_size=64,
         learning_rate=1e-2,
     )
     state = train(experiment, quiet=True, devices=1)

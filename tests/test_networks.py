@@ -1,5 +1,7 @@
 """Bodies and layers: exact sizes, permission instead of a flag, normalization."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,15 @@ import pytest
 
 from vaejax import networks as net
 from vaejax.errors import InputError
-from vaejax.layers import BatchNorm, Dropout, Norm, ResidualBlock, double, halve
+from vaejax.layers import (
+    BatchNorm,
+    Dropout,
+    Norm,
+    ResidualBlock,
+    bodies_in,
+    double,
+    halve,
+)
 
 EPS = float(np.finfo(np.float32).eps)
 KEY = jax.random.key(0)
@@ -165,3 +175,69 @@ class TestGroupNorm:
 def test_an_unknown_norm_is_named():
     with pytest.raises(InputError, match="'layer' is unknown: choose of none, batch"):
         Norm("layer").init(KEY, jnp.zeros((1, 2)))
+
+
+RESIDUAL = CONV | {"blocks": 2, "norm": "group"}
+
+
+def parameters_and_gradient(encoder, decoder):
+    """Of the sum of squares of what a decoder makes of an encoder's features."""
+    x = jax.random.normal(KEY, (2, 8, 8, 1))
+    z = encoder.init_with_output(KEY, x)[0]
+    params = {"e": encoder.init(KEY, x), "d": decoder.init(KEY, z)}
+    # The last kernels of fresh residual blocks are zero, and their gradient tells all.
+    params = jax.tree.map(lambda a: a + 0.1, params)
+
+    def loss(params):
+        features = encoder.apply(params["e"], x)
+        return jnp.sum(decoder.apply(params["d"], features) ** 2)
+
+    return params, jax.make_jaxpr(jax.grad(loss))(params), jax.grad(loss)(params)
+
+
+def test_blocks_computed_again_give_the_same_gradient():
+    kept, again = (
+        parameters_and_gradient(
+            net.ConvEncoder(**RESIDUAL, remat=remat),
+            net.ConvDecoder((8, 8, 1), **RESIDUAL, remat=remat),
+        )
+        for remat in (False, True)
+    )
+    assert jax.tree.structure(kept[0]) == jax.tree.structure(again[0])
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(
+            a, b, rtol=1e-4, atol=1e-5 * np.abs(b).max()
+        ),
+        kept[2],
+        again[2],
+    )
+    assert "remat" not in str(kept[1])
+    assert str(again[1]).count("remat") >= 8  # two blocks, two stages, two networks
+
+
+@pytest.mark.parametrize(
+    ("body", "hidden"),
+    [
+        (net.FlatEncoder(net.MLP((7, 5), norm="batch")), 2),
+        (net.ConvEncoder(**RESIDUAL), 2 + 2 * 4 + 1),
+        (net.ConvEncoder(**CONV, norm="spectral"), 3),
+        (net.FlatDecoder(net.MLP((7,)), (8, 8, 1)), 1),
+        (net.ConvDecoder((8, 8, 1), **RESIDUAL), 2 + 2 * 4 + 2),
+    ],
+)
+def test_hidden_layers_compute_in_bfloat16_and_nothing_else(body, hidden):
+    """Parameters and what a decoder gives are float32, and products take bfloat16."""
+    decodes = "Decoder" in type(body).__name__
+    x = jax.random.normal(KEY, (2, 5) if decodes else (2, 8, 8, 1))
+    exact = body.init_with_output(KEY, x)
+    with bodies_in(jnp.bfloat16):
+        out, variables = body.init_with_output(KEY, x)
+        program = str(jax.make_jaxpr(body.apply)(variables, x))
+    assert out.dtype == (jnp.float32 if decodes else jnp.bfloat16)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    products = re.findall(r":(\w+)\[[\d,]*\] = (?:dot_general|conv_general)", program)
+    assert products.count("bf16") == hidden
+    size = np.abs(exact[0]).max()
+    # bfloat16 keeps 8 bits, and a few layers lose a few units of the last.
+    np.testing.assert_allclose(out.astype(np.float32), exact[0], atol=0.05 * size)
+    assert not np.array_equal(out, exact[0])

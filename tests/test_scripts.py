@@ -13,7 +13,7 @@ import pytest
 from vaejax import load, presets, train
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
-TINY = "--dataset digits --hidden 16 --latents 2 --epochs 2 --batch-size 100"
+TINY = "--dataset digits --hidden 16 --latents 2 --epochs 2 --batch-size 96"
 
 
 def call(name, *words):
@@ -44,7 +44,7 @@ def refused(capsys, name, *words):
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scripts") / "run"
     tiny = {"dataset": "digits", "hidden": (16,), "latents": 2}
-    train(presets.vae(**tiny, epochs=2, batch_size=100), folder, quiet=True)
+    train(presets.vae(**tiny, epochs=2, batch_size=96), folder, quiet=True)
     return folder
 
 
@@ -95,7 +95,7 @@ BAD_SETTINGS = [
     ("vae --ema 1", "--ema is 1.0: it must be in [0, 1)"),
     ("vae --validation 1", "validation"),
     ("vae --batch-size 5000", "has 1438 examples"),
-    ("vae --devices 5", "this host has 1 to 4"),
+    ("vae --devices 9", "this host has 1 to 8"),
     ("vae --devices 3 --batch-size 100", "does not divide over 3 devices"),
     ("vae --likelihood categorical --binarize dynamic", "does not fit binary data"),
     ("vae --dataset breast_cancer --likelihood bernoulli", "does not fit real data"),

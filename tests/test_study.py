@@ -22,7 +22,7 @@ TINY = {
     "dataset": "digits",
     "hidden": (16,),
     "latents": 3,
-    "batch_size": 100,
+    "batch_size": 96,
     "epochs": 2,
     "evaluate_every": 1,
     "checkpoint_every": 1,
@@ -240,7 +240,7 @@ def test_what_cannot_vary_is_refused(tmp_path):
 
 
 WORDS = shlex.split("""
-    --dataset digits --hidden 16 --latents 3 --batch-size 100 --epochs 1
+    --dataset digits --hidden 16 --latents 3 --batch-size 96 --epochs 1
 """)
 
 

@@ -11,7 +11,7 @@ from vaejax.data.dataset import Column
 from vaejax.data.schema import text_of
 from vaejax.tables import open_holey
 
-TINY = {"hidden": (6,), "latents": 2, "epochs": 1, "batch_size": 20}
+TINY = {"hidden": (6,), "latents": 2, "epochs": 1, "batch_size": 16}
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ TINY = {
     "dataset": "digits",
     "hidden": (16,),
     "latents": 3,
-    "batch_size": 100,
+    "batch_size": 96,
     "epochs": 6,
     "ema": 0.9,
     "decay": "cosine",

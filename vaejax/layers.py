@@ -2,10 +2,15 @@
 
 BatchNorm uses and updates batch statistics where `batch_stats` is mutable, else its
 running ones; Dropout drops where a `dropout` key is given. So the same `__call__`
-serves training, evaluation and a player that does not own the part.
+serves training, evaluation and a player that does not own the part. In the same way the
+hidden layers of bodies compute in the precision that whoever traces them asks for.
 """
 
-from collections.abc import Callable
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -16,6 +21,32 @@ from vaejax.types import Array
 
 Activation = Callable[[Array], Array]
 NORMS = ("none", "batch", "group")
+NORMAL = nn.initializers.lecun_normal()
+_precision: ContextVar[Any] = ContextVar("precision", default=None)
+
+
+@contextlib.contextmanager
+def bodies_in(dtype: Any) -> Iterator[None]:
+    """Hidden layers that are traced here compute in `dtype`; None is float32.
+
+    Their parameters, the statistics of their norms, and all that is read off a body
+    (heads, likelihoods, losses) stay in float32.
+    """
+    token = _precision.set(dtype)
+    try:
+        yield
+    finally:
+        _precision.reset(token)
+
+
+def dense(width: int) -> nn.Dense:
+    """A dense layer within a body."""
+    return nn.Dense(width, dtype=_precision.get())
+
+
+def conv(channels: int, kernel_init: Any = NORMAL) -> nn.Conv:
+    """A 3x3 convolution within a body."""
+    return nn.Conv(channels, (3, 3), dtype=_precision.get(), kernel_init=kernel_init)
 
 
 class BatchNorm(nn.Module):
@@ -27,7 +58,9 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         running = not self.is_mutable_collection("batch_stats")
-        return nn.BatchNorm(running, momentum=0.99, axis_name=parted())(x)
+        return nn.BatchNorm(
+            running, momentum=0.99, axis_name=parted(), dtype=_precision.get()
+        )(x)
 
 
 def parted() -> str | None:
@@ -58,7 +91,8 @@ class Norm(nn.Module):
             size = next(n for n in range(8, 0, -1) if x.shape[-1] % n == 0)
             # Over an image alone: by default the sample axes would be pooled, too.
             image = (-3, -2, -1)
-            return nn.GroupNorm(None, size, reduction_axes=image)(x)
+            dtype = _precision.get()
+            return nn.GroupNorm(None, size, reduction_axes=image, dtype=dtype)(x)
         if self.kind == "none":
             return x
         raise InputError(f"norm {self.kind!r} is unknown: choose of {', '.join(NORMS)}")
@@ -104,9 +138,23 @@ class ResidualBlock(nn.Module):
     def __call__(self, x: Array) -> Array:
         channels = x.shape[-1]
         h = self.activation(Norm(self.norm)(x))
-        h = nn.Conv(channels, (3, 3))(h)
+        h = conv(channels)(h)
         h = self.activation(Norm(self.norm)(h))
-        return x + nn.Conv(channels, (3, 3), kernel_init=nn.initializers.zeros)(h)
+        return x + conv(channels, nn.initializers.zeros)(h)
+
+
+def residual(
+    norm: str, activation: Activation, remat: bool
+) -> Callable[[Array], Array]:
+    """Applies a new residual block at each call, kept or computed again (remat)."""
+    kind = nn.remat(ResidualBlock) if remat else ResidualBlock
+    numbers = itertools.count()
+
+    def block(x: Array) -> Array:
+        # Named, because Flax calls a block that is computed again by another name.
+        return kind(norm, activation, name=f"ResidualBlock_{next(numbers)}")(x)
+
+    return block
 
 
 def halve(x: Array) -> Array:

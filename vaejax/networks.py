@@ -15,11 +15,13 @@ from vaejax.layers import (
     Activation,
     Dropout,
     Norm,
-    ResidualBlock,
+    conv,
+    dense,
     double,
     halve,
     join,
     linear,
+    residual,
 )
 from vaejax.types import Array
 
@@ -38,7 +40,7 @@ class MLP(nn.Module):
     def features(self, x: Array) -> Layers:
         layers = [x]
         for width in self.hidden:
-            x = self.activation(linear(nn.Dense(width), self.norm, x))
+            x = self.activation(linear(dense(width), self.norm, x))
             x = Dropout(self.dropout)(x)
             layers.append(x)
         return tuple(layers)
@@ -78,7 +80,8 @@ class ConvEncoder(nn.Module):
     """Convolutions that halve the image, residual blocks after each, a dense layer.
 
     Any height and width: a stage maps n pixels to ceil(n / 2). A condition enters as
-    constant planes beside the channels.
+    constant planes beside the channels. With `remat` residual blocks are computed again
+    for the gradient instead of being kept [Chen et al. 2016].
     """
 
     channels: Sequence[int] = (32, 64)
@@ -86,20 +89,22 @@ class ConvEncoder(nn.Module):
     blocks: int = 0
     norm: str = "none"
     activation: Activation = nn.relu
+    remat: bool = False
 
     @nn.compact
     def features(self, x: Array, c: Array | None = None) -> Layers:
-        layers, spectral = [x], self.norm == "spectral"
+        block = residual(self.norm, self.activation, self.remat)
+        layers = [x]
         x = join(x, None if c is None else c[:, None, None])
         for width in self.channels:
-            x = linear(nn.Conv(width, (3, 3)), self.norm, halve(x))
+            x = linear(conv(width), self.norm, halve(x))
             x = self.activation(x)
             for _ in range(self.blocks):
-                x = ResidualBlock(self.norm, self.activation)(x)
+                x = block(x)
             layers.append(x)
         x = x.reshape(x.shape[0], -1)
-        dense = linear(nn.Dense(self.hidden), "spectral" if spectral else "none", x)
-        return (*layers, self.activation(dense))
+        norm = "spectral" if self.norm == "spectral" else "none"
+        return (*layers, self.activation(linear(dense(self.hidden), norm, x)))
 
     def __call__(self, x: Array, c: Array | None = None) -> Array:
         return self.features(x, c)[-1]
@@ -118,6 +123,7 @@ class ConvDecoder(nn.Module):
     blocks: int = 0
     norm: str = "none"
     activation: Activation = nn.relu
+    remat: bool = False
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
@@ -127,13 +133,14 @@ class ConvDecoder(nn.Module):
             height, width = (height + 1) // 2, (width + 1) // 2
             sizes.append((height, width))
         deepest = self.channels[-1]
-        x = self.activation(nn.Dense(self.hidden)(z))
-        x = self.activation(nn.Dense(height * width * deepest)(x))
+        block = residual(self.norm, self.activation, self.remat)
+        x = self.activation(dense(self.hidden)(z))
+        x = self.activation(dense(height * width * deepest)(x))
         x = x.reshape(*z.shape[:-1], height, width, deepest)
         widths = (self.channels[0], *self.channels[:-1])
         for size, features in zip(sizes[-2::-1], reversed(widths), strict=True):
             for _ in range(self.blocks):
-                x = ResidualBlock(self.norm, self.activation)(x)
-            x = double(nn.Conv(4 * features, (3, 3))(x), *size)
+                x = block(x)
+            x = double(conv(4 * features)(x), *size)
             x = self.activation(Norm(self.norm)(x))
         return nn.Conv(outputs, (3, 3))(x)

@@ -79,6 +79,12 @@ class Network:
     """Of the networks; auto is silu for residual and relu for the others."""
     hidden: tuple[int, ...] = (512,)
     """Widths of the encoder's dense layers, mirrored in the decoder."""
+    channels: tuple[int, ...] = (32, 64)
+    """Of the stages of conv and residual bodies, each of which halves the image."""
+    blocks: int = 2
+    """Residual blocks in each stage of a residual body."""
+    remat: bool = False
+    """Compute residual blocks anew for the gradient: less memory, more work."""
     latents: int = 20
     """Number of latents."""
     likelihood: LikelihoodName = "auto"
@@ -91,6 +97,9 @@ class Network:
         widths = bool(self.hidden) and min(self.hidden) >= 1
         require(self.sigma > 0, "sigma", self.sigma, "above 0")
         require(widths, "hidden", self.hidden, "widths of at least 1")
+        widths = bool(self.channels) and min(self.channels) >= 1
+        require(widths, "channels", self.channels, "widths of at least 1")
+        at_least(0, self, "blocks")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +178,8 @@ class Training:
     """Of parameters, order of the data, and all noise."""
     parallel: Parallel = "jit"
     """How devices share a batch; by jit, noise is the same for any number of them."""
+    precision: Literal["f32", "bf16"] = "f32"
+    """Of the hidden layers in training; all else, and evaluation, is in float32."""
     fsdp: int = 1
     """Devices that have one copy of the state among them, for models that are large."""
     patience: int = 0

@@ -14,10 +14,12 @@ import optax
 
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, Player, TrainState
+from vaejax.layers import bodies_in
 from vaejax.types import Array, Batch, Key, Metrics
 
 # Purposes of a step's randomness: fold_in(fold_in(root, step), purpose).
 DATA, PLAYERS, DROPOUT = range(3)
+PRECISIONS = {"f32": None, "bf16": jnp.bfloat16}
 
 
 def init(experiment: Experiment, key: Key, raw: Batch) -> TrainState:
@@ -118,11 +120,12 @@ def train_step(
     batch = experiment.preprocess.apply(raw, jax.random.fold_in(key, DATA))
     key = jax.random.fold_in(key, PLAYERS)
     gradients, seen, metrics = {}, {}, {}
-    for name, player in experiment.players.items():
-        gradients[name], (terms, seen[name]) = own_gradient(
-            experiment.model, player, state, batch, key, gradient
-        )
-        metrics |= {f"{name}/{term}": value for term, value in terms.items()}
+    with bodies_in(PRECISIONS[experiment.training.precision]):
+        for name, player in experiment.players.items():
+            gradients[name], (terms, seen[name]) = own_gradient(
+                experiment.model, player, state, batch, key, gradient
+            )
+            metrics |= {f"{name}/{term}": value for term, value in terms.items()}
     params, opt_state, gates = dict(state.params), {}, {}
     stats = {name: dict(parts) for name, parts in state.stats.items()}
     for name, player in experiment.players.items():

@@ -11,7 +11,7 @@ from vaejax.models.completion import (
 )
 from vaejax.models.conditions import Label, conditional
 from vaejax.models.critic import Classifier, Critic, Critique, JointCritic
-from vaejax.models.holes import Constant, SetEncoder, WithMask
+from vaejax.models.holes import Blind, Constant, SetEncoder, WithMask
 from vaejax.models.missing import LogisticMissingness, MissingVAE, SelfMasking
 from vaejax.models.proposal import proposal_of
 from vaejax.models.vae import (
@@ -28,6 +28,7 @@ __all__ = [
     "VAE",
     "ArbitraryCompletion",
     "Baseline",
+    "Blind",
     "Classifier",
     "Completion",
     "Constant",

@@ -1,6 +1,7 @@
 """How encoders read examples with holes."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from vaejax.types import Array, Batch
@@ -27,6 +28,26 @@ class Constant(nn.Module):
         x = batch["x"]
         constant = self.param("constant", nn.initializers.zeros, x.shape[1:])
         return jnp.where(observed(batch) == 1, x, constant[None])
+
+
+class Blind(nn.Module):
+    """Hides a share of what is observed from `reader`, anew where a key is given.
+
+    An encoder that never sees an example twice alike does not learn it by heart
+    [Im et al. 2017; Shu et al. 2018]. What is hidden still counts in the likelihood.
+    """
+
+    rate: float
+    reader: nn.Module | None
+
+    @nn.compact
+    def __call__(self, batch: Batch) -> Array:
+        if self.has_rng("dropout"):
+            x, key = batch["x"], self.make_rng("dropout")
+            seen = jax.random.bernoulli(key, 1 - self.rate, x.shape)
+            mask = jnp.where(seen, observed(batch), 0)
+            batch = {**batch, "x": jnp.where(seen, x, 0), "mask": mask}
+        return read(self.reader, batch)
 
 
 class WithMask(nn.Module):

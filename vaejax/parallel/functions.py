@@ -16,10 +16,21 @@ from vaejax.parallel.studies import Build
 from vaejax.types import Array, Key, Variables
 
 
+def exact(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Its matrix products in float32, which TPUs otherwise round to bfloat16."""
+
+    @functools.wraps(function)
+    def within(*arguments: Any, **named: Any) -> Any:
+        with jax.default_matmul_precision("highest"):
+            return function(*arguments, **named)
+
+    return within
+
+
 @functools.cache
 def compile_verb(model: nn.Module, verb: str) -> Callable[..., Any]:
     """A verb of a model as a compiled function of its variables and arguments."""
-    return jax.jit(partial(model.apply, method=verb))
+    return jax.jit(exact(partial(model.apply, method=verb)))
 
 
 @functools.cache
@@ -27,7 +38,7 @@ def compile_function(
     function: Callable[..., Any], model: nn.Module, **settings: Any
 ) -> Callable[..., Any]:
     """`function(model, ...)` compiled, with its settings fixed."""
-    return jax.jit(partial(function, model, **settings))
+    return jax.jit(exact(partial(function, model, **settings)))
 
 
 def compile_metric(
@@ -55,7 +66,7 @@ def compile_metric(
 
     whole, split = replicated(mesh), rows(mesh)
     return jax.jit(
-        update,
+        exact(update),
         # None: parameters stay where they are, which need not be on all devices.
         in_shardings=(whole, None, whole, split, split, whole, whole),
         out_shardings=whole,

@@ -67,14 +67,18 @@ def mlp_bodies(hidden: Sequence[int], activation: str, dropout: float = 0.0) -> 
 
 
 def conv_bodies(
-    channels: Sequence[int], activation: str, norm: str, blocks: int, hidden: int
+    channels: Sequence[int],
+    activation: str,
+    norm: str,
+    blocks: int,
+    hidden: int,
+    remat: bool = False,
 ) -> Bodies:
     """Convolutions that halve the image, `blocks` residual blocks in each stage."""
     act = pick("activation", activation, ACTIVATIONS)
-    wide = tuple(channels)
+    same = (tuple(channels), hidden, blocks, norm, act, remat)
     return Bodies(
-        net.ConvEncoder(wide, hidden, blocks, norm, act),
-        lambda shape: net.ConvDecoder(tuple(shape), wide, hidden, blocks, norm, act),
+        net.ConvEncoder(*same), lambda shape: net.ConvDecoder(tuple(shape), *same)
     )
 
 
@@ -93,8 +97,10 @@ def bodies(network: Network, data: Dataset) -> Bodies:
         "linear_decoder": lambda: linear._replace(
             encoder=mlp_bodies(hidden, act).encoder
         ),
-        "conv": lambda: conv_bodies((32, 64), act, "none", 0, hidden[-1]),
-        "residual": lambda: conv_bodies((32, 64), act, "group", 2, hidden[-1]),
+        "conv": lambda: conv_bodies(network.channels, act, "none", 0, hidden[-1]),
+        "residual": lambda: conv_bodies(
+            network.channels, act, "group", network.blocks, hidden[-1], network.remat
+        ),
     }
     return pick("body", body, known)()
 

@@ -15,6 +15,7 @@ from vaejax.errors import InputError, require
 from vaejax.experiment import Experiment
 from vaejax.models import (
     ArbitraryCompletion,
+    Blind,
     Constant,
     Context,
     GaussianEncoder,
@@ -52,6 +53,7 @@ def miwae(
     data: Data = TABLE,
     network: Network = NETWORK,
     fill: Fill = "zero",
+    input_dropout: float = 0.0,
     samples: int = 20,
     weight: Weight = Weight(),
     training: Training = Training(epochs=500, batch_size=64),
@@ -63,13 +65,15 @@ def miwae(
     Args:
       fill: what the encoder sees in a hole: zero, a learned constant, or zero and the
         mask beside.
+      input_dropout: share of what is observed that the encoder does not see, drawn anew
+        in each step: against learning by heart, where there are many entries.
       samples: importance samples of the bound.
     """
     require(samples >= 1, "samples", samples, "at least 1")
     view = a.open_data(data, network)
     body = a.bodies(network, view.dataset)
     return a.one_player(
-        a.vae_model(body, network.latents, view, reader=reader(fill)),
+        a.vae_model(body, network.latents, view, reader=reader(fill, input_dropout)),
         partial(objectives.iwae, samples=samples),
         view,
         training,
@@ -78,14 +82,16 @@ def miwae(
     )
 
 
-def reader(fill: Fill) -> nn.Module | None:
-    """How the encoder reads holes."""
+def reader(fill: Fill, input_dropout: float) -> nn.Module | None:
+    """How the encoder reads examples with holes."""
+    require(0 <= input_dropout < 1, "input_dropout", input_dropout, "in [0, 1)")
     known: Mapping[str, Callable[[], nn.Module | None]] = {
         "zero": lambda: None,
         "constant": Constant,
         "mask": WithMask,
     }
-    return a.pick("fill", fill, known)()
+    found = a.pick("fill", fill, known)()
+    return Blind(input_dropout, found) if input_dropout else found
 
 
 @preset
@@ -97,6 +103,7 @@ def not_miwae(
     ),
     process: Process = "self_masking",
     fill: Fill = "zero",
+    input_dropout: float = 0.0,
     samples: int = 20,
     weight: Weight = Weight(),
     training: Training = Training(epochs=500, batch_size=64),
@@ -109,6 +116,8 @@ def not_miwae(
         entries.
       fill: what the encoder sees in a hole: zero, a learned constant, or zero and the
         mask beside.
+      input_dropout: share of what is observed that the encoder does not see, drawn anew
+        in each step: against learning by heart, where there are many entries.
       samples: importance samples of the bound.
     """
     require(samples >= 1, "samples", samples, "at least 1")
@@ -122,7 +131,9 @@ def not_miwae(
     body = a.bodies(network, view.dataset)
     model = MissingVAE(
         encoder=GaussianEncoder(
-            body.encoder, network.latents, reader=a.reader_of(view, reader(fill))
+            body.encoder,
+            network.latents,
+            reader=a.reader_of(view, reader(fill, input_dropout)),
         ),
         decoder=a.decoder(body, view),
         prior=StandardNormal(network.latents),
