@@ -19,6 +19,7 @@ from vaejax.imputation import choose, impute
 from vaejax.inference import infer
 from vaejax.loop import first_state
 from vaejax.metrics.imputation import crps, interval
+from vaejax.models import Blind, Constant
 from vaejax.parallel import make_mesh
 
 D = 5
@@ -297,3 +298,23 @@ def test_training_on_holes_alone_reports_no_errors_of_imputation():
     found = evaluate(experiment, state, samples=20)
     assert all(np.isfinite(value) for value in found.values())
     assert not {"rmse", "coverage", "width", "crps", "ess"} & set(found)
+
+
+def test_input_dropout_hides_from_the_encoder_in_training_alone():
+    """A share of what is observed; its parameters are those of the reader alone."""
+    x = jnp.ones((50, 40))
+    mask = jnp.concatenate([x[:, :20], 0 * x[:, 20:]], axis=1)
+    batch = {"x": x * mask, "mask": mask}
+    blind, plain = Blind(0.25, Constant()), Constant()
+    variables = {"params": {"constant": jnp.full((40,), 7.0)}}
+    assert jax.tree.structure(variables) == jax.tree.structure(
+        blind.init(jax.random.key(0), batch)
+    )
+    np.testing.assert_array_equal(
+        blind.apply(variables, batch), plain.apply(variables, batch)
+    )
+    seen = blind.apply(variables, batch, rngs={"dropout": jax.random.key(1)})
+    assert set(np.unique(seen)) == {1.0, 7.0}
+    assert (seen[:, 20:] == 7).all()
+    share, error = (seen[:, :20] == 7).mean(), np.sqrt(0.25 * 0.75 / 1000)
+    assert abs(share - 0.25) < 4 * error

@@ -18,6 +18,7 @@ from vaejax.layers import (
     double,
     halve,
 )
+from vaejax.models import Critic
 
 EPS = float(np.finfo(np.float32).eps)
 KEY = jax.random.key(0)
@@ -241,3 +242,11 @@ def test_hidden_layers_compute_in_bfloat16_and_nothing_else(body, hidden):
     # bfloat16 keeps 8 bits, and a few layers lose a few units of the last.
     np.testing.assert_allclose(out.astype(np.float32), exact[0], atol=0.05 * size)
     assert not np.array_equal(out, exact[0])
+
+
+def test_what_critics_judge_by_is_float32():
+    critic = Critic(net.FlatEncoder(net.MLP((7, 5))))
+    x = jax.random.normal(KEY, (2, 3))
+    with bodies_in(jnp.bfloat16):
+        judged, _ = critic.init_with_output(KEY, x, {"x": x})
+    assert {leaf.dtype for leaf in jax.tree.leaves(judged)} == {jnp.dtype("float32")}

@@ -21,6 +21,11 @@ class Critique(NamedTuple):
     features: tuple[Array, ...]
 
 
+def exact(features: tuple[Array, ...]) -> tuple[Array, ...]:
+    """In float32, in whatever precision the body computes: losses are made of them."""
+    return tuple(jnp.asarray(layer, jnp.float32) for layer in features)
+
+
 class Critic(nn.Module):
     """Scores what it is shown: high where real. No sigmoid: a score is a logit.
 
@@ -36,7 +41,8 @@ class Critic(nn.Module):
     @nn.compact
     def __call__(self, subject: Array, batch: Batch) -> Critique:
         c = condition_of(self.condition, batch)
-        features = self.body.features(subject, None if self.projection else c)
+        beside = None if self.projection else c
+        features = exact(self.body.features(subject, beside))
         last = features[-1].reshape(len(features[-1]), -1)
         score = linear(nn.Dense(1), self.norm, last)[:, 0]
         if self.projection and c is not None:
@@ -56,7 +62,7 @@ class JointCritic(nn.Module):
     @nn.compact
     def __call__(self, subject: tuple[Array, Array], batch: Batch) -> Critique:
         x, z = subject
-        features = self.body.features(x)
+        features = exact(self.body.features(x))
         last = features[-1].reshape(len(x), -1)
         both = self.joint(jnp.concatenate([last, self.latents(z)], -1))
         score = linear(nn.Dense(1), self.norm, both)[:, 0]
@@ -71,6 +77,6 @@ class Classifier(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, batch: Batch) -> Critique:
-        features = self.body.features(x)
+        features = exact(self.body.features(x))
         last = features[-1].reshape(len(x), -1)
         return Critique(nn.Dense(self.classes)(last), features)

@@ -40,7 +40,10 @@ class Blind(nn.Module):
     rate: float
     reader: nn.Module | None
 
-    @nn.compact
+    def setup(self) -> None:
+        if self.reader is not None:
+            nn.share_scope(self, self.reader)  # its parameters are called as without us
+
     def __call__(self, batch: Batch) -> Array:
         if self.has_rng("dropout"):
             x, key = batch["x"], self.make_rng("dropout")
