@@ -18,7 +18,7 @@ from vaejax.layers import (
     double,
     halve,
 )
-from vaejax.models import Critic
+from vaejax.models import Critic, JointCritic
 
 EPS = float(np.finfo(np.float32).eps)
 KEY = jax.random.key(0)
@@ -244,9 +244,15 @@ def test_hidden_layers_compute_in_bfloat16_and_nothing_else(body, hidden):
     assert not np.array_equal(out, exact[0])
 
 
-def test_what_critics_judge_by_is_float32():
-    critic = Critic(net.FlatEncoder(net.MLP((7, 5))))
+FLAT = net.FlatEncoder(net.MLP((7, 5)))
+
+
+@pytest.mark.parametrize(
+    ("judge", "pair"),
+    [(Critic(FLAT), False), (JointCritic(FLAT, net.MLP((4,)), net.MLP((4,))), True)],
+)
+def test_what_critics_judge_by_is_float32(judge, pair):
     x = jax.random.normal(KEY, (2, 3))
     with bodies_in(jnp.bfloat16):
-        judged, _ = critic.init_with_output(KEY, x, {"x": x})
+        judged, _ = judge.init_with_output(KEY, (x, x) if pair else x, {"x": x})
     assert {leaf.dtype for leaf in jax.tree.leaves(judged)} == {jnp.dtype("float32")}

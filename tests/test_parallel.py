@@ -11,6 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from vaejax import InputError, parallel, presets, step, study, train
 from vaejax.data.feed import resident_feed
+from vaejax.experiment import variables_of
 from vaejax.layers import BatchNorm
 from vaejax.loop import first_state
 from vaejax.parallel.shards import mean_gradient
@@ -191,6 +192,17 @@ def test_a_state_in_parts_is_saved_and_resumed_in_others(tmp_path):
 def test_a_state_in_parts_that_cannot_be(fsdp, mode, message):
     with pytest.raises(InputError, match=message):
         train(presets.vae(**WIDE, fsdp=fsdp, parallel=mode), devices=8, quiet=True)
+
+
+def test_what_is_evaluated_is_computed_in_float32():
+    """Also where matrix products are of bfloat16 unless one asks (TPUs)."""
+    experiment = presets.vae(**TINY, latents=3)
+    state = first_state(experiment, parallel.make_mesh(1, 1))
+    batch = {"x": jnp.zeros((2, 8, 8, 1))}
+    verb = parallel.compile_verb(experiment.model, "posterior")
+    program = str(verb.trace(variables_of(state), batch).jaxpr)
+    assert program.count("dot_general") == 2  # the hidden layer and the head
+    assert program.count("precision=(Precision.HIGHEST") == 2
 
 
 def test_a_study_splits_replicas_and_not_their_batches(tmp_path):

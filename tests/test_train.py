@@ -282,7 +282,7 @@ def test_early_stopping_returns_and_loads_the_best_state(tmp_path):
 
 def test_advice_where_the_best_state_is_kept_and_no_checkpoint_yet(tmp_path):
     experiment = tiny(validation=0.3, patience=2)
-    mesh = parallel.make_mesh(1, 100)
+    mesh = parallel.make_mesh(1, 96)
     state = first_state(experiment, mesh)
     with Keeper(experiment, tmp_path / "run", quiet=True) as keeper:
         keeper.begin(0)

@@ -21,9 +21,10 @@ class Critique(NamedTuple):
     features: tuple[Array, ...]
 
 
-def exact(features: tuple[Array, ...]) -> tuple[Array, ...]:
-    """In float32, in whatever precision the body computes: losses are made of them."""
-    return tuple(jnp.asarray(layer, jnp.float32) for layer in features)
+def critique(score: Array, features: tuple[Array, ...]) -> Critique:
+    """In float32, in whatever precision bodies compute: losses are made of it."""
+    exact = tuple(jnp.asarray(layer, jnp.float32) for layer in features)
+    return Critique(score, exact)
 
 
 class Critic(nn.Module):
@@ -41,14 +42,13 @@ class Critic(nn.Module):
     @nn.compact
     def __call__(self, subject: Array, batch: Batch) -> Critique:
         c = condition_of(self.condition, batch)
-        beside = None if self.projection else c
-        features = exact(self.body.features(subject, beside))
+        features = self.body.features(subject, None if self.projection else c)
         last = features[-1].reshape(len(features[-1]), -1)
         score = linear(nn.Dense(1), self.norm, last)[:, 0]
         if self.projection and c is not None:
             embedding = nn.Dense(last.shape[-1], use_bias=False)
             score += (last * linear(embedding, self.norm, c)).sum(-1)
-        return Critique(score, features)
+        return critique(score, features)
 
 
 class JointCritic(nn.Module):
@@ -62,11 +62,11 @@ class JointCritic(nn.Module):
     @nn.compact
     def __call__(self, subject: tuple[Array, Array], batch: Batch) -> Critique:
         x, z = subject
-        features = exact(self.body.features(x))
+        features = self.body.features(x)
         last = features[-1].reshape(len(x), -1)
         both = self.joint(jnp.concatenate([last, self.latents(z)], -1))
         score = linear(nn.Dense(1), self.norm, both)[:, 0]
-        return Critique(score, (*features, both))
+        return critique(score, (*features, both))
 
 
 class Classifier(nn.Module):
@@ -77,6 +77,6 @@ class Classifier(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, batch: Batch) -> Critique:
-        features = exact(self.body.features(x))
+        features = self.body.features(x)
         last = features[-1].reshape(len(x), -1)
-        return Critique(nn.Dense(self.classes)(last), features)
+        return critique(nn.Dense(self.classes)(last), features)

@@ -117,7 +117,7 @@ def step_over(mesh: Mesh, mode: Parallel) -> Callable[..., Any]:
 def gathered_gradient(
     mesh: Mesh, loss: game.Loss, params: dict[str, Any]
 ) -> tuple[dict[str, Any], Any]:
-    """The gradient at parameters that are parted: whole where the loss uses them.
+    """The gradient at a player's parts, which are whole where the loss uses them.
 
     Left to itself, the compiler may as well part the matrix products, which sends
     activations of the whole batch [Zhao et al. 2023, FSDP].
