@@ -1,6 +1,7 @@
 """A batch split over devices: the same run by jit, shard_map and pmap."""
 
 import dataclasses
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -180,9 +181,12 @@ def test_a_state_in_parts_is_saved_and_resumed_in_others(tmp_path):
         parts, training=dataclasses.replace(parts.training, epochs=1)
     )
     train(half, tmp_path / "parts", devices=8, quiet=True)
-    resumed = train(parts, tmp_path / "parts", devices=4, quiet=True)
-    assert int(resumed.step) == int(whole.step)
-    assert_close(resumed.params, whole.params)
+    for fsdp in (4, 1):  # in other parts of other devices, and whole on one
+        folder = shutil.copytree(tmp_path / "parts", tmp_path / f"{fsdp}")
+        again = presets.vae(**settings, fsdp=fsdp)
+        resumed = train(again, folder, devices=4 if fsdp > 1 else 1, quiet=True)
+        assert int(resumed.step) == int(whole.step)
+        assert_close(resumed.params, whole.params)
 
 
 @pytest.mark.parametrize(

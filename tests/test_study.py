@@ -213,9 +213,12 @@ def test_patience_ends_replicas_on_their_own(tmp_path):
 
 def test_replicas_are_split_over_devices(four, tmp_path):
     assert parallel.study_mesh(4, 6).size == 3
-    spread = run(presets.vae, tmp_path, {"beta": (1, 4)}, **TINY, devices=4)
-    for one, other in zip(spread, four, strict=True):
-        assert_close(params_of(one.folder), params_of(other.folder))
+    more = {"seeds": 4, "devices": 8}
+    spread = run(presets.vae, tmp_path, {"beta": (1, 4)}, **TINY, **more)
+    assert len(spread) == 8
+    for replica in four:
+        one = params_of(tmp_path / replica.folder.name)
+        assert_close(one, params_of(replica.folder))
 
 
 def test_mean_and_deviation_over_seeds(four):

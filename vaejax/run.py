@@ -7,7 +7,7 @@ is all that is needed to build the experiment again. Nothing in a workdir is cod
 import inspect
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from vaejax.errors import InputError, nearest
 from vaejax.experiment import Experiment, TrainState
 
 FORMAT = 1
+# Settings of where a state lives and what is computed again: the numbers are the same.
+LAYOUT = ("fsdp", "remat")
 
 
 def config_of(experiment: Experiment) -> dict[str, Any]:
@@ -38,7 +40,8 @@ def claim(workdir: Path, experiment: Experiment) -> None:
     """Makes the workdir this experiment's, or checks that it is already.
 
     Raises InputError where the path is a file, holds something that is not a run, or
-    holds another configuration (with the settings that differ).
+    holds another configuration (with the settings that differ). Layouts may differ: a
+    run may go on where memory is another.
     """
     if not experiment.name:
         raise InputError("only experiments made by a preset can be kept in a workdir")
@@ -48,7 +51,7 @@ def claim(workdir: Path, experiment: Experiment) -> None:
         write_json(workdir / "config.json", config)
         return
     other = read_config(workdir)
-    differing = differences(other, config)
+    differing = differences(other, config, but=LAYOUT)
     if differing:
         raise InputError(
             f"{workdir} holds another configuration: {'; '.join(differing)}. "
@@ -106,13 +109,15 @@ def read_config(workdir: Path) -> dict[str, Any]:
     return config
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Settings that differ, each as `name old (here new)`."""
+def differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], but: Collection[str] = ()
+) -> list[str]:
+    """Settings that differ, each as `name old (here new)`; of `but` they may."""
     found = []
     if old["preset"] != new["preset"]:
         found.append(f"preset {old['preset']} (here {new['preset']})")
     before, after = with_defaults(old), new["arguments"]
-    for name in sorted(before.keys() | after.keys()):
+    for name in sorted((before.keys() | after.keys()) - set(but)):
         if before.get(name) != after.get(name):
             found.append(f"{name} {before.get(name)} (here {after.get(name)})")
     if not found and old["data"]["digest"] != new["data"]["digest"]:
