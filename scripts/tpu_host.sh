@@ -1,93 +1,142 @@
 #!/usr/bin/env bash
-# What scripts/tpu_vm.sh does on each host of a TPU VM. It sends these functions there,
-# so they use nothing that is not in this file.
+# What scripts/tpu_vm.sh has each host of a TPU VM do, from its copy of this repository.
 
-worker_install() { # REPO REF PYTHON UV
+set -euo pipefail
+
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+SHARE=/mnt/share # a disk of a VM vanishes with it; this does not
+ENV=$HOME/vaejax-env
+RUN=$HOME/vaejax-run
+PREEMPTED=143 # the trainer was told to stop, by SIGTERM, and has saved
+
+die() {
+  echo "error: $*" >&2
+  exit 2
+}
+
+apt_install() { # a VM that has just started still upgrades itself, which locks apt
+  sudo apt-get -qq -o DPkg::Lock::Timeout=600 update
+  sudo apt-get -qq -o DPkg::Lock::Timeout=600 install -y "$1" >/dev/null
+}
+
+mount_share() { # gs://BUCKET or SERVER:/EXPORT
+  mountpoint -q "$SHARE" && return
+  sudo mkdir -p "$SHARE"
+  if [[ $1 != gs://* ]]; then
+    command -v mount.nfs >/dev/null || apt_install nfs-common
+    sudo mount -t nfs "$1" "$SHARE"
+    return
+  fi
+  if ! command -v gcsfuse >/dev/null; then
+    curl -fsSL https://packages.cloud.google.com/apt/doc/apt-key.gpg |
+      sudo tee /usr/share/keyrings/gcsfuse.asc >/dev/null
+    echo "deb [signed-by=/usr/share/keyrings/gcsfuse.asc]" \
+      "https://packages.cloud.google.com/apt gcsfuse-$(lsb_release -cs) main" |
+      sudo tee /etc/apt/sources.list.d/gcsfuse.list >/dev/null
+    apt_install gcsfuse
+  fi
+  sudo chown "$(id -un)" "$SHARE"
+  # Hosts see at once what the others write, and checkpoints, which are folders, can be
+  # renamed in buckets without a hierarchical namespace, too.
+  gcsfuse --implicit-dirs --metadata-cache-ttl-secs=0 \
+    --metadata-cache-negative-ttl-secs=0 --rename-dir-limit=100000 \
+    "${1#gs://}" "$SHARE"
+}
+
+install() { # SHARE
+  mount_share "$1"
+  # The Python of the image may be too old for JAX, so uv brings one; the versions in
+  # constraints.txt are the same on all hosts.
   local uv=$HOME/.local/bin/uv
-  if [[ $("$uv" --version 2>/dev/null) != "uv $4"* ]]; then
-    curl -LsSf "https://astral.sh/uv/$4/install.sh" |
-      env UV_INSTALL_DIR="$HOME/.local/bin" UV_NO_MODIFY_PATH=1 sh
-  fi
-  [[ -d ~/vaejax/.git ]] || git clone --quiet "$1" ~/vaejax
-  cd ~/vaejax || return
-  git remote set-url origin "$1"
-  git fetch --quiet --tags --force origin
-  git checkout --quiet --detach \
-    "$(git rev-parse --quiet --verify "refs/remotes/origin/$2" || echo "$2")"
-  "$uv" venv --quiet --allow-existing --python "$3" .venv
-  "$uv" pip install --quiet --python .venv/bin/python -c constraints.txt -e '.[tpu,gcs]'
-  echo "vaejax-installed: $(git rev-parse HEAD)" \
-    "$("$uv" pip freeze --python .venv/bin/python | cksum)"
+  [[ -x $uv ]] || curl -fsSL https://astral.sh/uv/install.sh |
+    env UV_INSTALL_DIR="${uv%/*}" UV_NO_MODIFY_PATH=1 sh
+  "$uv" venv --quiet --allow-existing --python 3.12 "$ENV"
+  "$uv" pip install --quiet --python "$ENV/bin/python" \
+    -c "$HERE/constraints.txt" -e "${HERE}[tpu]"
 }
 
-worker_run() { # the process id of the run, where it runs
+running() { # the process of `supervise`; after a reboot its number may be another's
   local pid
-  pid=$(cat ~/vaejax-run/pid 2>/dev/null) || return 0
-  # After a reboot the number may be another's.
-  if grep -qs train.py "/proc/$pid/cmdline"; then echo "$pid"; fi
+  pid=$(cat "$RUN/pid" 2>/dev/null) &&
+    grep -qs tpu_host.sh "/proc/$pid/cmdline" && echo "$pid"
 }
 
-worker_holders() { # the run, and all processes that hold a TPU
-  local found
-  found=$(sudo find /proc/[0-9]*/fd \
-    \( -lname '/dev/accel*' -o -lname '/dev/vfio/[0-9]*' \) 2>/dev/null) || true
-  { worker_run && cut -d/ -f3 <<<"$found"; } | sed '/^$/d' | sort -u
+processes() { # of the run, and all that hold the TPU, which only one at a time can
+  local pid
+  if pid=$(running); then pgrep -g "$pid"; fi
+  sudo find /proc/[0-9]*/fd \( -lname '/dev/accel*' -o -lname '/dev/vfio/[0-9]*' \) \
+    2>/dev/null | cut -d/ -f3 | sort -u
 }
 
-worker_end() { # SECONDS in which a run may save
-  local pids second
-  mapfile -t pids < <(worker_holders)
+stop() { # the run, which saves first, and whatever else holds the TPU
+  local pids seconds=120
+  if running >/dev/null; then touch "$RUN/stopped"; fi
+  mapfile -t pids < <(processes)
   ((${#pids[@]})) || return 0
-  echo "ending process ${pids[*]}"
+  echo "ending ${pids[*]}"
   sudo kill -TERM "${pids[@]}" || true
-  for ((second = 0; second < $1; second++)); do
+  while mapfile -t pids < <(processes) && ((${#pids[@]})); do
+    if ((seconds-- == 0)); then
+      echo "killing ${pids[*]}"
+      sudo kill -KILL "${pids[@]}" || true
+    fi
     sleep 1
-    mapfile -t pids < <(worker_holders)
-    ((${#pids[@]})) || return 0
   done
-  echo "killing process ${pids[*]}"
-  sudo kill -KILL "${pids[@]}" || true
 }
 
-worker_start() { # PORT, and the arguments of train.py
-  # shellcheck disable=SC2016
-  local run='"$HOME/vaejax/.venv/bin/python" -u "$HOME/vaejax/scripts/train.py" "$@" &
-    echo $! >pid.new; mv pid.new pid; wait $! && code=0 || code=$?
-    echo $code >code.new; mv code.new code'
+start() { # the arguments of train.py
+  mountpoint -q "$SHARE" || die "nothing is mounted at $SHARE: install first"
+  ! running >/dev/null || die "there is a run already: stop it first"
+  # Left by a process that was killed, it would keep the TPU from all others.
   sudo rm -f /tmp/libtpu_lockfile
-  sudo sh -c 'echo always >/sys/kernel/mm/transparent_hugepage/enabled' || true
-  unset "${!MEGASCALE_@}" # of a slice that was preempted
-  export JAX_PLATFORMS=tpu JAX_COORDINATOR_PORT=$1
-  mkdir -p ~/vaejax-run
-  cd ~/vaejax-run || return
-  rm -f pid code
-  [[ ! -e log ]] || mv log log.before
-  setsid nohup bash -c "$run" run "${@:2}" </dev/null >log 2>&1 &
-  until [[ -e pid ]]; do sleep 0.1; done
-  echo "started process $(cat pid)"
+  # libtpu wants transparent hugepages on v5e and later.
+  echo always | sudo tee /sys/kernel/mm/transparent_hugepage/enabled >/dev/null || true
+  # Of a slice that was preempted, these would send JAX to hosts that are no more.
+  unset "${!MEGASCALE_@}"
+  export JAX_PLATFORMS=tpu         # else a broken TPU would mean training on the CPU
+  export JAX_COORDINATOR_PORT=8476 # JAX's own choice is behind Google's firewall
+  export JAX_COMPILATION_CACHE_DIR=$SHARE/jax-cache
+  export TFDS_DATA_DIR=$SHARE/tensorflow_datasets
+  mkdir -p "$RUN"
+  rm -f "$RUN"/{code,pid,stopped}
+  # In a session of its own the run outlives this connection.
+  setsid bash "${BASH_SOURCE[0]}" supervise "$@" </dev/null >"$RUN/log" 2>&1 &
+  until [[ -e $RUN/pid ]]; do sleep 0.1; done
 }
 
-worker_code() { # the exit code of the run, or `running`, or `none` where it was killed
-  local code=none
-  if [[ -e ~/vaejax-run/code ]]; then
-    code=$(cat ~/vaejax-run/code)
-  elif [[ -n $(worker_run) ]]; then
-    code=running
+supervise() { # trains, and again each time that a signal to any host stopped all
+  local code=$PREEMPTED told=
+  trap 'told=1' TERM # by `stop`, or as the machine shuts down
+  echo $$ >"$RUN/pid.new"
+  mv "$RUN/pid.new" "$RUN/pid"
+  while [[ $code == "$PREEMPTED" && ! $told ]]; do
+    "$ENV/bin/python" -u "$HERE/scripts/train.py" "$@" && code=0 || code=$?
+    [[ $code != "$PREEMPTED" || $told ]] || sleep 10 || true
+  done
+  echo "$code" >"$RUN/code.new"
+  mv "$RUN/code.new" "$RUN/code"
+}
+
+status() { # `running`, `stopped` by us, the exit code, or `none`
+  local word=none
+  if running >/dev/null; then
+    word=running
+  elif [[ -e $RUN/stopped ]]; then
+    word=stopped
+  elif [[ -e $RUN/code ]]; then
+    word=$(cat "$RUN/code")
   fi
-  echo "vaejax-run: $code"
+  echo "vaejax-run: $word"
 }
 
-worker_follow() { # shows the log until the run ends, and ends with its code
-  local code pid
-  pid=$(worker_run)
-  if [[ $pid ]]; then
-    tail -n 200 -F --pid="$pid" ~/vaejax-run/log
+follow() { # the log until the run ends; its code
+  local pid
+  if pid=$(running); then
+    tail -n 100 -F --pid="$pid" "$RUN/log" 2>/dev/null
   else
-    tail -n 200 ~/vaejax-run/log
+    tail -n 100 "$RUN/log"
   fi
-  sleep 1 # the code is written after the process has ended
-  code=$(worker_code)
-  [[ $code =~ [0-9]+$ ]] && exit "${BASH_REMATCH[0]}"
-  echo "$code"
-  exit 1
+  exit "$(cat "$RUN/code" 2>/dev/null || echo 1)"
 }
+
+"$@"

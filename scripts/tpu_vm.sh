@@ -2,9 +2,9 @@
 # Trains on all hosts of a Cloud TPU VM, and goes on after a preemption:
 #
 #   scripts/tpu_vm.sh resume --name a --zone us-central1-a --type v5litepod-16 --spot \
-#       --workdir gs://bucket/run -- vae --dataset mnist --epochs 100
+#       --share gs://BUCKET --workdir runs/a -- vae --dataset mnist --epochs 100
 #
-# docs/clusters.md says what it does about what goes wrong there.
+# docs/clusters.md takes a first hour step by step.
 
 set -euo pipefail
 
@@ -14,226 +14,216 @@ Usage: scripts/tpu_vm.sh COMMAND [OPTIONS] [-- PRESET TRAIN_ARGUMENTS...]
 
 Commands:
   create    make the TPU VM, and wait until it is ready
-  install   install vaejax on all hosts
+  install   copy the last commit to all hosts, and install it
   start     end what holds the TPU, and start training on all hosts
-  follow    show the log of host 0; ends with the exit code of its run
-  status    show the state of the TPU and the exit codes of its runs
+  follow    show the log of host 0 until the run ends, and exit with its code
+  status    show the state of the TPU and of the run on each host
   resume    all of the above, and again after each preemption, until the run is done
   stop      end the run on all hosts; it saves first
   delete    delete the TPU VM
 
-Options, each also as an environment variable (--name is NAME, --dry-run DRY_RUN=1):
-  --name NAME          of the TPU VM
-  --zone ZONE          as in us-central1-a
-  --project PROJECT    by default gcloud's
-  --type TYPE          as in v5litepod-16
-  --version VERSION    of the TPU's software; by default the one for the type
-  --spot               ask for a spot VM, which may be preempted
-  --queued             wait in the queue for a VM; --spot does, too
-  --workdir PATH       gs://BUCKET/PATH, or with --shared a folder that all hosts mount
-  --shared             the workdir is such a folder
-  --repo URL           to install from; by default the origin of this clone
-  --ref REF            commit, tag or branch of it; by default the commit of this clone
-  --python VERSION     by default 3.12
-  --uv VERSION         of uv, which installs Python and packages; by default 0.13.7
-  --heartbeat-port P   where the hosts meet; by default 8476
-  --poll SECONDS       between looks at the TPU; by default 20
-  --restarts N         of a run that fails on a sound TPU; by default 10
-  --create-flag FLAG   one more flag for gcloud's create; may be repeated
-  --ssh-flag FLAG      one more flag for gcloud's ssh; may be repeated
-  --dry-run            print the commands instead
+Options:
+  --name NAME         of the TPU VM
+  --zone ZONE         as us-central1-a
+  --project PROJECT   by default gcloud's
+  --type TYPE         as v5litepod-16
+  --version VERSION   of the TPU's software; by default the one for the type
+  --spot              cheaper, and may be preempted; implies --queued
+  --queued            wait in Google's queue for a VM
+  --share PLACE       what all hosts mount: gs://BUCKET, or SERVER:/EXPORT of NFS
+  --workdir PATH      of the run, within the share
+  --create-flag FLAG  one more flag for gcloud's create; may be repeated
+  --ssh-flag FLAG     one more flag for gcloud's ssh and scp; may be repeated
+  --poll SECONDS      between looks at the TPU; by default 20
+  --dry-run           print the commands instead
 END
 }
 
-die() { # one line
+die() {
   echo "error: $*" >&2
   exit 2
 }
 
 say() { echo "tpu_vm: $*" >&2; }
 
-quote() { # a word for any shell, which shlex can read, too
-  if [[ $1 =~ ^[A-Za-z0-9_./:=,@%+-]+$ ]]; then
-    printf '%s' "$1"
-  else
-    printf "'%s'" "${1//\'/\'\\\'\'}"
-  fi
-}
-
-quoted() { # all words, on a line
+quoted() { # words for a shell, on one line
   local word line=
-  for word; do line+="${line:+ }$(quote "$word")"; done
+  for word; do
+    [[ $word =~ ^[A-Za-z0-9_./:=,@%+-]+$ ]] || word=${word@Q}
+    line+="${line:+ }$word"
+  done
   printf '%s\n' "$line"
 }
 
-run() { if ((DRY_RUN)); then quoted "$@" >&3; else "$@"; fi; }
-
-on_tpu() { # GROUP VERB FLAGS...: gcloud on this TPU
-  local flags=("--zone=$ZONE")
-  [[ -z $PROJECT ]] || flags+=("--project=$PROJECT")
-  run gcloud compute tpus "$1" "$2" "$NAME" "${flags[@]}" --quiet "${@:3}"
+run() { # without stdin, which ssh would read to its end
+  if ((DRY_RUN)); then quoted "$@" >&3; else "$@" </dev/null; fi
 }
 
-on_hosts() { # all, or a number; a function of tpu_host.sh and its arguments
-  local script functions=("$2")
-  case $2 in
-    worker_code) functions+=(worker_run) ;;
-    worker_follow) functions+=(worker_run worker_code) ;;
-    worker_end) functions+=(worker_run worker_holders) ;;
-  esac
-  script=$(printf 'set -euo pipefail\n%s\n%s' "$(declare -f "${functions[@]}")" \
-    "$(quoted "${@:2}")")
-  on_tpu tpu-vm ssh "--worker=$1" "${SSH_FLAGS[@]}" \
-    "--command=bash -c $(quote "$script")"
+tpus() { # GROUP VERB ARGUMENTS...
+  local place=("--zone=$ZONE" ${PROJECT:+"--project=$PROJECT"})
+  run gcloud compute tpus "$1" "$2" "${@:3}" "${place[@]}" --quiet
 }
 
-software() { # the version for the type, of Google's table
+# On one host of several alone, JAX would wait for the others for ever: all but `follow`
+# is for all.
+on_hosts() { # all, or a number; a command
+  tpus tpu-vm ssh "$NAME" "--worker=$1" "${SSH_FLAGS[@]}" "--command=$2"
+}
+
+host_does() { # all, or a number; a verb of tpu_host.sh and its arguments
+  on_hosts "$1" "bash vaejax/scripts/tpu_host.sh $(quoted "${@:2}")"
+}
+
+software() { # for a type, by Google's table
   case $TYPE in
     v6e-*) echo v2-alpha-tpuv6e ;;
     v5p-*) echo v2-alpha-tpuv5 ;;
-    v5litepod-* | v5e-*) echo v2-alpha-tpuv5-lite ;;
-    v2-* | v3-* | v4-*) echo tpu-ubuntu2204-base ;;
+    v5litepod-*) echo v2-alpha-tpuv5-lite ;;
+    v[234]-*) echo tpu-ubuntu2204-base ;;
     *) die "--type $TYPE: give its software by --version" ;;
   esac
 }
 
 make() {
-  local version spot=()
+  local asked version
   version=${VERSION:-$(software)}
+  asked=("--accelerator-type=$TYPE" "${CREATE_FLAGS[@]}")
+  TPU=READY FAILURES=0
   if ((QUEUED)); then
-    ((!SPOT)) || spot=(--spot)
-    on_tpu queued-resources create "--node-id=$NAME" "--accelerator-type=$TYPE" \
-      "--runtime-version=$version" "${spot[@]}" "${CREATE_FLAGS[@]}"
+    ((!SPOT)) || asked+=(--spot)
+    tpus queued-resources create "$NAME" "--node-id=$NAME" \
+      "--runtime-version=$version" "${asked[@]}"
   else
-    on_tpu tpu-vm create "--accelerator-type=$TYPE" "--version=$version" \
-      "${CREATE_FLAGS[@]}"
+    tpus tpu-vm create "$NAME" "--version=$version" "${asked[@]}"
   fi
-  ASSUMED=READY
 }
 
 delete() {
-  if ((QUEUED)); then
-    on_tpu queued-resources delete --force
+  TPU=
+  if ((QUEUED)); then # and the TPU with its place in the queue
+    tpus queued-resources delete "$NAME" --force
   else
-    on_tpu tpu-vm delete
+    tpus tpu-vm delete "$NAME"
   fi
 }
 
-look() { # GROUP FIELD: what gcloud describes; nothing where it is not there
-  local errors
-  errors=$(mktemp)
-  on_tpu "$1" describe "--format=value($2)" 2>"$errors" ||
-    grep -qi 'not[_ ]found' "$errors" || { cat "$errors" >&2 && echo UNKNOWN; }
-  rm -f "$errors"
+look() { # GROUP FIELD: what it is; nothing where it is not there
+  local error
+  error=$(mktemp)
+  tpus "$1" describe "$NAME" "--format=value($2)" 2>"$error" ||
+    grep -qi 'not[_ ]found' "$error" || { cat "$error" >&2 && echo UNKNOWN; }
+  rm -f "$error"
 }
 
-state() { # of the TPU, or of its place in the queue
+state() { # of the TPU, or else of its place in the queue
   local found
   found=$(look tpu-vm state)
+  ((!DRY_RUN)) || found=$TPU
   [[ $found ]] || ((!QUEUED)) || found=$(look queued-resources state.state)
-  if ((DRY_RUN)); then echo "$ASSUMED"; else echo "$found"; fi
+  echo "$found"
 }
 
-ready() { # waits for the TPU; one that is gone or preempted is made anew
+ready() { # waits for the TPU; one that is absent or was preempted is made anew
   local now
-  while true; do
-    now=$(state)
+  while now=$(state) && [[ $now != READY ]]; do
     case $now in
-      READY) return ;;
-      '') say "making $NAME" && make ;;
-      PREEMPTED | TERMINATED | STOPPED | SUSPENDED | FAILED)
-        say "$NAME is $now: deleting it"
-        delete
+      '') say "making $NAME" && make || exit ;;
+      PREEMPTED | TERMINATED | SUSPENDED)
+        say "$NAME was preempted" && delete || exit
         ;;
+      FAILED | STOPPED) die "$NAME is $now: gcloud's describe says why; delete it" ;;
       *) say "$NAME is $now: waiting" && sleep "$POLL" ;;
     esac
   done
 }
 
-install() {
-  on_hosts all worker_install "$REPO" "$REF" "$PYTHON" "$UV" | tee >(cat >&2) |
-    sed -n 's/^vaejax-installed: //p' | sort -u | {
-    mapfile -t found
-    ((${#found[@]} < 2)) || die "hosts differ in what is installed: give --ref a commit"
-  }
+install() { # the same commit on all hosts, which need no access to a repository
+  local archive=${TMPDIR:-/tmp}/vaejax-$NAME.tar.gz unpack
+  unpack="[ ! -d vaejax ] || bash vaejax/scripts/tpu_host.sh stop && rm -rf vaejax"
+  unpack+=" && mkdir vaejax && tar -xzf vaejax.tar.gz -C vaejax"
+  git -C "$ROOT" diff --quiet HEAD || say "changes that are not committed stay here"
+  run git -C "$ROOT" archive --format=tar.gz "--output=$archive" HEAD &&
+    tpus tpu-vm scp "$archive" "$NAME:vaejax.tar.gz" --worker=all "${SSH_FLAGS[@]}" &&
+    on_hosts all "$unpack" &&
+    host_does all install "$SHARE"
 }
 
-start() {
-  on_hosts all worker_end 120 &&
-    on_hosts all worker_start "$HEARTBEAT_PORT" "${TRAIN[@]}" \
-      --workdir "$WORKDIR" --distributed
+start() { # once all hosts have ended what was before
+  host_does all stop &&
+    host_does all start "${TRAIN[@]}" --workdir "/mnt/share/$WORKDIR" --distributed
 }
 
-codes() { # a word for each host; fails where one is not reached
-  on_hosts all worker_code | sed -n 's/^vaejax-run: //p' | tr '\n' ' '
-  ((!DRY_RUN)) || echo 0
+follow() { host_does 0 follow; }
+
+stop() { host_does all stop; }
+
+runs() { # a word for each host, as tpu_host.sh gives them
+  local ask="bash vaejax/scripts/tpu_host.sh status"
+  on_hosts all "if [ -d vaejax ]; then $ask; else echo vaejax-run: none; fi" |
+    sed -n 's/^vaejax-run: //p' | tr '\n' ' ' || echo none
 }
 
-watch() { # follows the run until no host runs it, whatever happens to the connection
-  local found unreached=0
-  while true; do
-    on_hosts 0 worker_follow >&3 || true
-    if found=$(codes); then
-      [[ " $found" == *" running "* ]] || break
-    else
-      found=unreached
-      ((++unreached < 5)) && [[ $(state) == READY ]] || break
-    fi
-    sleep "$POLL"
-  done
-  echo "$found"
+status() {
+  local tpu found
+  tpu=$(state)
+  found=$(runs)
+  ((DRY_RUN)) || echo "$NAME is ${tpu:-absent}; its runs: $found"
 }
 
-verdict() { # of exit codes: 0, a code that comes again if the run does, or `again`
-  local code worst=0
-  for code in ${1:-none}; do
-    case $code in
+verdict() { # over all hosts: `running`, `stopped`, `again`, or an exit code
+  local word worst=0
+  for word in $(runs); do
+    case $word in
+      running | stopped) worst=$word && break ;;
+      none | 143) worst=again && break ;; # a host is gone, or goes
       0) ;;
-      1 | 2) worst=$code ;;
-      *) worst=again && break ;; # 143 is SIGTERM, 134 another host's death
+      1 | 2) worst=$word ;; # an error that would come again, and may have
+      *) [[ $worst != 0 ]] || worst=again ;; # ended the other hosts in this way
     esac
   done
   echo "$worst"
 }
 
 resume() {
-  local restarts=0 found result
-  while true; do
-    ready
-    result=again
-    if install && start; then
-      found=$(watch)
-      say "exit codes of the hosts: $found"
-      result=$(verdict "$found")
+  local now
+  while ready; do
+    # What runs already is not started again: only this script had ended.
+    if [[ $(verdict) == running ]] || { install && start; }; then
+      follow || true # that may be the connection's end, so the hosts are asked
+      now=$(verdict)
+      case $now in
+        0) say "done: $NAME costs money until it is deleted" && return ;;
+        stopped) say "stopped: the same command goes on" && return 143 ;;
+        1 | 2) return "$now" ;;
+        running) FAILURES=0 ;;
+      esac
     fi
-    [[ $result != 0 ]] || say "done; $NAME costs until: scripts/tpu_vm.sh delete --name $NAME"
-    [[ $result == again ]] || exit "$result"
-    if [[ $(state) == READY ]] && ((++restarts > RESTARTS)); then
-      die "the run failed $restarts times on a sound TPU: see its log"
-    fi
+    ((FAILURES++ < 3)) || die "the run failed 4 times on this TPU: see its log by follow"
     sleep "$POLL"
   done
 }
 
-check() { # COMMAND: that all it needs is there
+check() { # COMMAND: that what it needs is there, and is what it should be
   local word
-  [[ $NAME && $ZONE ]] || die "give --name and --zone"
-  [[ $1 != create && $1 != resume || $TYPE ]] || die "give --type, as v5litepod-16"
+  [[ $NAME =~ ^[a-z][a-z0-9-]*$ ]] || die "give --name, in lower-case letters and digits"
+  [[ $ZONE =~ ^[a-z]+-[a-z]+[0-9]+-[a-z]$ ]] || die "give --zone, as us-central1-a"
+  [[ $PROJECT =~ ^[a-z0-9.:-]*$ ]] || die "--project $PROJECT: this is no project's id"
+  [[ $POLL =~ ^[0-9]+$ ]] || die "--poll $POLL: give seconds"
+  if [[ $1 == create || $1 == resume ]]; then
+    [[ $TYPE =~ ^[a-z0-9]+-[0-9]+$ ]] || die "give --type, as v5litepod-16"
+    [[ $VERSION ]] || software >/dev/null
+  fi
   if [[ $1 == install || $1 == resume ]]; then
-    [[ $REPO && $REF ]] || die "this is no clone of a repository: give --repo and --ref"
+    [[ $SHARE =~ ^(gs://[a-z0-9._-]+|[A-Za-z0-9.-]+:/[^ ]*)$ ]] ||
+      die "give --share, as gs://BUCKET or SERVER:/EXPORT: the disk of a VM is lost with it"
   fi
   [[ $1 == start || $1 == resume ]] || return 0
   ((${#TRAIN[@]})) || die "give a preset and its settings after --"
   for word in "${TRAIN[@]}"; do
     case $word in --workdir* | --distributed) die "$word is given by this script" ;; esac
   done
-  case $WORKDIR in
-    gs://?*) ;;
-    '') die "give --workdir gs://BUCKET/PATH" ;;
-    /*) ((SHARED)) || die "--workdir $WORKDIR is on each host's own disk, which goes with" \
-      "it: give gs://BUCKET/PATH, or --shared where all hosts mount it" ;;
-    *) die "--workdir $WORKDIR: give gs://BUCKET/PATH, or --shared and a whole path" ;;
-  esac
+  [[ $WORKDIR && $WORKDIR != /* && $WORKDIR != *:* ]] ||
+    die "give --workdir as a path within the share, as runs/a"
 }
 
 parse() {
@@ -241,59 +231,50 @@ parse() {
     [[ $1 != --?*=* ]] || set -- "${1%%=*}" "${1#*=}" "${@:2}"
     case $1 in
       --) TRAIN=("${@:2}") && return ;;
-      --spot | --queued | --shared | --dry-run)
-        printf -v "$(tr a-z- A-Z_ <<<"${1#--}")" 1
-        ;;
-      --name | --zone | --project | --type | --version | --workdir | --repo | --ref | \
-        --python | --uv | --heartbeat-port | --poll | --restarts)
-        (($# > 1)) || die "$1 needs a value"
-        printf -v "$(tr a-z- A-Z_ <<<"${1#--}")" %s "$2" && shift
-        ;;
-      --create-flag | --ssh-flag)
-        (($# > 1)) || die "$1 needs a value"
-        if [[ $1 == --ssh-flag ]]; then SSH_FLAGS+=("$2"); else CREATE_FLAGS+=("$2"); fi
-        shift
-        ;;
+      --spot) SPOT=1 QUEUED=1 && shift && continue ;;
+      --queued) QUEUED=1 && shift && continue ;;
+      --dry-run) DRY_RUN=1 && shift && continue ;;
+    esac
+    (($# > 1)) || die "$1 needs a value, or is no option: see --help"
+    case $1 in
+      --name) NAME=$2 ;;
+      --zone) ZONE=$2 ;;
+      --project) PROJECT=$2 ;;
+      --type) TYPE=$2 ;;
+      --version) VERSION=$2 ;;
+      --share) SHARE=$2 ;;
+      --workdir) WORKDIR=$2 ;;
+      --create-flag) CREATE_FLAGS+=("$2") ;;
+      --ssh-flag) SSH_FLAGS+=("$2") ;;
+      --poll) POLL=$2 ;;
       *) die "no option $1: see --help" ;;
     esac
-    shift
+    shift 2
   done
 }
 
-defaults() {
-  local home=$1
-  NAME=${NAME-} ZONE=${ZONE-} PROJECT=${PROJECT-} TYPE=${TYPE-} VERSION=${VERSION-}
-  SPOT=${SPOT:-0} QUEUED=${QUEUED:-0} SHARED=${SHARED:-0} DRY_RUN=${DRY_RUN:-0}
-  WORKDIR=${WORKDIR-} PYTHON=${PYTHON:-3.12} UV=${UV:-0.13.7} POLL=${POLL:-20}
-  HEARTBEAT_PORT=${HEARTBEAT_PORT:-8476} RESTARTS=${RESTARTS:-10}
-  REPO=${REPO:-$(git -C "$home" remote get-url origin 2>/dev/null || true)}
-  REF=${REF:-$(git -C "$home" rev-parse HEAD 2>/dev/null || true)}
-  TRAIN=() CREATE_FLAGS=() SSH_FLAGS=() ASSUMED=
-}
-
 main() {
-  ((BASH_VERSINFO[0] >= 5)) || die "this needs bash 5 or newer"
-  local command=${1:-help} home
-  case $command in
+  case ${1:-help} in
     create | install | start | follow | status | resume | stop | delete) ;;
     help | -h | --help) usage && exit ;;
-    *) die "no command $command: see --help" ;;
+    *) die "no command $1: see --help" ;;
   esac
-  exec 3>&1 # commands of a dry run and logs, also where output is read
-  home=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-  # shellcheck source=scripts/tpu_host.sh
-  source "$home/tpu_host.sh"
-  defaults "$home"
+  NAME='' ZONE='' PROJECT='' TYPE='' VERSION='' SHARE='' WORKDIR=''
+  SPOT=0 QUEUED=0 DRY_RUN=0 POLL=20 TRAIN=() CREATE_FLAGS=() SSH_FLAGS=()
+  TPU='' # its state in a dry run
+  FAILURES=0 # of the run on this TPU
+  ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
   parse "${@:2}"
-  ((!SPOT)) || QUEUED=1
-  check "$command"
-  case $command in
-    create) make && ready ;;
-    follow) on_hosts 0 worker_follow ;;
-    status) state && codes ;;
-    stop) on_hosts all worker_end 300 ;;
-    *) "$command" ;;
+  check "$1"
+  exec 3>&1 # where a dry run prints, also when output is read
+  case $1 in
+    create)
+      make
+      ready
+      ;;
+    *) "$1" ;;
   esac
 }
 
+((BASH_VERSINFO[0] >= 5)) || die "this needs bash 5 or newer"
 main "$@"
