@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 
 from vaejax import InputError, load, parallel, presets, train
+from vaejax.checkpoint import Checkpoints
 from vaejax.interrupt import Stopped
 from vaejax.keeper import Keeper
 from vaejax.loop import Diverged, first_state, intervals, passes
 from vaejax.profiling import Profile
+from vaejax.writer import JsonLines
 
 TINY = {
     "dataset": "digits",
@@ -181,6 +183,22 @@ def test_a_killed_run_ends_as_if_it_had_not_been(finished, tmp_path, moment):
         process.wait()
     train(tiny(), folder, quiet=True, devices=1)
     assert_same_run(folder, finished)
+
+
+def test_rows_are_on_the_disk_before_the_checkpoint_of_their_step(
+    tmp_path, monkeypatch
+):
+    """A machine may die with all that it had only in memory."""
+    events = []
+    sync, save = JsonLines.sync, Checkpoints.save
+    monkeypatch.setattr(
+        JsonLines, "sync", lambda self: (events.append("rows"), sync(self))
+    )
+    monkeypatch.setattr(
+        Checkpoints, "save", lambda *given: (events.append("state"), save(*given))
+    )
+    train(tiny(epochs=2), tmp_path / "run", quiet=True, devices=1)
+    assert events == ["rows", "state"] * (len(events) // 2) != []
 
 
 def test_a_finished_run_is_returned_and_nothing_is_written(copy):

@@ -18,6 +18,8 @@ class Writer(Protocol):
 
     def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None: ...
 
+    def sync(self) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -32,6 +34,10 @@ class JsonLines:
         row = {"step": step, "split": split, **metrics}
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
+
+    def sync(self) -> None:
+        """To the disk; a mounted bucket takes a file then, and when it is closed."""
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()
@@ -71,6 +77,9 @@ class TensorBoard:
     def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():
             self._writer.add_scalar(f"{split}/{name}", value, step)
+
+    def sync(self) -> None:
+        self._writer.flush()
 
     def close(self) -> None:
         self._writer.close()
