@@ -12,6 +12,12 @@ def main(
     batch_size: int = 100,
     classifier: Path | None = None,
     num: int = 10_000,
+    devices: int = 1,
+    distributed: bool = False,
+    coordinator: str | None = None,
+    hosts: int | None = None,
+    host: int | None = None,
+    heartbeat: int = 100,
 ) -> None:
     """ELBO, importance-weighted likelihood, bits/dim and active units of a run.
 
@@ -22,8 +28,15 @@ def main(
       batch_size: examples at a time.
       classifier: run of the preset classifier, which judges samples of this run.
       num: how many samples it judges.
+      devices: devices to use of each host, over which batches are split.
+      distributed: evaluate on several hosts together; start the same command on all.
+      coordinator: address:port of host 0, where JAX does not know it.
+      hosts: how many there are, where JAX does not know it.
+      host: the number of this one, from 0, where JAX does not know it.
+      heartbeat: seconds of silence after which a host is given up and all end.
     """
-    commands.evaluate(workdir, samples, split, batch_size, classifier, num)
+    commands.join(distributed, coordinator, hosts, host, heartbeat)
+    commands.evaluate(workdir, samples, split, batch_size, classifier, num, devices)
 
 
 if __name__ == "__main__":

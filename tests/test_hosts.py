@@ -17,34 +17,34 @@ import pytest
 
 import vaejax
 
-SCRIPT = Path(__file__).parent.parent / "scripts" / "train.py"
+SCRIPTS = Path(__file__).parent.parent / "scripts"
 SETTINGS = shlex.split(
     "vae --dataset digits --hidden 16 --latents 3 --batch-size 12 --log-every 20 "
     "--evaluate-every 1 --checkpoint-every 40 --learning-rate 1e-4"
 )
 
 
-def start(arguments, devices, **settings):
-    """A process of the training script, with so many simulated devices."""
+def start(arguments, devices, script="train"):
+    """A process of a script, the training one by default, with simulated devices."""
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)}
+    settings = SETTINGS if script == "train" else []
     return subprocess.Popen(
-        [sys.executable, str(SCRIPT), *SETTINGS, *arguments],
+        [sys.executable, str(SCRIPTS / f"{script}.py"), *settings, *arguments],
         env=environment,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        **settings,
     )
 
 
-def hosts(arguments, more=((), ())):
+def hosts(arguments, more=((), ()), script="train"):
     """Two hosts that meet on this machine."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     meet = ("--distributed", "--coordinator", address, "--hosts", "2", "--host")
     return [
-        start([*arguments, *meet, str(host), *more[host]], devices=2)
+        start([*arguments, *meet, str(host), *more[host]], 2, script)
         for host in range(2)
     ]
 
@@ -89,17 +89,20 @@ def assert_same_run(workdir, other):
     )
 
 
-@pytest.fixture(scope="module")
-def stopped(tmp_path_factory):
-    """A run of two hosts, one of which was told to stop; and what both said."""
-    workdir = tmp_path_factory.mktemp("hosts") / "run"
-    processes = hosts(["--epochs", "8", "--workdir", str(workdir)])
+def stop_one(workdir, *more):
+    """Two hosts that train until one is told to stop; and what both said."""
+    processes = hosts(["--epochs", "8", "--workdir", str(workdir), *more])
     try:
         wait_for(lambda: len(rows(workdir)) > 1, processes)
         processes[1].send_signal(signal.SIGTERM)
     finally:
         result = ended(processes)
     return workdir, *result
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    return stop_one(tmp_path_factory.mktemp("hosts") / "run")
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +132,38 @@ def test_another_number_of_devices_goes_on(devices, stopped, whole, tmp_path):
     assert codes == [0], said
     assert "resuming at step" in said[0][1]
     assert_same_run(workdir, whole)
+
+
+def test_evaluation_by_two_hosts_is_that_of_one(whole, tmp_path):
+    found = []
+    for number, run in enumerate((start, hosts)):
+        workdir = tmp_path / str(number)
+        shutil.copytree(whole, workdir)
+        words = [str(workdir), "--samples", "20", "--batch-size", "12"]
+        if run is start:
+            processes = [start(words, 1, "evaluate")]
+        else:
+            processes = hosts([*words, "--devices", "2"], script="evaluate")
+        codes, said = ended(processes)
+        assert codes == [0] * len(codes), said
+        speakers = ["negative ELBO" in out for out, _ in said]
+        assert speakers == [True, False][: len(said)]
+        found.append(json.loads((workdir / "evaluation.json").read_text()))
+    one, two = found
+    assert one["examples"] == two["examples"] > 300  # the last batch is filled up
+    assert one.keys() == two.keys() > {"elbo", "nll", "nll_se", "active_units"}
+    for name in one.keys() - {"split"}:
+        assert two[name] == pytest.approx(one[name], rel=1e-5, abs=1e-6), name
+
+
+def test_hosts_must_agree_on_the_evaluation(whole):
+    words = [str(whole), "--batch-size", "12", "--samples", "0"]
+    processes = hosts(words, more=((), ("--split", "train")), script="evaluate")
+    codes, said = ended(processes)
+    assert codes == [2, 2], said
+    for _, error in said:
+        assert "split train (here test)" in error.splitlines()[-1]
+    assert not (whole / "evaluation.json").exists()
 
 
 def test_a_dead_host_ends_the_other_within_the_heartbeat(tmp_path):

@@ -89,13 +89,16 @@ def evaluate(
     batch_size: int,
     classifier: Path | None = None,
     num: int = 10_000,
+    devices: int = 1,
 ) -> None:
     """Writes `evaluation.json` and prints its table."""
     keep_compiled()
     experiment, state = load(workdir)
     values, seen = measured(
-        workdir, experiment, state, samples, split, batch_size, classifier, num
+        workdir, experiment, state, samples, split, batch_size, classifier, num, devices
     )
+    if not hosts.first():
+        return
     print_table(f"{experiment.name} on {experiment.dataset.spec.name}, {split}", values)
     if "elbo" in values:
         print(f"{split} negative ELBO {-values['elbo']:.2f} nats")
@@ -113,12 +116,21 @@ def measured(
     batch_size: int = 100,
     classifier: Path | None = None,
     num: int = 10_000,
+    devices: int = 1,
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """The metrics over a split, and what a classifier says; `evaluation.json` keeps
     both.
     """
+    settings = {"split": split, "samples": samples, "batch_size": batch_size}
+    given = {"devices": devices, "classifier": str(classifier), "num": num}
+    hosts.same(settings | given, differing)
     values = evaluate_split(
-        experiment, state, split=split, samples=samples, batch_size=batch_size
+        experiment,
+        state,
+        split=split,
+        samples=samples,
+        batch_size=batch_size,
+        devices=devices,
     )
     seen = {}
     if classifier is not None:
@@ -126,10 +138,15 @@ def measured(
 
         require(num >= 2, "num", num, "at least 2")
         seen = judged(experiment, state, classifier, num)
-    settings = {"split": split, "samples": samples, "batch_size": batch_size}
     step = {"step": int(state.step)}
-    write_json(workdir / "evaluation.json", settings | step | values | seen)
+    if hosts.first():
+        write_json(workdir / "evaluation.json", settings | step | values | seen)
     return values, seen
+
+
+def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Settings that differ, each as `name old (here new)`."""
+    return [f"{n} {old[n]} (here {new[n]})" for n in new if old[n] != new[n]]
 
 
 def study(

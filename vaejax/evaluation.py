@@ -87,7 +87,7 @@ def evaluate(
       samples: importance samples of the log-likelihood, exactly so many for each
         example; 0 leaves it out.
       batch_size: examples at a time; a part of the noise's definition.
-      devices: local devices to use.
+      devices: devices to use of each host.
 
     Raises:
       InputError: no such split, or a number out of range.

@@ -39,8 +39,11 @@ def compile_init(
 
 
 def abstract_state(experiment: Experiment, mesh: Mesh | None = None) -> TrainState:
-    """Shapes, dtypes and placement of the state: what a checkpoint is restored into."""
-    mesh = mesh or make_mesh(1, 1)
+    """Shapes, dtypes and placement of the state: what a checkpoint is restored into.
+
+    Without a mesh, the first device of each host holds all of it.
+    """
+    mesh = mesh or make_mesh(1, jax.process_count())
     shapes = state_shapes(experiment)
     return jax.tree.map(
         lambda a, sharding: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding),
