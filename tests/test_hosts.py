@@ -134,6 +134,19 @@ def test_another_number_of_devices_goes_on(devices, stopped, whole, tmp_path):
     assert_same_run(workdir, whole)
 
 
+def test_a_state_in_parts_over_hosts_goes_on_where_one_has_all(tmp_path):
+    """Of two hosts each holds half of a state; then one host with as many devices."""
+    parts = ("--fsdp", "4", "--hidden", "64")  # 64 pixels x 64: large enough to part
+    workdir, codes, said = stop_one(tmp_path / "run", *parts)
+    assert codes == [128 + signal.SIGTERM] * 2, said
+    for folder in (workdir, tmp_path / "whole"):
+        words = ["--epochs", "8", "--workdir", str(folder), *parts]
+        codes, said = ended([start(words, 4)])
+        assert codes == [0], said
+        assert ("resuming at step" in said[0][1]) == (folder == workdir)
+    assert_same_run(workdir, tmp_path / "whole")
+
+
 def test_evaluation_by_two_hosts_is_that_of_one(whole, tmp_path):
     found = []
     for number, run in enumerate((start, hosts)):
