@@ -63,7 +63,7 @@ running() { # the process of `supervise`; after a reboot its number may be anoth
 
 processes() { # of the run, and all that hold the TPU, which only one at a time can
   local pid
-  if pid=$(running); then pgrep -g "$pid"; fi
+  if pid=$(running); then pgrep -g "$pid" || true; fi
   sudo find /proc/[0-9]*/fd \( -lname '/dev/accel*' -o -lname '/dev/vfio/[0-9]*' \) \
     2>/dev/null | cut -d/ -f3 | sort -u
 }

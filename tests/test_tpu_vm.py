@@ -86,8 +86,8 @@ UV
 sed -i '1i #!/bin/sh' "$UV_INSTALL_DIR/uv" && chmod +x "$UV_INSTALL_DIR/uv"
 END
 """
-# A run takes the next line of the file `fates` on its host: an exit code, or `wait` for
-# a signal; and what the TPU's state is then. On SIGTERM it ends as ours does.
+# A run takes the next line of its host's fates: an exit code, or `wait` for a signal or
+# the file `end`; and what the TPU's state is then. On SIGTERM it ends as ours does.
 TRAIN = """
 import json, os, pathlib, signal, sys, time
 world, home = pathlib.Path(os.environ["WORLD"]), pathlib.Path.home()
@@ -98,7 +98,10 @@ print("training on", home.name, flush=True)
 fates = world / f"fates-{home.name}"
 (code, *state), *later = [line.split() for line in fates.read_text().splitlines()]
 fates.write_text("\\n".join(" ".join(each) for each in later))
-time.sleep(60 if code == "wait" else 0.2)
+time.sleep(0.2)
+while code == "wait":
+    time.sleep(0.05)
+    code = "0" if (home / "end").exists() else code
 if state:
     (world / "tpu-vm").write_text(*state)
 sys.exit(int(code))
@@ -149,8 +152,19 @@ def script(world, *words):
     )
 
 
-def resume(world, *words):
-    return script(world, "resume", *NAMED, *KIND, *RUN, *words, "--", *ODD)
+def resume(world, *words, wait=True):
+    given = ("resume", *NAMED, *KIND, *RUN, *words, "--", *ODD)
+    if wait:
+        return script(world, *given)
+    path = world / "repository" / "scripts" / "tpu_vm.sh"
+    return subprocess.Popen(["bash", path, *given])
+
+
+def wait_for(condition):
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 def host(world, home, *words):
@@ -345,13 +359,17 @@ def test_after_a_preemption_the_tpu_is_made_anew(spot, world):
 
 def test_a_run_that_goes_on_is_only_followed(world):
     """As after the end of the script's own machine."""
-    fates(world, "0")
+    fates(world, "wait")
     (world / "tpu-vm").write_text("READY")
     for command in ("install", "start"):
         done = script(world, command, *NAMED, *RUN, "--", *ODD)
         assert done.returncode == 0, done.stderr
     before = changes(world)
-    assert resume(world).returncode == 0
+    resuming = resume(world, wait=False)
+    wait_for(lambda: changes(world) != before)
+    for home in ("host0", "host1"):
+        (world / home / "end").touch()
+    assert resuming.wait(timeout=60) == 0
     assert changes(world) == [*before, "host follow"]
 
 
@@ -391,16 +409,8 @@ def test_a_tpu_that_failed_is_left_to_look_at(world):
 
 def test_stop_lets_the_run_save_and_ends_resume(world):
     fates(world, "wait")
-    resuming = subprocess.Popen(
-        [
-            *("bash", world / "repository" / "scripts" / "tpu_vm.sh"),
-            *("resume", *NAMED, *KIND, *RUN, "--", "vae"),
-        ]
-    )
-    until = time.monotonic() + 60
-    while any((world / f"fates-host{h}").read_text() for h in range(2)):
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    resuming = resume(world, wait=False)
+    wait_for(lambda: not any(f.read_text() for f in world.glob("fates-*")))
     assert "running running" in script(world, "status", *NAMED).stdout
     assert script(world, "stop", *NAMED).returncode == 0
     assert resuming.wait(timeout=60) == 143
