@@ -20,6 +20,8 @@ from vaejax.parallel.steps import (
     compile_steps,
     one_move,
     slow_in_scan,
+    state_layout,
+    traced_move,
 )
 from vaejax.parallel.studies import (
     Build,
@@ -53,5 +55,7 @@ __all__ = [
     "row",
     "slow_in_scan",
     "spread",
+    "state_layout",
     "study_mesh",
+    "traced_move",
 ]

@@ -1,0 +1,82 @@
+"""What can be read in the text of a compiled program (XLA's HLO)."""
+
+import math
+import re
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+KINDS = (
+    "all-reduce",
+    "all-gather",
+    "reduce-scatter",
+    "all-to-all",
+    "collective-permute",
+)
+BYTES = {"pred": 1, "bf16": 2, "f16": 2, "f32": 4, "f64": 8, "c64": 8, "c128": 16}
+BYTES |= {f"{sign}{bits}": bits // 8 for sign in "su" for bits in (8, 16, 32, 64)}
+_CALL = re.compile(rf"^\s*\S+ = (.+?) ({'|'.join(KINDS)})(-start)?\(", re.MULTILINE)
+_ARRAY = re.compile(r"\b(\w+)\[([\d,]*)\]")
+_ALIAS = re.compile(r"\{[\d, ]*\}: \((\d+), \{")
+
+
+class Collective(NamedTuple):
+    """One exchange between devices: what each device gets of it."""
+
+    kind: str
+    counts: tuple[int, ...]
+    """How many numbers each of its arrays has."""
+    size: int
+    """Bytes of all its arrays together."""
+
+    def sent(self, devices: int) -> float:
+        """Bytes that a device sends when they go around a ring, the least there is."""
+        others = (devices - 1) / devices
+        return (
+            self.size
+            * {
+                "all-reduce": 2 * others,
+                "all-gather": others,
+                "reduce-scatter": others * devices,  # `size` is what is left of it
+                "all-to-all": others,
+                "collective-permute": 1.0,
+            }[self.kind]
+        )
+
+
+def collectives(text: str) -> list[Collective]:
+    """Every exchange in a program, in order; those in the body of a loop once."""
+    return [
+        collective(kind, bool(start), shape)
+        for shape, kind, start in _CALL.findall(text)
+    ]
+
+
+def collective(kind: str, start: bool, shape: str) -> Collective:
+    """From the shape of its result, as in `(f32[3,4]{1,0}, bf16[])`."""
+    arrays = [
+        (math.prod(int(side) for side in sides.split(",") if side), BYTES.get(dtype, 1))
+        for dtype, sides in _ARRAY.findall(re.sub(r"\{[^}]*\}|/\*.*?\*/", "", shape))
+    ]
+    if start and kind == "collective-permute":  # (given, got, two semaphores)
+        arrays = arrays[1:2]
+    elif start and kind != "all-reduce":  # (all given, all got)
+        arrays = arrays[len(arrays) // 2 :]
+    counts = tuple(count for count, _ in arrays)
+    return Collective(kind, counts, sum(count * width for count, width in arrays))
+
+
+def of_weights(found: Sequence[Collective], counts: Collection[int]) -> int:
+    """How many all-reduces carry gradients: an array as large as a weight matrix.
+
+    `counts` are the sizes of the matrices and kernels; biases are as large as the
+    statistics of BatchNorm and tell nothing.
+    """
+    sums = [each for each in found if each.kind == "all-reduce"]
+    return sum(not set(counts).isdisjoint(each.counts) for each in sums)
+
+
+def aliased(text: str) -> set[int]:
+    """Numbers of the arguments whose memory the results take."""
+    head = text.partition("\n")[0]
+    inside = head.partition("input_output_alias={")[2].partition(" }")[0]
+    return {int(number) for number in _ALIAS.findall(inside)}

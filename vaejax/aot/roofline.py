@@ -1,0 +1,102 @@
+"""How fast a step can be at best, and how large its batch: arithmetic alone.
+
+The roofline [Williams, Waterman & Patterson 2009]: a step takes at least as long as its
+FLOPs at the chip's peak, as its bytes at the bandwidth of the memory, and as what it
+sends over all links of the chip. Real steps are slower: chips at the border of a slice
+without wrap-around use fewer links, and only matrix products run at the peak.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from vaejax.aot.chips import Chip
+
+
+class Times(NamedTuple):
+    """Least seconds of a step, by what takes them."""
+
+    compute: float
+    memory: float
+    network: float
+
+    @property
+    def seconds(self) -> float:
+        return max(self)
+
+    @property
+    def bound(self) -> str:
+        """What binds: compute, memory or network."""
+        return self._fields[self.index(max(self))]
+
+
+def times(chip: Chip, flops: float, accessed: float, sent: float) -> Times:
+    """Of FLOPs, bytes accessed in memory and bytes sent, each of one device."""
+    return Times(flops / chip.flops, accessed / chip.bandwidth, sent / chip.network)
+
+
+class Need(NamedTuple):
+    """What a device needs for its part of a batch."""
+
+    part: int
+    """Examples of the batch on one device."""
+    needed: float
+    """Bytes."""
+    fits: bool
+
+
+def predicted(known: Sequence[Need], room: float) -> float:
+    """Examples for each device that fill `room` bytes, on a line through two points.
+
+    They are the largest that fits and the least that does not, where there are both,
+    else the last two. Infinity where memory does not grow with the batch.
+    """
+    least, most = bracket(known)
+    points = sorted({n.part: n for n in (least, most) if n}.values())
+    points = points if len(points) == 2 else sorted(known)[-2:]
+    if len(points) == 1:  # as if all of it were the batch's
+        return points[0].part * room / max(points[0].needed, 1)
+    (a, b) = points
+    slope = (b.needed - a.needed) / (b.part - a.part)
+    return a.part + (room - a.needed) / slope if slope > 0 else math.inf
+
+
+def bracket(known: Sequence[Need]) -> tuple[Need | None, Need | None]:
+    """The largest that fits, and the least that does not."""
+    return (
+        max((n for n in known if n.fits), default=None),
+        min((n for n in known if not n.fits), default=None),
+    )
+
+
+def largest(
+    need: Callable[[int], Need],
+    known: Sequence[Need],
+    room: float,
+    cap: int,
+    tries: int = 5,
+) -> tuple[int, list[Need]]:
+    """The largest part of a batch that fits, confirmed by `need`, and what was asked.
+
+    Memory is nearly affine in the batch: each try goes where the line through what is
+    known fills 97 % of the room. 0 where nothing that was tried fits.
+
+    Args:
+      need: what a part of a batch needs: compiles, so it is called at most `tries`
+        times.
+      known: what is known already, one or more.
+      room: bytes of a device's memory.
+      cap: the largest part that the data has a batch for.
+    """
+    known = list(known)
+    for _ in range(tries):
+        best, worst = bracket(known)
+        low = best.part if best else 0
+        high = min(cap, worst.part - 1 if worst else cap)
+        goal = min(predicted(known, 0.97 * room), high)
+        goal = max(int(goal), min(low + 1, high), 1)
+        if low >= high or (best and goal < 1.05 * low):
+            break
+        known.append(need(goal))
+    best, _ = bracket(known)
+    return (best.part if best else 0), known
