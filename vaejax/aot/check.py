@@ -61,8 +61,9 @@ class Program(NamedTuple):
 
     part: int
     seconds: float
-    flops: float
-    accessed: float
+    flops: float | None
+    accessed: float | None
+    """Bytes; None, like the FLOPs, where the compiler does not count them (CUDA's)."""
     memory: Memory
     collectives: list[hlo.Collective]
     aliased: set[int]
@@ -100,10 +101,10 @@ class Report(NamedTuple):
     @property
     def times(self) -> Times | None:
         """The roofline's."""
-        if self.program is None:
+        made = self.program
+        if made is None or made.flops is None or made.accessed is None:
             return None
-        chip, made = self.place.chip, self.program
-        return roofline.times(chip, made.flops, made.accessed, self.sent)
+        return roofline.times(self.place.chip, made.flops, made.accessed, self.sent)
 
 
 def scan(experiment: Experiment, feed: Feed, mesh: Mesh) -> Any:
@@ -127,19 +128,17 @@ def check(experiment: Experiment, place: Slice, build: Build = scan) -> Report:
     batch, count = experiment.training.batch_size, len(place.devices)
     check_divides(batch, place)
     compiled = partial(compile_for, experiment, build, place)
-    part, needs = batch // count, list[Need]()
+    part, room = batch // count, place.chip.memory
     program = reference = None
-    room = place.chip.memory
     try:
         program = compiled(place.mesh, part)
-        needs.append(need_of(program, room))
+        first = need_of(program, room)
     except NoRoom as lack:
-        needs.append(Need(part, lack.needed, False))
+        first = Need(part, lack.needed, False)
         room = min(room, lack.available)
-    if program and count > 1:
+    if program and program.flops and count > 1:
         reference = reference_program(compiled, place, part)
-        if reference and reference.part != part:
-            needs.append(need_of(reference, room))
+    hint = need_of(reference, room) if reference else None
 
     def need(part: int) -> Need:
         try:
@@ -148,7 +147,7 @@ def check(experiment: Experiment, place: Slice, build: Build = scan) -> Report:
             return Need(part, lack.needed, False)
 
     cap = experiment.dataset.spec.sizes["train"] // count
-    best, needs = roofline.largest(need, needs, room, cap)
+    best, needs = roofline.largest(need, first, room, cap, hint)
     return reported(experiment, place, program, reference, best * count, needs)
 
 
@@ -195,9 +194,8 @@ def reported(
     leaves, params = jax.tree.leaves(state), jax.tree.leaves(state.params)
     kept = program.aliased if program else set()
     share = None
-    if program and reference:
-        even = program.part / reference.part
-        share = program.flops / reference.flops, even
+    if program and program.flops and reference and reference.flops:
+        share = program.flops / reference.flops, program.part / reference.part
     weights = {a.size for a in params if a.ndim > 1}
     report = Report(
         place=place,
@@ -258,7 +256,8 @@ def compile_for(
     except jax.errors.JaxRuntimeError as error:
         raise no_room(str(error)) or error from None
     seconds = time.perf_counter() - began
-    text, cost, sizes = made.as_text(), made.cost_analysis(), made.memory_analysis()
+    text, sizes = made.as_text(), made.memory_analysis()
+    cost = made.cost_analysis() or {}
     memory = Memory(
         sizes.argument_size_in_bytes,
         sizes.output_size_in_bytes,
@@ -269,8 +268,8 @@ def compile_for(
     return Program(
         part=part,
         seconds=seconds,
-        flops=cost["flops"],
-        accessed=cost["bytes accessed"],
+        flops=cost.get("flops"),
+        accessed=cost.get("bytes accessed"),
         memory=memory,
         collectives=hlo.collectives(text),
         aliased=hlo.aliased(text),

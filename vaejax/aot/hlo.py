@@ -14,7 +14,9 @@ KINDS = (
 )
 BYTES = {"pred": 1, "bf16": 2, "f16": 2, "f32": 4, "f64": 8, "c64": 8, "c128": 16}
 BYTES |= {f"{sign}{bits}": bits // 8 for sign in "su" for bits in (8, 16, 32, 64)}
-_CALL = re.compile(rf"^\s*\S+ = (.+?) ({'|'.join(KINDS)})(-start)?\(", re.MULTILINE)
+_CALL = re.compile(
+    rf"^\s*(?:ROOT )?\S+ = (.+?) ({'|'.join(KINDS)})(-start)?\(", re.MULTILINE
+)
 _ARRAY = re.compile(r"\b(\w+)\[([\d,]*)\]")
 _ALIAS = re.compile(r"\{[\d, ]*\}: \((\d+), \{")
 
@@ -68,11 +70,13 @@ def collective(kind: str, start: bool, shape: str) -> Collective:
 def of_weights(found: Sequence[Collective], counts: Collection[int]) -> int:
     """How many all-reduces carry gradients: an array as large as a weight matrix.
 
-    `counts` are the sizes of the matrices and kernels; biases are as large as the
-    statistics of BatchNorm and tell nothing.
+    `counts` are the sizes of matrices and kernels; biases are as large as BatchNorm's
+    statistics and tell nothing. An array larger than all of them is several gradients,
+    laid end to end, as CUDA's compiler does.
     """
+    known, most = set(counts), max(counts)
     sums = [each for each in found if each.kind == "all-reduce"]
-    return sum(not set(counts).isdisjoint(each.counts) for each in sums)
+    return sum(any(n in known or n > most for n in each.counts) for each in sums)
 
 
 def aliased(text: str) -> set[int]:

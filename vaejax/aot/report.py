@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vaejax.aot.check import Report, check, check_divides
+from vaejax.aot.check import Program, Report, check, check_divides
 from vaejax.aot.topology import open_slice
 from vaejax.data import Dataset, Spec
 from vaejax.errors import InputError
@@ -94,38 +94,54 @@ def lines(report: Report) -> list[str]:
 
 def program_rows(report: Report) -> dict[str, str]:
     """What the compiled program says of itself."""
-    made, times = report.program, report.times
-    if made is None or times is None:
+    made = report.program
+    if made is None:
         return {}
-    memory, chip = made.memory, report.place.chip
+    memory = made.memory
     kinds = Counter(each.kind for each in made.collectives)
     found = ", ".join(f"{n} {kind}" for kind, n in kinds.items()) or "none"
-    in_full = made.flops / made.accessed if made.accessed else math.inf
-    examples = report.batch / times.seconds
     return {
         "compiled": f"{made.seconds:.1f} s, {plural(report.steps, 'step')} as one "
         "program",
-        "work": f"{made.flops:.3g} FLOP and {size(made.accessed)} accessed by each "
-        f"device and step, {in_full:.1f} FLOP/byte",
-        "memory": f"{size(memory.total)} of {size(chip.memory)}: arguments "
-        f"{size(memory.arguments)}, temporaries {size(memory.temporaries)}, outputs "
-        f"{size(memory.outputs)} of which {size(memory.donated)} in the arguments' "
-        f"place, code {size(memory.code)}",
+        "work": work(made),
+        "memory": f"{size(memory.total)} of {size(report.place.chip.memory)}: "
+        f"arguments {size(memory.arguments)}, temporaries {size(memory.temporaries)}, "
+        f"outputs {size(memory.outputs)} of which {size(memory.donated)} in the "
+        f"arguments' place, code {size(memory.code)}",
         "donated": f"{size(report.donated)} of the state's {size(report.state)}",
         "collectives": f"{found}; {plural(report.gradients, 'all-reduce')} of "
         f"gradients; each device sends {size(report.sent)} in a step",
         "split": split(report),
-        "at best": f"{1e3 * times.seconds:.3g} ms a step, {times.bound}-bound (compute "
-        f"{1e3 * times.compute:.3g}, memory {1e3 * times.memory:.3g}, network "
-        f"{1e3 * times.network:.3g}): {examples:,.0f} examples/s",
+        "at best": at_best(report),
     }
+
+
+def work(made: Program) -> str:
+    """FLOPs, bytes and their ratio."""
+    if made.flops is None or made.accessed is None:
+        return "not counted by this compiler"
+    return (
+        f"{made.flops:.3g} FLOP and {size(made.accessed)} accessed by each device and "
+        f"step, {made.flops / made.accessed:.1f} FLOP/byte"
+    )
+
+
+def at_best(report: Report) -> str:
+    """The roofline's time and speed, and what binds."""
+    times = report.times
+    if times is None:
+        return "unknown, as the work is"
+    each = ", ".join(f"{name} {1e3 * t:.3g}" for name, t in times._asdict().items())
+    return (
+        f"{1e3 * times.seconds:.3g} ms a step, {times.bound}-bound ({each}): "
+        f"{report.batch / times.seconds:.3g} examples/s"
+    )
 
 
 def split(report: Report) -> str:
     """How much of the batch's work each device does."""
     if report.share is None:
-        one = len(report.place.devices) == 1
-        return "one device" if one else "not compared: no room on one device"
+        return "one device" if len(report.place.devices) == 1 else "not compared"
     done, even = report.share
     return (
         f"a device does {done:.3f} of the work of {1 / even:.0f} devices "

@@ -45,20 +45,19 @@ class Need(NamedTuple):
     fits: bool
 
 
-def predicted(known: Sequence[Need], room: float) -> float:
+def predicted(known: Sequence[Need], hint: Need | None, room: float) -> float:
     """Examples for each device that fill `room` bytes, on a line through two points.
 
-    They are the largest that fits and the least that does not, where there are both,
-    else the last two. Infinity where memory does not grow with the batch.
+    They are the largest that fits and the least that does not; where one is lacking,
+    the hint or else the origin. Infinity where memory does not grow with the batch.
     """
-    least, most = bracket(known)
-    points = sorted({n.part: n for n in (least, most) if n}.values())
-    points = points if len(points) == 2 else sorted(known)[-2:]
-    if len(points) == 1:  # as if all of it were the batch's
-        return points[0].part * room / max(points[0].needed, 1)
-    (a, b) = points
-    slope = (b.needed - a.needed) / (b.part - a.part)
-    return a.part + (room - a.needed) / slope if slope > 0 else math.inf
+    points = {n.part: n.needed for n in (*bracket(known), hint) if n is not None}
+    (part, needed), *others = points.items()
+    other, less = others[0] if others else (0, 0.0)
+    if math.isinf(max(needed, less)):  # all that is known is that it does not fit
+        return (part + other) / 2
+    slope = (needed - less) / (part - other)
+    return part + (room - needed) / slope if slope > 0 else math.inf
 
 
 def bracket(known: Sequence[Need]) -> tuple[Need | None, Need | None]:
@@ -71,9 +70,10 @@ def bracket(known: Sequence[Need]) -> tuple[Need | None, Need | None]:
 
 def largest(
     need: Callable[[int], Need],
-    known: Sequence[Need],
+    first: Need,
     room: float,
     cap: int,
+    hint: Need | None = None,
     tries: int = 5,
 ) -> tuple[int, list[Need]]:
     """The largest part of a batch that fits, confirmed by `need`, and what was asked.
@@ -82,18 +82,20 @@ def largest(
     known fills 97 % of the room. 0 where nothing that was tried fits.
 
     Args:
-      need: what a part of a batch needs: compiles, so it is called at most `tries`
+      need: what a part of a batch needs; it compiles, so it is called at most `tries`
         times.
-      known: what is known already, one or more.
+      first: what is known already.
       room: bytes of a device's memory.
       cap: the largest part that the data has a batch for.
+      hint: what another part needs on a device alone, which confirms nothing.
+      tries: calls of `need` at most.
     """
-    known = list(known)
+    known = [first]
     for _ in range(tries):
         best, worst = bracket(known)
         low = best.part if best else 0
         high = min(cap, worst.part - 1 if worst else cap)
-        goal = min(predicted(known, 0.97 * room), high)
+        goal = min(predicted(known, hint, 0.97 * room), high)
         goal = max(int(goal), min(low + 1, high), 1)
         if low >= high or (best and goal < 1.05 * low):
             break
