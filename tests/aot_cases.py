@@ -14,7 +14,8 @@ from jax.sharding import NamedSharding  # noqa: E402
 from jax.sharding import PartitionSpec as P  # noqa: E402
 
 from vaejax import parallel, presets  # noqa: E402
-from vaejax.aot.check import check, scan  # noqa: E402
+from vaejax.aot.check import check  # noqa: E402
+from vaejax.aot.program import scan  # noqa: E402
 from vaejax.aot.report import lines, stand_in, to_json  # noqa: E402
 
 TINY = {"dataset": "digits", "hidden": (16,), "latents": 2, "batch_size": 64}

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vaejax.aot.check import Program, Report, check, check_divides
+from vaejax.aot.check import Report, check, check_divides
+from vaejax.aot.program import Program
 from vaejax.aot.topology import open_slice
 from vaejax.data import Dataset, Spec
 from vaejax.errors import InputError
@@ -150,14 +151,19 @@ def split(report: Report) -> str:
 
 
 def largest_batch(report: Report) -> str:
-    """The advice, and what it rests on."""
+    """The advice, and why not more."""
     if not report.largest:
         return "none was found that fits"
     count = len(report.place.devices)
     part = report.largest // count
     need = next(n for n in report.needs if n.part == part and n.fits)
     limit = next((n for n in sorted(report.needs) if not n.fits), None)
-    why = "as many as there are" if limit is None else f"{limit.part * count} does not"
+    full = 100 * need.needed / report.place.chip.memory
+    why = f"{full:.0f} % of the memory"
+    if limit is not None:
+        why = f"{limit.part * count} does not"
+    elif report.largest + count > report.examples:
+        why = f"there are {report.examples} examples"
     return (
         f"{report.largest} ({part} a device) fits, by compilation: "
         f"{size(need.needed)}; {why}"

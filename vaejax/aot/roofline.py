@@ -79,7 +79,9 @@ def largest(
     """The largest part of a batch that fits, confirmed by `need`, and what was asked.
 
     Memory is nearly affine in the batch: each try goes where the line through what is
-    known fills 97 % of the room. 0 where nothing that was tried fits.
+    known fills 97 % of the room. Beyond 90 % nothing is tried: there the compiler
+    computes again what it does not keep, and a batch more costs time instead. 0 where
+    nothing that was tried fits.
 
     Args:
       need: what a part of a batch needs; it compiles, so it is called at most `tries`
@@ -97,7 +99,8 @@ def largest(
         high = min(cap, worst.part - 1 if worst else cap)
         goal = min(predicted(known, hint, 0.97 * room), high)
         goal = max(int(goal), min(low + 1, high), 1)
-        if low >= high or (best and goal < 1.05 * low):
+        full = best and (best.needed > 0.9 * room or goal < 1.05 * low)
+        if low >= high or full:
             break
         known.append(need(goal))
     best, _ = bracket(known)
