@@ -1,6 +1,11 @@
 """Devices: the mesh, where arrays live, and the only place that compiles."""
 
-from vaejax.parallel.functions import compile_function, compile_metric, compile_verb
+from vaejax.parallel.functions import (
+    compile_function,
+    compile_metric,
+    compile_verb,
+    portable,
+)
 from vaejax.parallel.placement import (
     device_per_core,
     fed,
@@ -50,6 +55,7 @@ __all__ = [
     "make_mesh",
     "one_move",
     "place",
+    "portable",
     "put",
     "replicated",
     "row",
