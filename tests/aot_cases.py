@@ -17,13 +17,14 @@ from vaejax import parallel, presets  # noqa: E402
 from vaejax.aot.check import check  # noqa: E402
 from vaejax.aot.program import scan  # noqa: E402
 from vaejax.aot.report import lines, stand_in, to_json  # noqa: E402
+from vaejax.parallel.steps import compile_parted  # noqa: E402
 
 TINY = {"dataset": "digits", "hidden": (16,), "latents": 2, "batch_size": 64}
 
 
-def looped(experiment, feed, change):
+def looped(experiment, feed, mesh, change):
     """The steps, of changed indices."""
-    move = parallel.traced_move(experiment, feed)
+    move = parallel.traced_move(experiment, feed, mesh)
 
     def many(state, resident, xs, root):
         xs = change(xs, root)
@@ -35,10 +36,11 @@ def looped(experiment, feed, change):
 def copied(experiment, feed, mesh):
     """Every device is given the whole batch."""
     whole = NamedSharding(mesh, P())
-    steps = looped(
-        experiment, feed, lambda xs, _: jax.lax.with_sharding_constraint(xs, whole)
-    )
-    return parallel.compile_parted(steps, mesh, parallel.STEPS)
+
+    def change(xs, root):
+        return jax.lax.with_sharding_constraint(xs, whole)
+
+    return compile_parted(looped(experiment, feed, mesh, change), mesh, axis=1)
 
 
 def drawn(experiment, feed, mesh):
@@ -47,14 +49,14 @@ def drawn(experiment, feed, mesh):
     def change(xs, root):
         return jax.random.randint(root, xs.shape, 0, 100)
 
-    steps = looped(experiment, feed, change)
-    return parallel.compile_parted(steps, mesh, parallel.STEPS)
+    return compile_parted(looped(experiment, feed, mesh, change), mesh, axis=1)
 
 
 def undonated(experiment, feed, mesh):
     """The old state is kept."""
     whole = NamedSharding(mesh, P())
-    return jax.jit(looped(experiment, feed, lambda xs, _: xs), out_shardings=whole)
+    steps = looped(experiment, feed, mesh, lambda xs, _: xs)
+    return jax.jit(steps, out_shardings=whole)
 
 
 def main():

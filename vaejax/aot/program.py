@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
 from vaejax import parallel
 from vaejax.aot import hlo
@@ -78,8 +78,10 @@ def scan(experiment: Experiment, feed: Feed, mesh: Mesh) -> Any:
             "--parallel pmap compiles for devices that are here: check shard_map, "
             "which computes the same"
         )
-    move = parallel.traced_move(experiment, feed)
-    return parallel.compile_scan(move, mesh, mode)
+    move = parallel.traced_move(experiment, feed, mesh)
+    return parallel.compile_scan(
+        move, mesh, mode, parallel.state_layout(experiment, mesh)
+    )
 
 
 def compile_for(experiment: Experiment, build: Build, mesh: Mesh, part: int) -> Program:
@@ -142,7 +144,7 @@ def arguments(experiment: Experiment, mesh: Mesh, batch: int) -> tuple[Any, ...]
     xs = jax.ShapeDtypeStruct(
         (steps_of(experiment, batch), batch),
         jnp.int32,
-        sharding=NamedSharding(mesh, parallel.STEPS),
+        sharding=parallel.rows(mesh, axis=1),
     )
     state = parallel.abstract_state(experiment, mesh)
     return state, examples, xs, place(key.shape, key.dtype)

@@ -15,6 +15,7 @@ from vaejax.parallel.placement import (
     put,
     replicated,
     row,
+    rows,
     spread,
     study_mesh,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "put",
     "replicated",
     "row",
+    "rows",
     "slow_in_scan",
     "spread",
     "state_layout",
