@@ -4,6 +4,7 @@
 
 import json
 import math
+from functools import partial
 
 from vaejax.aot.topology import CHIPS, names, open_slice, without_hardware
 
@@ -64,6 +65,7 @@ def main():
     place = open_slice("v5e:2x4")
     small = presets.vae(**TINY)
     game = presets.vaegan(**TINY, critic_hidden=(16,), parallel="shard_map")
+    wide = partial(presets.vae, **TINY | {"hidden": (256, 256), "latents": 8})
     many = {"dataset": stand_in("4000000x4x4x1"), "hidden": (4096,), "latents": 2}
     cases = {
         "sound": (small, scan),
@@ -74,6 +76,8 @@ def main():
         "large": (presets.vae(**many, batch_size=4_000_000), scan),
     }
     reports = {name: check(e, place, build) for name, (e, build) in cases.items()}
+    reports["wide"] = check(wide(), place)
+    reports["parts"] = check(wide(fsdp=4), open_slice("v5e:2x4", fsdp=4))
     found = {name: to_json(r) | {"text": lines(r)} for name, r in reports.items()}
     tpus = [n for n in names() if CHIPS[n.partition(":")[0]].platform == "tpu"]
     counts = {name: len(open_slice(name).devices) for name in tpus}

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from tests.test_scripts import refused
@@ -52,6 +53,21 @@ def test_a_step_on_a_slice_is_split_and_donated(compiled):
         assert 1 / 8 <= found["share"][0] < 1 / 4
         # The gradients of all parameters, float32, around a ring of eight.
         assert found["program"]["sent"] >= 2 * 7 / 8 * 4 * found["parameters"]
+
+
+def test_a_state_in_parts_is_gathered_and_its_gradient_scattered(compiled):
+    found, whole = compiled["parts"], compiled["wide"]
+    assert found["problems"] == []
+    assert found["program"]["collectives"].keys() >= {"all-gather", "reduce-scatter"}
+    assert 1 / 8 <= found["share"][0] < 1 / 4
+    assert found["donated"] == found["state"]
+    # Four devices share what is large; each has the biases and the kernel of z.
+    small = 4 * (4 * 256 + 2 * 8 + 64 + 8 * 256)
+    assert whole["held"] == 4 * whole["parameters"]
+    assert found["held"] == (whole["held"] - small) / 4 + small
+    assert f"{found['fsdp']} devices share" in "".join(found["text"])
+    # All is gathered, parts of the gradient summed in two groups, and biases by all.
+    assert found["program"]["sent"] > whole["held"]
 
 
 def test_a_step_that_is_not_split_is_found_out(compiled):
@@ -160,6 +176,56 @@ def test_exchanges_that_are_started_count_once():
         *(4 * 784 + 2 * 512 * 784 + 4, 4 * 24, 4 * 5)
     ]
     assert found[0].counts == (784, 512 * 784, 1)
+
+
+GROUPS = {
+    "replica_groups={{0,1,2,3},{4,5,6,7}}, use_global_device_ids=true": 4,
+    "channel_id=3, replica_groups=[2,16]<=[32], dimensions={0}": 16,
+    "replica_groups=mesh['axis_0'=4,'axis_1'=1,'axis_2'=2], "
+    "device_ids=([2,4]T(1,0)) {'axis_0','axis_2'}, dimensions={0}": 8,
+    "replica_groups=mesh['axis_0'=8,'axis_1'=1] {'axis_0'}, to_apply=%add": 8,
+    "replica_groups={}, to_apply=%add": 0,
+}
+
+
+@pytest.mark.parametrize("attributes", GROUPS)
+def test_the_devices_that_exchange_are_counted(attributes):
+    assert hlo.group_of(attributes) == GROUPS[attributes]
+
+
+def test_groups_are_read_from_a_real_program():
+    mesh = jax.make_mesh((2, 4), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
+    both = P(("data", "fsdp"))
+    for axis, size in (("data", 2), ("fsdp", 4), (("data", "fsdp"), 8)):
+        function = partial(jax.lax.psum, axis_name=axis)
+        specs = {"in_specs": both, "out_specs": P(), "check_vma": False}
+        shared = jax.jit(jax.shard_map(function, mesh=mesh, **specs))
+        made = shared.lower(jnp.zeros((8, 3))).compile()
+        (found,) = hlo.collectives(made.as_text())
+        assert found.group == size
+
+
+CHAINED = """
+%begun (p: f32[2,3]) -> f32[8,3] {
+  %g1 = f32[8,3] all-gather(%p), channel_id=6, frontend_attributes={chain_id="2"}
+}
+
+%along (p: f32[2,3]) -> f32[8,3] {
+  %g2 = f32[8,3] all-gather(%p), channel_id=6, frontend_attributes={chain_id="2"}
+  %g3 = f32[8,3] all-gather(%q), channel_id=7, frontend_attributes={chain_id="3"}
+}
+
+%all-reduce-scatter.3 (p: f32[8,3]) -> f32[2,3] {
+  %r = f32[8,3] all-reduce(%p), channel_id=1, replica_groups={{0,1,2,3},{4,5,6,7}}
+}
+"""
+
+
+def test_chains_count_once_and_what_is_scattered_is_told():
+    gathered, other, scattered = hlo.collectives(CHAINED)
+    assert (gathered.kind, other.kind) == ("all-gather", "all-gather")
+    assert scattered == hlo.Collective("reduce-scatter", (6,), 24, group=4)
+    assert scattered.sent(8) == 3 / 4 * 8 * 3 * 4
 
 
 def test_gradients_are_told_from_statistics():
@@ -304,6 +370,7 @@ def test_good_names_are_understood():
 BAD = [
     (SMALL, "--topology"),
     (f"{SMALL} --topology v5litepod-8", "did you mean v5e:2x4?"),
+    (f"{SMALL} --fsdp 3 --topology v5e:2x4", "does not divide the 8 devices"),
     (f"{SMALL} --topology v5e:2x4 --images 3x3", "COUNTxHEIGHTxWIDTHxCHANNELS"),
 ]
 

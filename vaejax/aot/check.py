@@ -16,7 +16,7 @@ from vaejax.aot.program import (
     NoRoom,
     Program,
     compile_for,
-    nbytes,
+    held,
     scan,
     steps_of,
 )
@@ -37,14 +37,19 @@ class Report(NamedTuple):
     """Of the training split."""
     steps: int
     parameters: int
+    """Numbers, of all devices together."""
+    held: int
+    """Bytes of the parameters, as far as a device holds them."""
     state: int
-    """Bytes of the state."""
+    """Bytes of the state, likewise."""
     donated: int
     """Bytes of the state whose memory the next state takes."""
     program: Program | None
     """None where it does not fit."""
+    fsdp: int
+    """Devices that have one copy of the state among them."""
     gradients: int
-    """All-reduces that carry gradients."""
+    """All-reduces that carry gradients; told where every device has the whole state."""
     share: tuple[float, float] | None
     """A device's work, of that of several devices: as compiled, and of an even split;
     None where nothing could be compared."""
@@ -148,9 +153,11 @@ def reported(
         examples=experiment.dataset.spec.sizes["train"],
         steps=steps_of(experiment, experiment.training.batch_size),
         parameters=sum(a.size for a in params),
-        state=sum(nbytes(a) for a in leaves),
-        donated=sum(nbytes(a) for n, a in enumerate(leaves) if n in kept),
+        held=sum(held(a) for a in params),
+        state=sum(held(a) for a in leaves),
+        donated=sum(held(a) for n, a in enumerate(leaves) if n in kept),
         program=program,
+        fsdp=experiment.training.fsdp,
         gradients=hlo.of_weights(program.collectives if program else [], weights),
         share=share,
         largest=largest,

@@ -162,6 +162,6 @@ def examples_of(spec: Spec) -> dict[str, Any]:
     return {name: a for name, a in raw.items() if name != "index"}
 
 
-def nbytes(a: Any) -> int:
-    """Bytes of an abstract array."""
-    return math.prod(a.shape) * a.dtype.itemsize
+def held(a: Any) -> int:
+    """Bytes of an abstract array on each device."""
+    return math.prod(a.sharding.shard_shape(a.shape)) * a.dtype.itemsize

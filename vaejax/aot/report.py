@@ -27,7 +27,7 @@ def compile_check(
     if not names:
         raise InputError("name a slice: --topology v5e:2x4")
     experiment = make(dataset=stand_in(images)) if images else make()
-    places = [open_slice(name) for name in names]
+    places = [open_slice(name, experiment.training.fsdp) for name in names]
     for place in places:
         check_divides(experiment.training.batch_size, place)
     print(heading(experiment), flush=True)
@@ -73,7 +73,8 @@ def heading(experiment: Experiment) -> str:
     training = experiment.training
     return (
         f"{experiment.name} on {experiment.dataset.spec.name}, "
-        f"--parallel {training.parallel} --batch-size {training.batch_size}"
+        f"--parallel {training.parallel} --batch-size {training.batch_size} "
+        f"--precision {training.precision} --fsdp {training.fsdp}"
     )
 
 
@@ -82,7 +83,8 @@ def lines(report: Report) -> list[str]:
     chip, count = report.place.chip, len(report.place.devices)
     rows = {
         "": f"{count} {chip.name} on {plural(report.place.hosts, 'host')}",
-        "model": f"{report.parameters:,} parameters; state {size(report.state)}",
+        "model": f"{report.parameters:,} parameters; a device holds "
+        f"{size(report.held)} of them, and {size(report.state)} of the state",
         **program_rows(report),
         "largest batch": largest_batch(report),
         "verdict": "; ".join(report.problems) or "sound",
@@ -101,6 +103,9 @@ def program_rows(report: Report) -> dict[str, str]:
     memory = made.memory
     kinds = Counter(each.kind for each in made.collectives)
     found = ", ".join(f"{n} {kind}" for kind, n in kinds.items()) or "none"
+    gradients = plural(report.gradients, "all-reduce") + " of gradients"
+    if report.fsdp > 1:
+        gradients = f"each {report.fsdp} devices share a copy of the state"
     return {
         "compiled": f"{made.seconds:.1f} s, {plural(report.steps, 'step')} as one "
         "program",
@@ -110,8 +115,8 @@ def program_rows(report: Report) -> dict[str, str]:
         f"outputs {size(memory.outputs)} of which {size(memory.donated)} in the "
         f"arguments' place, code {size(memory.code)}",
         "donated": f"{size(report.donated)} of the state's {size(report.state)}",
-        "collectives": f"{found}; {plural(report.gradients, 'all-reduce')} of "
-        f"gradients; each device sends {size(report.sent)} in a step",
+        "collectives": f"{found}; {gradients}; each device sends "
+        f"{size(report.sent)} in a step",
         "split": split(report),
         "at best": at_best(report),
     }

@@ -4,7 +4,7 @@ import glob
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from vaejax import parallel
 from vaejax.aot.chips import CHIPS, Chip
 from vaejax.errors import InputError, nearest
 
@@ -56,7 +57,7 @@ class Slice(NamedTuple):
     chip: Chip
     devices: Sequence[Any]
     mesh: Mesh
-    """All of them on the axis `data`."""
+    """All of them, on the axes of training's."""
 
     @property
     def hosts(self) -> int:
@@ -68,14 +69,18 @@ class Slice(NamedTuple):
         return Mesh(np.array(self.devices[:1]), ("data",))
 
 
-def open_slice(name: str) -> Slice:
+def open_slice(name: str, fsdp: int = 1) -> Slice:
     """The slice of a name as `v5e:4x4`, `v5p:4x4x4` or `h100:8`.
 
-    Raises InputError where there is none of that name, or its compiler is missing.
+    Raises InputError where there is none of that name, its compiler is missing, or
+    `fsdp`, the devices that share a copy of the state, does not divide its devices.
     """
     chip = chip_of(name)
+    sides = name.partition(":")[2].split("x")
+    axes = parallel.axes(math.prod(map(int, sides)), fsdp)
     without_hardware()
-    return cuda_slice(name, chip) if chip.platform == "cuda" else tpu_slice(name, chip)
+    opened = cuda_slice if chip.platform == "cuda" else tpu_slice
+    return opened(name, chip, axes)
 
 
 def chip_of(name: str) -> Chip:
@@ -144,7 +149,7 @@ def without_hardware() -> None:
         os.environ.setdefault(variable, value)
 
 
-def tpu_slice(name: str, chip: Chip) -> Slice:
+def tpu_slice(name: str, chip: Chip, axes: Mapping[str, int]) -> Slice:
     """Devices as libtpu knows them, in an order that follows their links."""
     from jax.experimental import topologies
 
@@ -160,13 +165,13 @@ def tpu_slice(name: str, chip: Chip) -> Slice:
         topology = topologies.get_topology_desc(
             platform="tpu", topology_name=name, **options
         )
-        mesh = topologies.make_mesh(topology, (len(topology.devices),), ("data",))
+        mesh = topologies.make_mesh(topology, tuple(axes.values()), tuple(axes))
     except Exception as error:  # of libtpu's, which has no kinds of its own
         raise InputError(f"--topology {name}: libtpu says {one_line(error)}") from None
     return Slice(name, chip, topology.devices, mesh)
 
 
-def cuda_slice(name: str, chip: Chip) -> Slice:
+def cuda_slice(name: str, chip: Chip, axes: Mapping[str, int]) -> Slice:
     """Cards that are connected alike, on one host."""
     from jax.experimental import topologies
 
@@ -186,7 +191,8 @@ def cuda_slice(name: str, chip: Chip) -> Slice:
     except Exception as error:  # of the plugin's, which has no kinds of its own
         raise InputError(f"--topology {name}: XLA says {one_line(error)}") from None
     devices = topology.devices
-    return Slice(name, chip, devices, Mesh(np.array(devices), ("data",)))
+    grid = np.array(devices).reshape(*axes.values())
+    return Slice(name, chip, devices, Mesh(grid, tuple(axes)))
 
 
 def one_line(error: Exception) -> str:

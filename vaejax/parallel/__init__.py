@@ -7,6 +7,7 @@ from vaejax.parallel.functions import (
     portable,
 )
 from vaejax.parallel.placement import (
+    axes,
     device_per_core,
     fed,
     layout,
@@ -41,6 +42,7 @@ __all__ = [
     "Build",
     "Own",
     "abstract_state",
+    "axes",
     "can_trace",
     "compile_function",
     "compile_init",
