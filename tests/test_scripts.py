@@ -22,9 +22,11 @@ def call(name, *words):
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    parse = {"train": module.cli.run_preset, "study": module.cli.run_study}.get(
-        name, module.cli.run
-    )
+    parse = {
+        "train": module.cli.run_preset,
+        "study": module.cli.run_study,
+        "compile_check": module.cli.run_maker,
+    }.get(name, module.cli.run)
     parse(module.main, [str(word) for word in words])
 
 

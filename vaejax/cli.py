@@ -37,6 +37,13 @@ def run_preset(main: Callable[..., None], argv: Sequence[str] | None = None) -> 
     _run_preset(main, with_settings, argv)
 
 
+def run_maker(main: Callable[..., None], argv: Sequence[str] | None = None) -> None:
+    """Calls `main(make, ...)`: a preset with its settings, which other arguments of
+    `make` replace, and `main`'s own flags.
+    """
+    _run_preset(main, with_maker, argv)
+
+
 def run_study(main: Callable[..., None], argv: Sequence[str] | None = None) -> None:
     """Calls `main(make, vary, fixed, ...)`: a preset, the settings that are given
     several values and the others, and `main`'s own flags.
@@ -99,6 +106,18 @@ def with_settings(
     main: Callable[..., None], preset: Callable[..., Any]
 ) -> Callable[..., None]:
     """A function that takes the settings of a preset and the flags of `main`."""
+
+    @functools.wraps(main)
+    def made(make: Callable[[], Any], **flags: Any) -> None:
+        main(make(), **flags)
+
+    return with_maker(made, preset)
+
+
+def with_maker(
+    main: Callable[..., None], preset: Callable[..., Any]
+) -> Callable[..., None]:
+    """The same for a `main` that makes the experiment itself."""
     make = inspect.unwrap(preset)
 
     @functools.wraps(make)
@@ -111,7 +130,7 @@ def with_settings(
     parameters = [inspect.Parameter("settings", kind, annotation=grouped), *own]
 
     def command(settings: dict[str, Any], **flags: Any) -> None:
-        main(preset(**settings), **flags)
+        main(functools.partial(preset, **settings), **flags)
 
     return described(
         command, parameters, (summary(make.__doc__), "", arguments_of(main))

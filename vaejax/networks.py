@@ -71,7 +71,7 @@ class FlatDecoder(nn.Module):
     @nn.compact
     def __call__(self, z: Array) -> Array:
         # Of a product with two batch axes XLA's CPU backend transposes the gradient.
-        rows = z[0] if len(z) == 1 else z
+        rows = z[0] if z.shape[0] == 1 else z
         out = nn.Dense(math.prod(self.shape))(self.mlp(rows))
         return out.reshape(*z.shape[:-1], *self.shape)
 

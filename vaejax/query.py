@@ -30,7 +30,9 @@ def encode(
     """q(z | x): its `mean` and `sample(key)` are `[N, latents]`."""
     apply = parallel.compile_verb(experiment.model, "posterior")
     x = jnp.asarray(x)
-    return apply(variables_of(state), batch_of(experiment, len(x), given) | {"x": x})
+    return apply(
+        variables_of(state), batch_of(experiment, x.shape[0], given) | {"x": x}
+    )
 
 
 def decode(
@@ -46,7 +48,7 @@ def likelihood(
     """p(x | z) for `z` `[N, latents]`; its batch shape is `[1, N, *shape]`."""
     apply = parallel.compile_verb(experiment.model, "likelihood")
     z = jnp.asarray(z)
-    return apply(variables_of(state), z[None], batch_of(experiment, len(z), given))
+    return apply(variables_of(state), z[None], batch_of(experiment, z.shape[0], given))
 
 
 def attribute(
@@ -150,7 +152,7 @@ def log_likelihood(
         metrics.log_likelihood, experiment.model, samples=samples
     )
     x = jnp.asarray(x)
-    batch = batch_of(experiment, len(x), given) | {"x": x}
+    batch = batch_of(experiment, x.shape[0], given) | {"x": x}
     return apply(variables_of(state), batch, key)[0]
 
 

@@ -71,7 +71,7 @@ class Context(nn.Module):
 
     def __call__(self, batch: Batch) -> Array:
         both = jnp.concatenate([batch["context"], batch["seen"]], -1)
-        return both.reshape(len(both), -1) if self.flat else both
+        return both.reshape(both.shape[0], -1) if self.flat else both
 
 
 class Whole(nn.Module):

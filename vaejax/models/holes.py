@@ -73,7 +73,7 @@ class SetEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, batch: Batch) -> Array:
-        x, mask = (a.reshape(len(a), -1) for a in (batch["x"], observed(batch)))
+        x, mask = (a.reshape(a.shape[0], -1) for a in (batch["x"], observed(batch)))
         normal = nn.initializers.normal(1.0)
         places = self.param("places", normal, (x.shape[1], self.embedding))
         biases = self.param("biases", nn.initializers.zeros, (x.shape[1],))

@@ -53,7 +53,7 @@ class StandardNormal(nn.Module):
     latents: int
 
     def __call__(self, batch: Batch) -> Distribution:
-        shape = (len(batch["x"]), self.latents)
+        shape = (batch["x"].shape[0], self.latents)
         return Normal(jnp.zeros(shape), jnp.ones(shape))
 
 

@@ -1,7 +1,13 @@
 """Devices: the mesh, where arrays live, and the only place that compiles."""
 
-from vaejax.parallel.functions import compile_function, compile_metric, compile_verb
+from vaejax.parallel.functions import (
+    compile_function,
+    compile_metric,
+    compile_verb,
+    portable,
+)
 from vaejax.parallel.placement import (
+    axes,
     device_per_core,
     fed,
     layout,
@@ -10,6 +16,7 @@ from vaejax.parallel.placement import (
     put,
     replicated,
     row,
+    rows,
     spread,
     study_mesh,
 )
@@ -20,6 +27,8 @@ from vaejax.parallel.steps import (
     compile_steps,
     one_move,
     slow_in_scan,
+    state_layout,
+    traced_move,
 )
 from vaejax.parallel.studies import (
     Build,
@@ -33,6 +42,7 @@ __all__ = [
     "Build",
     "Own",
     "abstract_state",
+    "axes",
     "can_trace",
     "compile_function",
     "compile_init",
@@ -48,10 +58,14 @@ __all__ = [
     "make_mesh",
     "one_move",
     "place",
+    "portable",
     "put",
     "replicated",
     "row",
+    "rows",
     "slow_in_scan",
     "spread",
+    "state_layout",
     "study_mesh",
+    "traced_move",
 ]

@@ -1,12 +1,13 @@
 """Compiled functions of a trained model, and the fold of its metrics."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
+from jax.export import Exported, export
 from jax.sharding import Mesh
 
 from vaejax import step as game
@@ -39,6 +40,13 @@ def compile_function(
 ) -> Callable[..., Any]:
     """`function(model, ...)` compiled, with its settings fixed."""
     return jax.jit(exact(partial(function, model, **settings)))
+
+
+def portable(
+    function: Callable[..., Any], platforms: Sequence[str], *shapes: Any
+) -> Exported:
+    """A function as one program for all platforms, compiled where it is called."""
+    return export(jax.jit(exact(function)), platforms=platforms)(*shapes)
 
 
 def compile_metric(

@@ -40,13 +40,18 @@ def make_mesh(devices: int | None, batch_size: int, fsdp: int = 1) -> Mesh:
             f"--batch-size {batch_size} does not divide over {count} devices: "
             "choose a multiple, or fewer --devices"
         )
-    if count % fsdp:
-        raise InputError(f"--fsdp {fsdp} does not divide the {count} devices")
-    shape = {DATA: count} if fsdp == 1 else {DATA: count // fsdp, FSDP: fsdp}
+    shape = axes(count, fsdp)
     types = (AxisType.Auto,) * len(shape)
     return jax.make_mesh(
         tuple(shape.values()), tuple(shape), axis_types=types, devices=chosen
     )
+
+
+def axes(count: int, fsdp: int) -> dict[str, int]:
+    """The axes of a mesh and their sizes; InputError where `fsdp` does not divide."""
+    if count % fsdp:
+        raise InputError(f"--fsdp {fsdp} does not divide the {count} devices")
+    return {DATA: count} if fsdp == 1 else {DATA: count // fsdp, FSDP: fsdp}
 
 
 def study_mesh(devices: int | None, replicas: int) -> Mesh:

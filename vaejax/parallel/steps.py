@@ -87,8 +87,7 @@ def compile_steps(
         watched = partial(one_by_one, watched_move(experiment, feed))
         return lambda *arguments: (*watched(*arguments), jnp.array(True))
     mode, kept = experiment.training.parallel, state_layout(experiment, mesh)
-    # Compiled by itself, it is traced once.
-    inner = jax.jit(one_move(step_over(mesh, mode), experiment, feed))
+    inner = traced_move(experiment, feed, mesh)
     move = compile_parted(inner, mesh, 0, mode, kept)
     loop: Loop | None = None
 
@@ -140,6 +139,12 @@ def one_move(step: Callable[..., Any], experiment: Experiment, feed: Feed) -> Lo
         return step(experiment, root, state, feed.select(resident, x))
 
     return move
+
+
+def traced_move(experiment: Experiment, feed: Feed, mesh: Mesh) -> Any:
+    """One step in the experiment's mode; compiled by itself, it is traced once."""
+    step = step_over(mesh, experiment.training.parallel)
+    return jax.jit(one_move(step, experiment, feed))
 
 
 def watched_move(experiment: Experiment, feed: Feed) -> Loop:

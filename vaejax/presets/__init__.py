@@ -16,6 +16,7 @@ from vaejax.presets.generic import (
     iwae,
     vae,
     vae_conv,
+    vae_residual_large,
 )
 from vaejax.presets.missing import miwae, not_miwae, partial_vae, vae_completion
 from vaejax.presets.published import pca, vae_flax_example, vae_mlp_2d
@@ -29,6 +30,7 @@ PRESETS: Mapping[str, Callable[..., Experiment]] = {
         annealed_vae,
         iwae,
         vae_conv,
+        vae_residual_large,
         vae_mlp_2d,
         vae_flax_example,
         autoencoder,
@@ -75,6 +77,7 @@ __all__ = [
     "vae_conv",
     "vae_flax_example",
     "vae_mlp_2d",
+    "vae_residual_large",
     "vaegan",
     "vaegan_authors_code",
     "vaegan_paper",

@@ -99,6 +99,33 @@ def vae_conv(
 
 
 @preset
+def vae_residual_large(
+    *,
+    data: Data = Data(dataset="imagenet_resized/64x64"),
+    network: Network = Network(
+        body="residual",
+        hidden=(512,),
+        channels=(128, 256, 512, 512),
+        blocks=3,
+        remat=True,
+        latents=512,
+        likelihood="logistic_mixture",
+    ),
+    weight: Weight = Weight(),
+    training: Training = Training(
+        epochs=50,
+        batch_size=2048,
+        learning_rate=3e-4,
+        decay="cosine",
+        ema=0.9999,
+        precision="bf16",
+    ),
+) -> Experiment:
+    """A VAE for slices of accelerators: 100 M parameters on 64x64 colour images."""
+    return a.generic_vae(data, network, training, objectives.elbo, beta=weight)
+
+
+@preset
 def autoencoder(
     *,
     data: Data = Data(binarize="none"),

@@ -1,0 +1,1 @@
+"""Ahead of time: what a training step comes to on devices that are not here."""

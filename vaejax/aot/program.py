@@ -1,0 +1,167 @@
+"""The training step of an experiment, compiled for devices that are not here.
+
+Nothing is allocated, and of the data only its `Spec` is read: states, examples and
+indices are shapes. What is compiled is what the loop runs, an interval of steps as one
+program; XLA counts the body of its loop once, so that all figures are of one step.
+"""
+
+import math
+import re
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from vaejax import parallel
+from vaejax.aot import hlo
+from vaejax.aot.chips import GIB
+from vaejax.data import Spec
+from vaejax.data.feed import Feed, resident_feed
+from vaejax.data.preprocess import blank
+from vaejax.errors import InputError
+from vaejax.experiment import Experiment
+
+Build = Callable[[Experiment, Feed, Mesh], Any]
+"""A compiled function of (state, resident, xs, root), of which `lower` is asked."""
+UNITS = {"K": 2**10, "M": 2**20, "G": GIB, "T": 2**40}
+
+
+class NoRoom(Exception):
+    """A program needs more memory than a device has."""
+
+    def __init__(self, needed: float, available: float) -> None:
+        super().__init__(needed, available)
+        self.needed, self.available = needed, available
+
+
+class Memory(NamedTuple):
+    """Bytes on each device."""
+
+    arguments: int
+    outputs: int
+    donated: int
+    """Of the outputs, what is in the arguments' place."""
+    temporaries: int
+    code: int
+
+    @property
+    def total(self) -> int:
+        return self.arguments + self.outputs - self.donated + sum(self[3:])
+
+
+class Program(NamedTuple):
+    """What one compilation came to: figures of one device and one step."""
+
+    part: int
+    seconds: float
+    flops: float | None
+    accessed: float | None
+    """Bytes; None, like the FLOPs, where the compiler does not count them (CUDA's)."""
+    memory: Memory
+    collectives: list[hlo.Collective]
+    aliased: set[int]
+
+
+def scan(experiment: Experiment, feed: Feed, mesh: Mesh) -> Any:
+    """The steps of an interval, as accelerators run them.
+
+    (A CPU runs convolutions step by step; `parallel.compile_steps` asks for the backend
+    that is here, and so is not called.)
+    """
+    mode = experiment.training.parallel
+    if mode == "pmap":
+        raise InputError(
+            "--parallel pmap compiles for devices that are here: check shard_map, "
+            "which computes the same"
+        )
+    move = parallel.traced_move(experiment, feed, mesh)
+    return parallel.compile_scan(
+        move, mesh, mode, parallel.state_layout(experiment, mesh)
+    )
+
+
+def compile_for(experiment: Experiment, build: Build, mesh: Mesh, part: int) -> Program:
+    """Compiles with `part` examples for each device of the mesh; NoRoom, InputError."""
+    batch = part * mesh.size
+    examples = examples_of(experiment.dataset.spec)
+    feed = resident_feed(examples, batch, experiment.training.seed)
+    lowered = build(experiment, feed, mesh).lower(*arguments(experiment, mesh, batch))
+    began = time.perf_counter()
+    try:
+        made = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        raise no_room(str(error)) or error from None
+    seconds = time.perf_counter() - began
+    text, sizes = made.as_text(), made.memory_analysis()
+    cost = made.cost_analysis() or {}
+    memory = Memory(
+        sizes.argument_size_in_bytes,
+        sizes.output_size_in_bytes,
+        sizes.alias_size_in_bytes,
+        sizes.temp_size_in_bytes,
+        sizes.generated_code_size_in_bytes,
+    )
+    return Program(
+        part=part,
+        seconds=seconds,
+        flops=cost.get("flops"),
+        accessed=cost.get("bytes accessed"),
+        memory=memory,
+        collectives=hlo.collectives(text),
+        aliased=hlo.aliased(text),
+    )
+
+
+def no_room(message: str) -> NoRoom | None:
+    """From XLA's words, as in `(96.45G) exceeds available HBM (15.75G)`."""
+    if "RESOURCE_EXHAUSTED" not in message or "hbm" not in message.lower():
+        return None
+    sizes = [
+        float(number) * UNITS[unit]
+        for number, unit in re.findall(r"\b(\d+(?:\.\d+)?)([KMGT])\b", message)
+    ]
+    available = re.search(
+        r"(?:available HBM \(|of )(\d+(?:\.\d+)?)([KMGT])\b", message, re.IGNORECASE
+    )
+    if not sizes or not available:
+        return NoRoom(math.inf, math.inf)
+    return NoRoom(max(sizes), float(available[1]) * UNITS[available[2].upper()])
+
+
+def arguments(experiment: Experiment, mesh: Mesh, batch: int) -> tuple[Any, ...]:
+    """Shapes and placement of what the compiled steps are called with."""
+    whole = parallel.replicated(mesh)
+    place = partial(jax.ShapeDtypeStruct, sharding=whole)
+    examples = {
+        name: place(a.shape, a.dtype)
+        for name, a in examples_of(experiment.dataset.spec).items()
+    }
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    xs = jax.ShapeDtypeStruct(
+        (steps_of(experiment, batch), batch),
+        jnp.int32,
+        sharding=parallel.rows(mesh, axis=1),
+    )
+    state = parallel.abstract_state(experiment, mesh)
+    return state, examples, xs, place(key.shape, key.dtype)
+
+
+def steps_of(experiment: Experiment, batch: int) -> int:
+    """Steps between two lines of the log, which are one program."""
+    size, every = experiment.dataset.spec.sizes["train"], experiment.training.log_every
+    return every or size // batch
+
+
+def examples_of(spec: Spec) -> dict[str, Any]:
+    """Shapes of the training split, as it lies on a device."""
+    raw = jax.eval_shape(lambda: blank(spec, spec.sizes["train"]))
+    return {name: a for name, a in raw.items() if name != "index"}
+
+
+def held(a: Any) -> int:
+    """Bytes of an abstract array on each device."""
+    return math.prod(a.sharding.shard_shape(a.shape)) * a.dtype.itemsize

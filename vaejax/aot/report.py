@@ -1,0 +1,217 @@
+"""What `scripts/compile_check.py` does and prints."""
+
+import math
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from vaejax.aot.check import Report, check, check_divides
+from vaejax.aot.program import Program
+from vaejax.aot.topology import open_slice
+from vaejax.data import Dataset, Spec
+from vaejax.errors import InputError
+from vaejax.experiment import Experiment
+from vaejax.run import write_json
+
+
+def compile_check(
+    make: Callable[..., Experiment],
+    names: Sequence[str],
+    images: str,
+    json: Path | None,
+) -> None:
+    """Checks an experiment on every slice and prints; exit code 1 where one fails."""
+    if not names:
+        raise InputError("name a slice: --topology v5e:2x4")
+    experiment = make(dataset=stand_in(images)) if images else make()
+    places = [open_slice(name, experiment.training.fsdp) for name in names]
+    for place in places:
+        check_divides(experiment.training.batch_size, place)
+    print(heading(experiment), flush=True)
+    reports = []
+    for place in places:
+        reports.append(check(experiment, place))
+        print("\n".join(lines(reports[-1])), flush=True)
+    if json is not None:
+        figures = {"preset": experiment.name, "settings": settings(experiment)}
+        write_json(json, figures | {"slices": [to_json(each) for each in reports]})
+    if any(report.problems for report in reports):
+        sys.exit(1)
+
+
+def stand_in(text: str) -> Dataset:
+    """Images in 10 classes that need not be here, described as `162770x64x64x3`."""
+    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*){3}", text):
+        raise InputError(f"--images {text}: give COUNTxHEIGHTxWIDTHxCHANNELS")
+    count, *shape = (int(number) for number in text.split("x"))
+    spec = Spec(
+        name=f"images {text}",
+        kind="image",
+        shape=tuple(shape),
+        levels=256,
+        classes=10,
+        sizes={"train": count, "test": count},
+        digest="",
+    )
+
+    def split(name: str) -> Any:
+        raise InputError(f"--images has no examples to take the {name} split from")
+
+    return Dataset(spec, split)
+
+
+def settings(experiment: Experiment) -> dict[str, Any]:
+    """The preset's arguments, as JSON has them."""
+    return {**experiment.arguments, "dataset": experiment.dataset.spec.name}
+
+
+def heading(experiment: Experiment) -> str:
+    """What is compiled."""
+    training = experiment.training
+    return (
+        f"{experiment.name} on {experiment.dataset.spec.name}, "
+        f"--parallel {training.parallel} --batch-size {training.batch_size} "
+        f"--precision {training.precision} --fsdp {training.fsdp}"
+    )
+
+
+def lines(report: Report) -> list[str]:
+    """A slice's figures, a line for each kind."""
+    chip, count = report.place.chip, len(report.place.devices)
+    rows = {
+        "": f"{count} {chip.name} on {plural(report.place.hosts, 'host')}",
+        "model": f"{report.parameters:,} parameters; a device holds "
+        f"{size(report.held)} of them, and {size(report.state)} of the state",
+        **program_rows(report),
+        "largest batch": largest_batch(report),
+        "verdict": "; ".join(report.problems) or "sound",
+    }
+    head = rows.pop("")
+    return [f"\n{report.place.name}: {head}"] + [
+        f"  {name:14}{value}" for name, value in rows.items()
+    ]
+
+
+def program_rows(report: Report) -> dict[str, str]:
+    """What the compiled program says of itself."""
+    made = report.program
+    if made is None:
+        return {}
+    memory = made.memory
+    kinds = Counter(each.kind for each in made.collectives)
+    found = ", ".join(f"{n} {kind}" for kind, n in kinds.items()) or "none"
+    gradients = plural(report.gradients, "all-reduce") + " of gradients"
+    if report.fsdp > 1:
+        gradients = f"each {report.fsdp} devices share a copy of the state"
+    return {
+        "compiled": f"{made.seconds:.1f} s, {plural(report.steps, 'step')} as one "
+        "program",
+        "work": work(made),
+        "memory": f"{size(memory.total)} of {size(report.place.chip.memory)}: "
+        f"arguments {size(memory.arguments)}, temporaries {size(memory.temporaries)}, "
+        f"outputs {size(memory.outputs)} of which {size(memory.donated)} in the "
+        f"arguments' place, code {size(memory.code)}",
+        "donated": f"{size(report.donated)} of the state's {size(report.state)}",
+        "collectives": f"{found}; {gradients}; each device sends "
+        f"{size(report.sent)} in a step",
+        "split": split(report),
+        "at best": at_best(report),
+    }
+
+
+def work(made: Program) -> str:
+    """FLOPs, bytes and their ratio."""
+    if made.flops is None or made.accessed is None:
+        return "not counted by this compiler"
+    return (
+        f"{made.flops:.3g} FLOP and {size(made.accessed)} accessed by each device and "
+        f"step, {made.flops / made.accessed:.1f} FLOP/byte"
+    )
+
+
+def at_best(report: Report) -> str:
+    """The roofline's time and speed, and what binds."""
+    times = report.times
+    if times is None:
+        return "unknown, as the work is"
+    each = ", ".join(f"{name} {1e3 * t:.3g}" for name, t in times._asdict().items())
+    return (
+        f"{1e3 * times.seconds:.3g} ms a step, {times.bound}-bound ({each}): "
+        f"{report.batch / times.seconds:.3g} examples/s"
+    )
+
+
+def split(report: Report) -> str:
+    """How much of the batch's work each device does."""
+    if report.share is None:
+        return "one device" if len(report.place.devices) == 1 else "not compared"
+    done, even = report.share
+    return (
+        f"a device does {done:.3f} of the work of {1 / even:.0f} devices "
+        f"({even:.3f} and what each does whole, as the optimizer)"
+    )
+
+
+def largest_batch(report: Report) -> str:
+    """The advice, and why not more."""
+    if not report.largest:
+        return "none was found that fits"
+    count = len(report.place.devices)
+    part = report.largest // count
+    need = next(n for n in report.needs if n.part == part and n.fits)
+    limit = next((n for n in sorted(report.needs) if not n.fits), None)
+    full = 100 * need.needed / report.place.chip.memory
+    why = f"{full:.0f} % of the memory"
+    if limit is not None:
+        why = f"{limit.part * count} does not"
+    elif report.largest + count > report.examples:
+        why = f"there are {report.examples} examples"
+    return (
+        f"{report.largest} ({part} a device) fits, by compilation: "
+        f"{size(need.needed)}; {why}"
+    )
+
+
+def to_json(report: Report) -> dict[str, Any]:
+    """All figures by name, in bytes, FLOPs and seconds."""
+    made, place, times = report.program, report.place, report.times
+    return report._asdict() | {
+        "place": {
+            "name": place.name,
+            "devices": len(place.devices),
+            "hosts": place.hosts,
+            "chip": place.chip._asdict(),
+        },
+        "program": made and made._asdict() | program_json(report),
+        "times": times and times._asdict() | {"bound": times.bound},
+        "needs": [need._asdict() for need in report.needs],
+    }
+
+
+def program_json(report: Report) -> dict[str, Any]:
+    """The parts of a program that JSON has no word for."""
+    made = report.program
+    if made is None:
+        return {}
+    kinds = Counter(each.kind for each in made.collectives)
+    return {
+        "memory": made.memory._asdict() | {"total": made.memory.total},
+        "collectives": dict(kinds),
+        "aliased": len(made.aliased),
+        "sent": report.sent,
+    }
+
+
+def plural(count: int, noun: str) -> str:
+    """As in `1 host`, `2 hosts`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def size(count: float) -> str:
+    """Bytes in the unit that suits them."""
+    units = ("B", "KiB", "MiB", "GiB", "TiB")
+    power = min(int(math.log2(count) // 10) if count >= 1 else 0, len(units) - 1)
+    return f"{count / 2 ** (10 * power):.4g} {units[power]}"

@@ -1,0 +1,96 @@
+"""What is exported: the queries of a model, as functions of named arrays."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vaejax import query
+from vaejax.errors import InputError
+from vaejax.experiment import Experiment, TrainState
+from vaejax.models import conditional
+from vaejax.types import Array
+
+PRNG = "threefry2x32"
+Values = Mapping[str, Array]
+Answer = Callable[[Experiment, TrainState, Values], Any]
+
+
+class Function(NamedTuple):
+    """What is exported: a query, of named arguments."""
+
+    answer: Answer
+    arguments: tuple[str, ...]
+
+
+def functions(experiment: Experiment, samples: int) -> dict[str, Function]:
+    """Those that the model has, with what each is given; InputError where none."""
+    model = experiment.model
+    batch = jax.eval_shape(lambda: query.batch_of(experiment, 1))
+    context = tuple(name for name in ("context", "seen") if name in batch)
+    label = ("y",) if conditional(model) else ()
+    mask = ("mask",) if "mask" in batch else ()
+    found = {}
+    if hasattr(model, "posterior"):
+        found["encode"] = Function(encode, ("x", *label, *context, *mask))
+    if hasattr(model, "likelihood"):
+        found["decode"] = Function(decode, ("z", *label, *context))
+        count = context or ("y",)
+        given = dict.fromkeys((*label, *count))
+        found["sample"] = Function(sample, ("key", *given))
+    if "encode" in found and "decode" in found:
+        answer = partial(log_likelihood, samples)
+        given = ("x", "key", *label, *context, *mask)
+        found["log_likelihood"] = Function(answer, given)
+    if not found:
+        raise InputError(f"{experiment.name} neither encodes nor generates")
+    return found
+
+
+def encode(experiment: Experiment, state: TrainState, values: Values) -> Any:
+    """Mean and standard deviation of q(z | x)."""
+    q: Any = query.encode(experiment, state, observed(values), given(values))
+    return {"mean": q.mean, "scale": jnp.sqrt(q.variance)}
+
+
+def decode(experiment: Experiment, state: TrainState, values: Values) -> Array:
+    """E[x | z]."""
+    return query.decode(experiment, state, values["z"], given(values))
+
+
+def sample(experiment: Experiment, state: TrainState, values: Values) -> Array:
+    """As many examples as there are labels or contexts."""
+    labels = {"y": values["y"]} if "y" in values else {}
+    known = given(values) | labels
+    count = next(iter(known.values())).shape[0]
+    # A model that is not conditioned on labels does not look at them.
+    known = {"y": jnp.zeros(count, jnp.int32)} | known
+    return query.sample(experiment, state, key_of(values), count, given=known)
+
+
+def log_likelihood(
+    samples: int, experiment: Experiment, state: TrainState, values: Values
+) -> Array:
+    """log p(x), nats."""
+    return query.log_likelihood(
+        experiment, state, observed(values), key_of(values), samples, given(values)
+    )
+
+
+def key_of(values: Values) -> Array:
+    """The key, of a generator that is named, whatever JAX is configured to use."""
+    return jax.random.wrap_key_data(values["key"], impl=PRNG)
+
+
+def given(values: Values) -> dict[str, Array]:
+    """What is conditioned on, and what is observed."""
+    names = ("y", "context", "seen", "mask")
+    return {name: values[name] for name in names if name in values}
+
+
+def observed(values: Values) -> Array:
+    """x, and 0 where it is not observed, whatever is there."""
+    x = values["x"]
+    return jnp.where(values["mask"] == 1, x, 0) if "mask" in values else x
