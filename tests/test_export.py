@@ -130,7 +130,8 @@ def test_jax_alone_computes_the_same(name, tmp_path):
 @pytest.mark.parametrize("name", presets.PRESETS)
 def test_every_preset_is_exported_for_any_batch_and_platform(name):
     table = name in ("pca", "miwae", "not_miwae", "partial_vae")
-    experiment = presets.PRESETS[name](dataset="breast_cancer" if table else "digits")
+    data = "breast_cancer" if table else "digits"
+    experiment = presets.PRESETS[name](dataset=data, batch_size=100)
     state = parallel.abstract_state(experiment)
     if name == "classifier":
         with pytest.raises(InputError, match="neither encodes nor generates"):
