@@ -1,6 +1,6 @@
 """Batches that stream onto the devices: decoded by workers, two of them ahead.
 
-Threads of this process decode or, where they are given, processes of their own. All
+Threads of this process decode or, where they are asked for, processes of their own. All
 that they do is a pure function of the step, so there is nothing of them to save.
 """
 
@@ -9,98 +9,203 @@ import os
 import queue
 import signal
 import threading
-import time
-from collections.abc import Iterator
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 
+from vaejax import parallel
+from vaejax.data import Dataset
+from vaejax.data.batches import Batches
 from vaejax.data.dataset import Arrays
-from vaejax.data.examples import Notes, Said
-from vaejax.data.feed import Batches
+from vaejax.data.examples import Notes, Warned
+from vaejax.data.feed import Feed, Order, ordered_feed
+from vaejax.errors import InputError
+from vaejax.types import Batch
 
 AHEAD = 2
 """Batches on the devices beside the one that is used."""
+MOST_THREADS = 16
+"""Beyond so many they wait for each other more than they decode."""
+
+Decoded = tuple[Arrays, Notes] | InputError
+Placed = tuple[dict[str, jax.Array], Notes] | BaseException
+
+
+def feed_of(
+    dataset: Dataset,
+    split: str,
+    order: Order,
+    steps: int,
+    mesh: Mesh,
+    workers: int = 0,
+    augment: int | None = None,
+) -> Feed:
+    """The feed of a split, whose examples are on the devices or stream onto them.
+
+    Args:
+      order: which examples each step sees.
+      steps: how many there are in all: nothing is decoded beyond.
+      workers: processes that decode; 0 is threads of this one.
+      augment: the seed of augmentation, None for none.
+    """
+    if not dataset.spec.streams:
+        return ordered_feed(dataset.split(split), order)
+    rows = parallel.rows(mesh)
+    own = own_rows(rows, len(order.rows(0)))
+    batches = Batches(dataset.examples(split), order, own, augment)
+    stream = Stream(batches, steps, parallel.rows(mesh, 1), workers)
+    return Feed({}, stream.take, as_it_is, 1, stream.ready, stream.close)
+
+
+def as_it_is(resident: Any, x: Batch) -> Batch:
+    """The raw batch, which is there already."""
+    return x
+
+
+def own_rows(sharding: NamedSharding, batch_size: int) -> np.ndarray:
+    """The rows of a batch, in order, that this host's devices need."""
+    parts = sharding.addressable_devices_indices_map((batch_size,)).values()
+    every = np.arange(batch_size)
+    return np.unique(np.concatenate([every[part] for part in parts if part]))
 
 
 class Stream:
-    """The raw batches from step `start` to `stop`, in turn, parted over the mesh.
+    """The raw batches of steps below `steps`, `[1, batch, ...]`, parted over the mesh.
 
-    `waited` is the time in seconds for which nothing ran for want of a batch; the first
-    is not counted, since workers start while the first step is compiled.
+    `batches(step)` gives the rows of this host. A step that is not the next one can be
+    taken, too: workers then start anew from there.
     """
 
     def __init__(
-        self, batches: Batches, start: int, stop: int, mesh: Mesh, workers: int = 0
+        self,
+        batches: Batches,
+        steps: int,
+        sharding: NamedSharding,
+        workers: int = 0,
     ) -> None:
-        self.waited, self._first = 0.0, True
-        self._said, self._ends = Said(), threading.Event()
+        self._batches, self._steps, self._workers = batches, steps, workers
+        self._sharding, self._warned = sharding, Warned()
+        self._ahead: Ahead | None = None
+        self._next = 0
+
+    def ready(self) -> bool:
+        """Whether the next batch is there; True, too, before the first is taken.
+
+        Starting workers is not what a steady stream would wait for.
+        """
+        return self._ahead is None or self._ahead.ready()
+
+    def take(self, start: int, stop: int) -> dict[str, jax.Array]:
+        """The batch of step `start`, the only one of the range.
+
+        Raises what went wrong in a worker.
+        """
+        assert stop == start + 1
+        if self._ahead is None or start != self._next:
+            self.close()
+            self._ahead = Ahead(self._produce, start)
+        placed = self._ahead.take()
+        self._next = stop
+        if isinstance(placed, BaseException):
+            self.close()
+            raise placed
+        if stop == self._steps:
+            self.close()
+        batch, notes = placed
+        self._warned.warn(notes)
+        return batch
+
+    def close(self) -> None:
+        """Ends the workers."""
+        if self._ahead is not None:
+            self._ahead.close()
+        self._ahead = None
+
+    @contextlib.contextmanager
+    def _produce(self, start: int) -> Iterator[Iterator[Placed]]:
+        steps = start, self._steps
+        with decoded(self._batches, *steps, self._workers) as found:
+            yield (self._placed(each) for each in found)
+
+    def _placed(self, found: Decoded) -> Placed:
+        """This host's rows of a batch, as the whole batch over the mesh."""
+        if isinstance(found, InputError):
+            return found
+        arrays, notes = found
+        batch = {name: self._array(array) for name, array in arrays.items()}
+        return batch, notes
+
+    def _array(self, mine: np.ndarray) -> jax.Array:
+        own = self._batches.own
+        count = len(self._batches.order.rows(0))
+
+        def part(index: tuple[slice, ...] | None) -> np.ndarray:
+            assert index is not None  # every device has its rows
+            first, last, _ = index[1].indices(count)
+            start = int(np.searchsorted(own, first))
+            return mine[None, start : start + last - first]
+
+        shape = (1, count, *mine.shape[1:])
+        return jax.make_array_from_callback(shape, self._sharding, part)
+
+
+class Ahead:
+    """A thread that keeps two batches ready, and workers busy with those after them."""
+
+    def __init__(
+        self,
+        produce: Callable[[int], contextlib.AbstractContextManager[Iterator[Placed]]],
+        start: int,
+    ) -> None:
         # One more is in the hands of the thread.
-        self._ready: queue.Queue[Any] = queue.Queue(AHEAD - 1)
+        self._ready: queue.Queue[Placed] = queue.Queue(AHEAD - 1)
+        self._ends = threading.Event()
         self._thread = threading.Thread(
-            target=self._fill, args=(batches, start, stop, mesh, workers), daemon=True
+            target=self._fill, args=(produce, start), daemon=True
         )
         self._thread.start()
 
-    def __enter__(self) -> Self:
-        return self
+    def ready(self) -> bool:
+        """Whether `take` need not wait."""
+        return not self._ready.empty()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def take(self) -> Placed:
+        """The next batch, or what went wrong instead."""
+        return self._ready.get()
+
+    def close(self) -> None:
+        """Ends the thread and its workers."""
         self._ends.set()
         self._thread.join()
 
     def _fill(
-        self, batches: Batches, start: int, stop: int, mesh: Mesh, workers: int
+        self,
+        produce: Callable[[int], contextlib.AbstractContextManager[Iterator[Placed]]],
+        start: int,
     ) -> None:
-        """Places batches on the devices until the end; an error takes the last place."""
         try:
-            with decoded(batches, start, stop, workers) as source:
-                for arrays, notes in source:
-                    self._offer((placed(arrays, mesh), notes))
-                    if self._ends.is_set():
-                        break
+            with produce(start) as batches:
+                while not self._ends.is_set():
+                    self._offer(next(batches))
+        except StopIteration:
+            pass
         except BaseException as error:  # for the thread that takes batches to raise
             self._offer(error)
 
-    def _offer(self, item: Any) -> None:
+    def _offer(self, item: Placed) -> None:
         while not self._ends.is_set():
             with contextlib.suppress(queue.Full):
-                return self._ready.put(item, timeout=0.1)
-
-    def next(self, running: Any = None) -> dict[str, jax.Array]:
-        """The next batch; `running` is what the devices work at meanwhile.
-
-        Raises what went wrong in a worker.
-        """
-        try:
-            item = self._ready.get_nowait()
-        except queue.Empty:
-            # While something runs, it is not the data that is waited for.
-            jax.block_until_ready(running)
-            began = time.perf_counter()
-            item = self._ready.get()
-            if not self._first:
-                self.waited += time.perf_counter() - began
-        self._first = False
-        if isinstance(item, BaseException):
-            raise item
-        batch, notes = item
-        self._said.say(notes)
-        return batch
+                self._ready.put(item, timeout=0.1)
+                return
 
 
 @contextlib.contextmanager
 def decoded(
     batches: Batches, start: int, stop: int, workers: int
-) -> Iterator[Iterator[tuple[Arrays, Notes]]]:
+) -> Iterator[Iterator[Decoded]]:
     """What `batches` gives for each step, by workers that end with the context."""
     import grain  # not needed where nothing streams
 
@@ -110,7 +215,7 @@ def decoded(
         options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=1)
         found = iter(alone.mp_prefetch(options, worker_init_fn=attend))
     else:
-        threads = cores()
+        threads = min(cores(), MOST_THREADS)
         found = iter(steps.to_iter_dataset(grain.ReadOptions(threads, threads)))
     try:
         yield found
@@ -142,20 +247,3 @@ def attend(worker: int, workers: int) -> None:
         os._exit(1)  # the worker may be waiting for room that nobody will make
 
     threading.Thread(target=wait, daemon=True).start()
-
-
-def placed(arrays: Arrays, mesh: Mesh) -> dict[str, jax.Array]:
-    """This host's part of a batch, as the whole batch over the mesh."""
-    sharding = NamedSharding(mesh, P("data"))
-    return {
-        name: jax.make_array_from_process_local_data(sharding, array)
-        for name, array in arrays.items()
-    }
-
-
-def own_part(mesh: Mesh, batch_size: int) -> slice:
-    """The rows of a batch that this host's devices need."""
-    sharding = NamedSharding(mesh, P("data"))
-    parts = sharding.addressable_devices_indices_map((batch_size,)).values()
-    rows = [range(batch_size)[part[0]] for part in parts if part is not None]
-    return slice(min(r.start for r in rows), max(r.stop for r in rows))

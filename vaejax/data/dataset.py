@@ -91,14 +91,18 @@ class Dataset(NamedTuple):
     split: Callable[[str], Arrays]
     examples: "Callable[[str], Examples]" = no_stream
 
+    def size(self, split: str) -> int:
+        """Examples of a split; InputError where there is none of that name."""
+        return one_of(self.spec.sizes, split, self.spec)
+
     def some(self, split: str, rows: np.ndarray) -> Arrays:
         """The examples in these places of a split."""
         if not self.spec.streams:
             return {key: a[rows] for key, a in self.split(split).items()}
-        from vaejax.data.examples import Said
+        from vaejax.data.examples import Warned
 
         arrays, notes = self.examples(split).read(rows)
-        Said().say(notes)
+        Warned().warn(notes)
         return arrays
 
 

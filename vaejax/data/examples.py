@@ -91,18 +91,15 @@ class Examples:
         return (x > 0).astype(np.uint8) if self.one else x, record.label
 
 
-class Said:
+class Warned:
     """Notes of records that others stand for, each logged once."""
 
     def __init__(self) -> None:
-        self._said: set[str] = set()
+        self._notes: set[str] = set()
 
-    def __len__(self) -> int:
-        return len(self._said)
-
-    def say(self, notes: Notes) -> None:
+    def warn(self, notes: Notes) -> None:
         """Logs those that are new, with how many there are so far."""
         for note in notes:
-            if note not in self._said:
-                self._said.add(note)
-                log.warning("%s (%d so far)", note, len(self._said))
+            if note not in self._notes:
+                self._notes.add(note)
+                log.warning("%s (%d so far)", note, len(self._notes))

@@ -6,85 +6,88 @@ device lives there whole, and `xs` is an index array; data that streams gives th
 batches themselves, and the identity as `select`. The step does not know the difference.
 """
 
-import dataclasses
 import functools
+import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
 import numpy as np
 
-from vaejax.data.dataset import Arrays
-from vaejax.data.examples import Examples, Notes
 from vaejax.types import Array, Batch
 
 
 class Feed(NamedTuple):
-    """`take(start, stop)` gives `xs`; `select(resident, x)` one raw batch of it."""
+    """`take(start, stop)` gives `xs`; `select(resident, x)` one raw batch of it.
+
+    `most` is the number of steps that may be taken at once. `ready()` is False where
+    `take` would have to wait for data, and `close()` ends what works ahead.
+    """
 
     resident: Any
     take: Callable[[int, int], Any]
     select: Callable[[Any, Any], Batch]
+    most: int = sys.maxsize
+    ready: Callable[[], bool] = lambda: True
+    close: Callable[[], None] = lambda: None
 
 
-class Order(NamedTuple):
-    """Which examples a step sees: drawn without replacement in each epoch."""
-
-    size: int
-    batch_size: int
-    seed: int
+class Order(Protocol):
+    """Which examples each step sees."""
 
     def rows(self, step: int) -> np.ndarray:
         """Their places in the split, int32 `[batch_size]`."""
-        epoch, number = divmod(step, self.size // self.batch_size)
-        start = number * self.batch_size
-        order = permutation(self.size, self.seed, epoch)
-        return order[start : start + self.batch_size]
-
-    def uniforms(self, step: int) -> np.ndarray:
-        """Numbers to augment each of them with, `[batch_size, 3]` on [0, 1)."""
-        # The counters of `permutation` begin with other words.
-        generator = np.random.Philox(key=[self.seed, step], counter=[0, 0, 0, 1])
-        raw = generator.random_raw(self.batch_size * 3)
-        return (raw >> np.uint64(11)).reshape(-1, 3) / 2.0**53
+        ...
 
 
-class InTurn(NamedTuple):
+class Shuffled:
+    """Examples without replacement in each epoch, whose rest is dropped."""
+
+    def __init__(self, size: int, batch_size: int, seed: int) -> None:
+        self._fields = size, batch_size, seed
+        self._epoch = functools.lru_cache(2)(functools.partial(permutation, size, seed))
+
+    def __reduce__(self) -> Any:
+        return Shuffled, self._fields
+
+    def rows(self, step: int) -> np.ndarray:
+        """Places in the split, int32 `[batch_size]`."""
+        size, batch_size, _ = self._fields
+        epoch, number = divmod(step, size // batch_size)
+        return self._epoch(epoch)[number * batch_size : (number + 1) * batch_size]
+
+
+class Sequential(NamedTuple):
     """Every example once, in order; the last batch is filled up with example 0."""
 
     size: int
     batch_size: int
 
+    @property
+    def steps(self) -> int:
+        """Batches."""
+        return -(-self.size // self.batch_size)
+
+    def _places(self, step: int) -> np.ndarray:
+        return np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+
     def rows(self, step: int) -> np.ndarray:
-        """The places of one batch in the split, int32 `[batch_size]`."""
-        rows = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
-        return np.where(rows < self.size, rows, 0).astype(np.int32)
+        """Places in the split, int32 `[batch_size]`."""
+        places = self._places(step)
+        return np.where(places < self.size, places, 0).astype(np.int32)
 
-    def uniforms(self, step: int) -> None:
-        """None: nothing is augmented."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Batches:
-    """The raw batch of a step, decoded: the part of it that one host needs.
-
-    Small, and can be sent to other processes.
-    """
-
-    examples: Examples
-    order: Order | InTurn
-    part: slice = dataclasses.field(default_factory=lambda: slice(None))
-
-    def __call__(self, step: int) -> tuple[Arrays, Notes]:
-        """The batch, and what is to be said of corrupt records in it."""
-        rows, u = self.order.rows(step)[self.part], self.order.uniforms(step)
-        arrays, notes = self.examples.read(rows, None if u is None else u[self.part])
-        return arrays | {"index": rows}, notes
+    def weight(self, step: int) -> np.ndarray:
+        """1 for examples and 0 for what fills up, float32 `[batch_size]`."""
+        return (self._places(step) < self.size).astype(np.float32)
 
 
 def resident_feed(arrays: dict[str, np.ndarray], batch_size: int, seed: int) -> Feed:
     """All examples on the device, drawn without replacement in each epoch."""
-    order = Order(len(arrays["x"]), batch_size, seed)
+    return ordered_feed(arrays, Shuffled(len(arrays["x"]), batch_size, seed))
+
+
+def ordered_feed(arrays: dict[str, np.ndarray], order: Order) -> Feed:
+    """All examples on the device, in an order."""
 
     def take(start: int, stop: int) -> np.ndarray:
         return np.stack([order.rows(step) for step in range(start, stop)])
@@ -92,22 +95,6 @@ def resident_feed(arrays: dict[str, np.ndarray], batch_size: int, seed: int) -> 
     return Feed(resident=arrays, take=take, select=gather)
 
 
-def stream_feed(batches: Callable[[int], tuple[Arrays, Notes]]) -> Feed:
-    """Batches that are decoded when they are taken."""
-
-    def take(start: int, stop: int) -> Arrays:
-        steps = [batches(step)[0] for step in range(start, stop)]
-        return {key: np.stack([each[key] for each in steps]) for key in steps[0]}
-
-    return Feed(resident={}, take=take, select=as_it_is)
-
-
-def as_it_is(resident: Any, x: Batch) -> Batch:
-    """The raw batch, which is there already."""
-    return x
-
-
-@functools.lru_cache(maxsize=16)
 def permutation(size: int, seed: int, epoch: int) -> np.ndarray:
     """The order of an epoch, the same on every machine and number of devices."""
     rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
@@ -117,18 +104,6 @@ def permutation(size: int, seed: int, epoch: int) -> np.ndarray:
 def gather(resident: dict[str, Array], index: Array) -> Batch:
     """The raw batch of the examples `index`; their place in the split rides along."""
     return {name: a[index] for name, a in resident.items()} | {"index": index}
-
-
-def padded_batches(size: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Every example once, in order: indices and weights `[batches, batch_size]`.
-
-    The last batch is filled up with example 0 at weight 0.
-    """
-    batches = -(-size // batch_size)
-    index = np.arange(batches * batch_size)
-    weight = (index < size).astype(np.float32)
-    index = np.where(index < size, index, 0).astype(np.int32)
-    return index.reshape(batches, -1), weight.reshape(batches, -1)
 
 
 def weighted(raw: Batch, weight: Array) -> Batch:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from vaejax.data.dataset import Arrays, Dataset, Spec, describe, streamed
-from vaejax.data.examples import Examples, Said
+from vaejax.data.examples import Examples, Warned
 from vaejax.data.reading import Reading
-from vaejax.data.records import Chosen
+from vaejax.data.records import Subset
 from vaejax.data.splits import TEST_SHARE, held_rows
 from vaejax.errors import InputError
 
@@ -49,7 +49,7 @@ def halved(
     """What is left to train on, and what is held out as the split `held`."""
     kept, out = held_rows(len(examples), share, purpose, repr(name))
     return {
-        split: dataclasses.replace(examples, records=Chosen(examples.records, rows))
+        split: dataclasses.replace(examples, records=Subset(examples.records, rows))
         for split, rows in (("train", kept), (held, out))
     }
 
@@ -59,8 +59,8 @@ def in_memory(name: str, splits: Mapping[str, Examples]) -> dict[str, Arrays]:
     count = sum(map(len, splits.values()))
     if count >= _SLOW:
         print(f"Decoding {count} examples of {name}, once ...", file=sys.stderr)
-    said = Said()
-    return labelled({split: whole(each, said) for split, each in splits.items()})
+    warned = Warned()
+    return labelled({split: whole(each, warned) for split, each in splits.items()})
 
 
 def labelled(splits: dict[str, Arrays]) -> dict[str, Arrays]:
@@ -70,13 +70,13 @@ def labelled(splits: dict[str, Arrays]) -> dict[str, Arrays]:
     return {split: {"x": arrays["x"]} for split, arrays in splits.items()}
 
 
-def whole(examples: Examples, said: Said) -> Arrays:
+def whole(examples: Examples, warned: Warned) -> Arrays:
     """All examples of a split, shaped."""
     parts: list[Arrays] = []
     for start in range(0, len(examples), _CHUNK):
         rows = np.arange(start, min(start + _CHUNK, len(examples)))
         arrays, notes = examples.read(rows)
-        said.say(notes)
+        warned.warn(notes)
         parts.append(arrays)
     merged = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     return merged | {"x": merged["x"].reshape(-1, *examples.frame.shape)}

@@ -52,7 +52,7 @@ def _check_read(dataset: Dataset, reading: Reading) -> None:
     if (streams and not spec.streams) or (reading.size and spec.shape[:2] != side):
         raise InputError(
             "--stream yes, --image-size, --random-crop and --random-flip are for TFDS "
-            f"sets of images and for images:PATH, which {spec.name!r} is not"
+            f"sets of images, which {spec.name!r} is not"
         )
 
 

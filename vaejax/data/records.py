@@ -73,7 +73,7 @@ class Shards:
 
 
 @dataclasses.dataclass(frozen=True)
-class Chosen:
+class Subset:
     """Some of the records, in an order of their own."""
 
     records: Records
