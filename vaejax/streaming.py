@@ -22,6 +22,7 @@ from vaejax.data.batches import Batches
 from vaejax.data.dataset import Arrays
 from vaejax.data.examples import Notes, Warned
 from vaejax.data.feed import Feed, Order, ordered_feed
+from vaejax.data.quiet import one_line
 from vaejax.errors import InputError
 from vaejax.types import Batch
 
@@ -211,6 +212,7 @@ def decoded(
 
     steps = grain.MapDataset.range(start, stop).map(batches)
     if workers:
+        parse_flags()
         alone = steps.to_iter_dataset(grain.ReadOptions(0, 0))
         options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=1)
         found = iter(alone.mp_prefetch(options, worker_init_fn=attend))
@@ -219,8 +221,26 @@ def decoded(
         found = iter(steps.to_iter_dataset(grain.ReadOptions(threads, threads)))
     try:
         yield found
+    except RuntimeError as error:
+        if not workers:
+            raise
+        raise InputError(
+            f"a process that decodes has died ({one_line(error)}): if memory is short, "
+            "give fewer --workers"
+        ) from error
     finally:
         found.close()
+
+
+def parse_flags() -> None:
+    """Lets grain read its own flags, which it starts processes by, at their defaults.
+
+    Programs that know absl's flags have parsed them before.
+    """
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
 
 
 def cores() -> int:

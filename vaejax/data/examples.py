@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from vaejax.data.records import Records
 
 log = logging.getLogger(__name__)
+REACH = 100
+"""Records among which one is looked for that may stand for a corrupt one."""
 Notes = tuple[str, ...]
 """What is said of records that others stand for, a line each."""
 
@@ -24,7 +26,8 @@ class Examples:
     """The examples of one split; small, and can be sent to other processes.
 
     `one` is the grey level of ones where images are black and white, else 0. With
-    `skip` the next sound record of the split stands for one that is not.
+    `skip` the next sound record of the split stands for one that is not: the batch is
+    still a pure function of the step.
     """
 
     records: "Records"
@@ -58,7 +61,7 @@ class Examples:
     ) -> tuple[np.ndarray, int, Notes]:
         """One example: `[H, W, C]`, its label, a note if another stands for it."""
         found: InputError | None = None
-        for number in range(len(self)):
+        for number in range(REACH if self.skip else 1):
             place = (row + number) % len(self)
             try:
                 x, label = self.decoded(place, u)
@@ -69,7 +72,9 @@ class Examples:
             else:
                 other = self.records.where(place)
                 return x, label, (f"{found}: {other} stands for it",) if found else ()
-        raise InputError(f"{found}, and so are all others of its split")
+        raise InputError(
+            f"{found}, and so are {REACH - 1} after it: prepare the set anew"
+        )
 
     def decoded(self, row: int, u: np.ndarray | None) -> tuple[np.ndarray, int]:
         """One example as its own record has it; InputError where that is corrupt."""
