@@ -163,6 +163,17 @@ def test_processes_decode_the_same(resident, tmp_path):
     assert_same_run(tmp_path / "run", resident)
 
 
+@pytest.mark.parametrize(
+    "settings", [{"parallel": "shard_map"}, {"parallel": "pmap"}, {"fsdp": 2}], ids=str
+)
+def test_it_is_so_however_devices_share_a_batch(settings):
+    states = [
+        train(tiny(stream=stream, epochs=1, **settings), quiet=True, devices=2)
+        for stream in ("yes", "no")
+    ]
+    jax.tree.map(np.testing.assert_array_equal, *states)
+
+
 def test_a_stopped_run_goes_on_as_if_nothing_had_happened(
     resident, tmp_path, monkeypatch
 ):
