@@ -267,7 +267,8 @@ def test_each_host_decodes_its_rows_only():
     examples = open_dataset("postcards", reading=MOVED).examples("train")
     order = Shuffled(56, 8, 0)
     whole, *parts = (
-        Batches(examples, order, rows, seed=5)(9)[0] for rows in (np.arange(8), *own)
+        Batches(examples, order, rows, seed=5)(9).arrays
+        for rows in (np.arange(8), *own)
     )
     for name, array in whole.items():
         joined = np.concatenate([part[name] for part in parts])
@@ -293,7 +294,7 @@ def test_augmentation_is_of_seed_and_step_and_of_training_alone():
     examples, own = data.examples("train"), np.arange(8)
     order = Shuffled(56, 8, 0)
     first, again, other, still = (
-        Batches(examples, order, own, seed)(2)[0]["x"] for seed in (1, 1, 2, None)
+        Batches(examples, order, own, seed)(2).arrays["x"] for seed in (1, 1, 2, None)
     )
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()

@@ -18,8 +18,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from vaejax import parallel
 from vaejax.data import Dataset
-from vaejax.data.batches import Batches
-from vaejax.data.dataset import Arrays
+from vaejax.data.batches import Batches, Decoded
 from vaejax.data.examples import Notes, Warned
 from vaejax.data.feed import Feed, Order, ordered_feed
 from vaejax.data.quiet import one_line
@@ -31,7 +30,6 @@ AHEAD = 2
 MOST_THREADS = 16
 """Beyond so many they wait for each other more than they decode."""
 
-Decoded = tuple[Arrays, Notes] | InputError
 Placed = tuple[dict[str, jax.Array], Notes] | BaseException
 
 
@@ -131,13 +129,12 @@ class Stream:
         with decoded(self._batches, *steps, self._workers) as found:
             yield (self._placed(each) for each in found)
 
-    def _placed(self, found: Decoded) -> Placed:
+    def _placed(self, found: Decoded | InputError) -> Placed:
         """This host's rows of a batch, as the whole batch over the mesh."""
         if isinstance(found, InputError):
             return found
-        arrays, notes = found
-        batch = {name: self._array(array) for name, array in arrays.items()}
-        return batch, notes
+        batch = {name: self._array(array) for name, array in found.arrays.items()}
+        return batch, found.notes
 
     def _array(self, mine: np.ndarray) -> jax.Array:
         own = self._batches.own
@@ -206,7 +203,7 @@ class Ahead:
 @contextlib.contextmanager
 def decoded(
     batches: Batches, start: int, stop: int, workers: int
-) -> Iterator[Iterator[Decoded]]:
+) -> Iterator[Iterator[Decoded | InputError]]:
     """What `batches` gives for each step, by workers that end with the context."""
     import grain  # not needed where nothing streams
 

@@ -11,6 +11,18 @@ from vaejax.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
+class Decoded:
+    """One host's rows of a raw batch, and what is to be said of corrupt records in it.
+
+    No tuple, whose arrays grain would send through shared memory: containers have
+    little of that, and some is left over when workers are stopped.
+    """
+
+    arrays: Arrays
+    notes: Notes
+
+
+@dataclasses.dataclass(frozen=True)
 class Batches:
     """The rows `own` of each step's batch, which are those that one host needs.
 
@@ -22,8 +34,8 @@ class Batches:
     own: np.ndarray
     seed: int | None = None
 
-    def __call__(self, step: int) -> tuple[Arrays, Notes] | InputError:
-        """The batch, and what is to be said of corrupt records in it.
+    def __call__(self, step: int) -> Decoded | InputError:
+        """The batch of a step.
 
         The error of a record that cannot be decoded is returned: raised in a worker it
         would reach the main process in the clothes of the worker's library.
@@ -36,7 +48,7 @@ class Batches:
             arrays, notes = self.examples.read(rows[self.own], noise)
         except InputError as error:
             return error
-        return arrays | {"index": rows[self.own]}, notes
+        return Decoded(arrays | {"index": rows[self.own]}, notes)
 
 
 def uniforms(seed: int, step: int, count: int) -> np.ndarray:
