@@ -224,9 +224,9 @@ def report(steps: int, batches: int) -> Iterator[str]:
     yield "# Streaming"
     yield ""
     yield (
-        f"JPEG images of 64 x 64 x 3 with random flips, batches of {BATCH}, {cores()} "
-        f"cores that others use, too, JAX {jax.__version__}, as many threads or processes "
-        "that decode. Repeat: `python tests/studies/streaming.py`."
+        f"JPEG images of 64 x 64 x 3 with random flips, batches of {BATCH}; {cores()} "
+        f"cores that others use, too; JAX {jax.__version__}; as many threads or "
+        "processes that decode. Repeat: `python tests/studies/streaming.py`."
     )
     yield ""
     yield "## How long a step waits"
