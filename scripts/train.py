@@ -11,6 +11,7 @@ def main(
     devices: int | None = None,
     debug_nans: bool = False,
     profile: str = "",
+    workers: int = 0,
     distributed: bool = False,
     coordinator: str | None = None,
     hosts: int | None = None,
@@ -24,6 +25,7 @@ def main(
       devices: devices to use of each host; all by default.
       debug_nans: stop at the operation that makes a NaN (slow).
       profile: steps to write a trace of for XProf, as 100:105.
+      workers: processes of each host that decode what streams; 0 is threads.
       distributed: train on several hosts together; start the same command on all.
       coordinator: address:port of host 0, where JAX does not know it.
       hosts: how many there are, where JAX does not know it.
@@ -32,7 +34,7 @@ def main(
     """
     commands.join(distributed, coordinator, hosts, host, heartbeat)
     folder = workdir or Path("runs") / experiment.name
-    commands.train(experiment, folder, devices, debug_nans, profile)
+    commands.train(experiment, folder, devices, debug_nans, profile, workers)
 
 
 if __name__ == "__main__":

@@ -446,8 +446,8 @@ def test_a_stopped_game_goes_on_bit_for_bit(name, tmp_path, monkeypatch):
     whole = train(make(), tmp_path / "whole", quiet=True, devices=1)
     report = Keeper.report
 
-    def interrupted(self, step, history, speed):
-        report(self, step, history, speed)
+    def interrupted(self, step, *reported):
+        report(self, step, *reported)
         if step == 10:
             os.kill(os.getpid(), signal.SIGTERM)
 

@@ -348,10 +348,12 @@ def test_sets_that_cannot_be_read(stock, tmp_path, monkeypatch):
     stock("prose", {"text": text}, {"train": [{"text": "a"}]})
     stock("whole", {"features": whole}, {"train": [{"features": np.zeros(2, int)}]})
     stock("exam", {"image": image}, {"test": rows})
-    stock("large", {"image": image}, {"train": rows})
+    few = [{"features": np.zeros(2, np.float32)}]
+    vector = tfds.features.Tensor(shape=(2,), dtype=np.float32)
+    stock("long", {"features": vector}, {"train": few})
     stock("offline", {"image": image}, {"train": iter(lambda: 1 / 0, None)})
     for name, fragment in [
-        ("ragged", "different sizes"),
+        ("ragged", "different sizes.*set --image-size"),
         ("prose", "neither images nor a float vector 'features': it has text"),
         ("whole", "must be a float vector"),
         ("exam", "no training split"),
@@ -363,16 +365,16 @@ def test_sets_that_cannot_be_read(stock, tmp_path, monkeypatch):
         with pytest.raises(InputError, match=fragment):
             open_dataset(name)
     assert not (tmp_path / "tfds" / "ragged" / "1.2.0").exists()
-    monkeypatch.setattr("vaejax.data.features.LIMIT", 359)
-    with pytest.raises(InputError, match="cannot be streamed yet"):
-        open_dataset("large")
+    monkeypatch.setattr("vaejax.data.features.LIMIT", 9)
+    with pytest.raises(InputError, match="only images stream"):
+        open_dataset("long")
 
 
 @pytest.mark.parametrize(
     ("old", "new", "fragment"),
     [
         ('"array_record"', '"tfrecord"', "stored as tfrecord, not array_record"),
-        ('"1438"', '"1439"', "cannot be read .*remove that folder"),
+        ('"1438"', '"1439"', "record 1438 of split 'train' .*is corrupt"),
         ("{", "", "cannot be read .*remove that folder"),
     ],
 )

@@ -72,12 +72,16 @@ def train(
     devices: int | None,
     debug_nans: bool,
     profile: str = "",
+    workers: int = 0,
 ) -> None:
     """Trains in a workdir and says what to do next."""
+    require(workers >= 0, "workers", workers, "at least 0")
     trace = Profile.parse(profile, workdir / "profile") if profile else None
     keep_compiled()
     jax.config.update("jax_debug_nans", debug_nans)
-    train_experiment(experiment, workdir, devices=devices, profile=trace)
+    train_experiment(
+        experiment, workdir, devices=devices, profile=trace, workers=workers
+    )
     if hosts.first():
         print(f"done; next: python scripts/evaluate.py {workdir}")
 

@@ -1,6 +1,6 @@
 """Folding an experiment's metrics over a whole split."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -10,10 +10,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from vaejax import parallel
-from vaejax.data.feed import padded_batches, permutation, resident_feed
+from vaejax.data.feed import Sequential, permutation
 from vaejax.errors import require
 from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.step import DATA
+from vaejax.streaming import feed_of
 
 EVALUATION = 1  # the purpose of evaluation's randomness, beside training's 0
 
@@ -34,15 +35,14 @@ class Evaluator:
         batch_size: int,
         build: parallel.Build | None = None,
     ) -> None:
-        feed = resident_feed(experiment.dataset.split(split), batch_size, seed=0)
-        self._experiment, self._samples = experiment, samples
-        batches = padded_batches(len(feed.resident["x"]), batch_size)
-        self._batches = [
-            parallel.fed(each, mesh) for each in zip(*batches, strict=True)
-        ]
-        self._resident = parallel.place(feed.resident, mesh)
+        dataset = experiment.dataset
+        self._order = Sequential(dataset.size(split), batch_size)
+        steps = self._order.steps
+        self._feed = feed_of(dataset, split, self._order, steps, mesh)
+        self._experiment, self._samples, self._mesh = experiment, samples, mesh
+        self._resident = parallel.place(self._feed.resident, mesh)
         build = build or (lambda settings: experiment)
-        self._update = parallel.compile_metric(build, samples, feed, mesh)
+        self._update = parallel.compile_metric(build, samples, self._feed, mesh)
 
     def __call__(
         self,
@@ -56,7 +56,7 @@ class Evaluator:
         root = evaluation_key(experiment.training.seed)
         accs: Any = {name: metric.init() for name, metric in metrics.items()}
         variables = variables_of(state)
-        for number, (x, weight) in enumerate(self._batches):
+        for number, (x, weight) in enumerate(self._batches()):
             key = jax.random.fold_in(root, number)
             seen = (self._resident, x, weight, key, dict(settings))
             accs = self._update(accs, variables, *seen)
@@ -64,6 +64,16 @@ class Evaluator:
         for name, metric in metrics.items():
             values |= metric.compute(accs[name])
         return {name: value.item() for name, value in jax.device_get(values).items()}
+
+    def _batches(self) -> Iterator[tuple[Any, Any]]:
+        """What the feed gives for each batch, and the weights of its examples."""
+        try:
+            for number in range(self._order.steps):
+                x = parallel.row(self._feed.take(number, number + 1), 0)
+                weight = self._order.weight(number)
+                yield parallel.fed(x, self._mesh), parallel.fed(weight, self._mesh)
+        finally:
+            self._feed.close()
 
 
 def evaluation_key(seed: int) -> jax.Array:
@@ -105,10 +115,11 @@ def held_out_examples(experiment: Experiment, num: int) -> dict[str, np.ndarray]
     They are the first of a fixed permutation, because splits may be ordered by class;
     the noise of preprocessing is drawn with the key of the evaluations' first batch.
     """
-    arrays = experiment.dataset.split("test")
-    index = permutation(len(arrays["x"]), seed=0, epoch=0)[:num]
+    dataset = experiment.dataset
+    index = permutation(dataset.size("test"), seed=0, epoch=0)[:num]
     root = evaluation_key(experiment.training.seed)
     key = jax.random.fold_in(jax.random.fold_in(root, 0), DATA)
-    raw = {name: jnp.asarray(array[index]) for name, array in arrays.items()}
+    arrays = dataset.some("test", index)
+    raw = {name: jnp.asarray(array) for name, array in arrays.items()}
     batch = experiment.preprocess.apply(raw | {"index": jnp.asarray(index)}, key)
     return {name: np.asarray(array) for name, array in batch.items()}

@@ -120,17 +120,23 @@ class Keeper:
             each.write(step, split, metrics)
 
     def report(
-        self, step: int, history: Mapping[str, np.ndarray], speed: float
+        self,
+        step: int,
+        history: Mapping[str, np.ndarray],
+        speed: float,
+        waiting: float = 0.0,
     ) -> None:
-        """The means of the steps since the last report."""
+        """The means of the steps since the last report, their speed in examples/s, and
+        the share of time that was spent waiting for data.
+        """
         means = {n: float(v.mean(dtype=np.float64)) for n, v in history.items()}
         self._write(step, "train", means)
         if self._timing:
             seconds = time.perf_counter() - self._began
-            timing = {"seconds": seconds, "examples_per_s": speed}
+            timing = {"seconds": seconds, "examples_per_s": speed, "waiting": waiting}
             self._timing.write(step, "train", timing)
         if self._progress:
-            self._progress.train(step, means, speed)
+            self._progress.train(step, means, speed, waiting)
 
     def evaluated(
         self, step: int, split: str, values: dict[str, float], state: TrainState

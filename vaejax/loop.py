@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from vaejax import hosts, parallel
-from vaejax.data.feed import resident_feed
+from vaejax.data.feed import Shuffled
 from vaejax.data.preprocess import blank
 from vaejax.errors import InputError
 from vaejax.evaluation import Evaluator
@@ -20,7 +20,9 @@ from vaejax.experiment import Experiment, TrainState
 from vaejax.interrupt import Interrupts, Stopped
 from vaejax.keeper import Keeper
 from vaejax.profiling import Advance, Profile
-from vaejax.types import Array, Key, Metrics
+from vaejax.stepper import Stepper
+from vaejax.streaming import feed_of
+from vaejax.types import Key
 
 TRAINING = 0  # the purpose of training's randomness, beside evaluation's 1
 
@@ -40,6 +42,8 @@ class Interval(NamedTuple):
     """Whether all parameters are."""
     speed: float
     """Examples/s."""
+    waiting: float = 0.0
+    """Share of the time for which no step ran for want of data."""
 
 
 def train(
@@ -49,6 +53,7 @@ def train(
     devices: int | None = None,
     quiet: bool = False,
     profile: Profile | None = None,
+    workers: int = 0,
 ) -> TrainState:
     """Trains to the end, resuming from what the workdir holds.
 
@@ -59,6 +64,7 @@ def train(
       devices: devices of each host to use; None is all.
       quiet: no progress on stderr.
       profile: steps of which a trace is written.
+      workers: processes of each host that decode data that streams; 0 is threads.
 
     Returns:
       The state after the last step; with `patience` and a workdir, the best on the
@@ -82,7 +88,7 @@ def train(
         keeper.begin(step)
         keeper.introduce(state, mesh)
         if step < experiment.steps and not keeper.exhausted():
-            state = run(experiment, mesh, state, keeper, interrupts, profile)
+            state = run(experiment, mesh, state, keeper, interrupts, profile, workers)
         return keeper.best(mesh) or state
 
 
@@ -109,32 +115,31 @@ def run(
     keeper: Keeper,
     interrupts: Interrupts,
     profile: Profile | None = None,
+    workers: int = 0,
 ) -> TrainState:
     """All intervals from the state's step to the end, or to an early stop."""
-    with contextlib.ExitStack() as trace:
-        advance = compile_advance(experiment, mesh)
+    with contextlib.ExitStack() as ends, contextlib.ExitStack() as trace:
+        stepper = training_steps(experiment, mesh, workers, ends)
+        advance: Advance = stepper
         if profile:
             profile.check(int(state.step), experiment.steps)
             advance = profile.traced(advance, trace)
-        return all_intervals(experiment, mesh, state, keeper, interrupts, advance)
+        return all_intervals(
+            experiment, mesh, state, keeper, interrupts, advance, stepper
+        )
 
 
-def compile_advance(experiment: Experiment, mesh: Mesh) -> Advance:
-    """The steps of a range, of what the feed gives for them."""
-    settings = experiment.training
-    arrays = experiment.dataset.split("train")
-    feed = resident_feed(arrays, settings.batch_size, settings.seed)
-    resident = parallel.place(feed.resident, mesh)
-    steps = parallel.compile_steps(experiment, feed, mesh)
-    root = training_key(settings.seed)
-
-    def advance(
-        state: TrainState, start: int, stop: int
-    ) -> tuple[TrainState, Metrics, Array]:
-        moved = steps(state, resident, feed.take(start, stop), root)
-        return jax.block_until_ready(moved)
-
-    return advance
+def training_steps(
+    experiment: Experiment, mesh: Mesh, workers: int, ends: contextlib.ExitStack
+) -> Stepper:
+    """The steps of training; `ends` closes what feeds them."""
+    settings, dataset = experiment.training, experiment.dataset
+    size, seed = dataset.spec.sizes["train"], settings.seed
+    order = Shuffled(size, settings.batch_size, seed)
+    steps = experiment.steps
+    feed = feed_of(dataset, "train", order, steps, mesh, workers, augment=seed)
+    ends.callback(feed.close)
+    return Stepper(experiment, feed, mesh, training_key(seed))
 
 
 def all_intervals(
@@ -144,13 +149,14 @@ def all_intervals(
     keeper: Keeper,
     interrupts: Interrupts,
     advance: Advance,
+    stepper: Stepper,
 ) -> TrainState:
     """Advances, and does what is due after each interval."""
     settings, epoch = experiment.training, experiment.epoch_steps
     evaluator = held_out_evaluator(experiment, mesh)
     length = settings.log_every or epoch
     for start, stop in intervals(int(state.step), experiment.steps, length):
-        began = time.perf_counter()
+        began, waited = time.perf_counter(), stepper.waited
         with first_nan_named(start, stop, keeper):
             state, metrics, finite = advance(state, start, stop)
         seconds = time.perf_counter() - began
@@ -160,6 +166,7 @@ def all_intervals(
             jax.device_get(metrics),
             bool(finite),
             (stop - start) * settings.batch_size / seconds,
+            (stepper.waited - waited) / seconds,
         )
         came = partial(hosts.came, interrupts)
         ends = account(experiment, keeper, done, state, evaluator, came)
@@ -185,7 +192,7 @@ def account(
     """
     start, stop = done.start, done.stop
     check_finite(done.history, done.finite, start, stop, keeper)
-    keeper.report(stop, done.history, done.speed)
+    keeper.report(stop, done.history, done.speed, done.waiting)
     last = stop == experiment.steps
     training = experiment.training
     if last or passes(start, stop, training.evaluate_every * experiment.epoch_steps):

@@ -4,6 +4,7 @@
 is all that is needed to build the experiment again. Nothing in a workdir is code.
 """
 
+import dataclasses
 import inspect
 import json
 import os
@@ -11,11 +12,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vaejax.data import Dataset, Spec
 from vaejax.errors import InputError, nearest
 from vaejax.experiment import Experiment, TrainState
+from vaejax.settings import Data
 
 FORMAT = 1
 # Settings of where a state lives and what is computed again: the numbers are the same.
@@ -144,8 +144,9 @@ def recorded_experiment(workdir: Path) -> Experiment:
     if name not in PRESETS:
         raise InputError(f"{workdir} holds preset {name!r}: {nearest(name, PRESETS)}")
     spec = Spec.from_json(config["data"])
+    opened = recorded_dataset(spec, with_defaults(config))
     given = {n: tuple(v) if isinstance(v, list) else v for n, v in arguments.items()}
-    return PRESETS[name](**given | {"dataset": recorded_dataset(spec, arguments)})
+    return PRESETS[name](**given | {"dataset": opened})
 
 
 def recorded_dataset(spec: Spec, arguments: Mapping[str, Any]) -> Dataset:
@@ -154,16 +155,20 @@ def recorded_dataset(spec: Spec, arguments: Mapping[str, Any]) -> Dataset:
     So a run can be loaded and sampled where its data is not.
     """
 
-    def split(name: str) -> dict[str, np.ndarray]:
+    def found() -> Dataset:
         from vaejax.data import open_dataset
 
-        names = ("dataset", "validation", "counts", "categories")
-        found = open_dataset(*(arguments[name] for name in names))
+        fields = (field.name for field in dataclasses.fields(Data))
+        data = Data(**{name: arguments[name] for name in fields})
+        chosen = data.dataset, data.validation, data.counts, data.categories
+        found = open_dataset(*chosen, data.reading)
         if found.spec.digest != spec.digest:
             raise InputError(f"the content of {spec.name} is not what the run saw")
-        return found.split(name)
+        return found
 
-    return Dataset(spec, split)
+    return Dataset(
+        spec, lambda name: found().split(name), lambda name: found().examples(name)
+    )
 
 
 def load(workdir: str | os.PathLike[str]) -> tuple[Experiment, TrainState]:

@@ -7,6 +7,7 @@ import tyro
 
 from vaejax.data import Dataset
 from vaejax.data.holes import Hide
+from vaejax.data.reading import Reading, Stream
 from vaejax.errors import InputError, require
 
 # A name on the command line; from Python also a Dataset.
@@ -67,6 +68,27 @@ class Data:
     """The first columns, which mnar and above_mean hide and mar spares; 0 is half."""
     hide_seed: int = 0
     """Of what is hidden."""
+    stream: Stream = "auto"
+    """Decode images in the course of training; auto: if all are above 1 GiB."""
+    image_size: int = 0
+    """Pixels a side to resize images to, their middle square; 0 resizes none."""
+    random_crop: int = 0
+    """Crop training images at random, of so many pixels more a side; they stream."""
+    random_flip: bool = False
+    """Mirror half of the training images, left to right; they stream."""
+    skip_corrupt: bool = False
+    """Let the next sound record stand for one that cannot be decoded."""
+
+    @property
+    def reading(self) -> Reading:
+        """The settings of reading images."""
+        return Reading(
+            self.stream,
+            self.image_size,
+            self.random_crop,
+            self.random_flip,
+            self.skip_corrupt,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -102,9 +102,20 @@ class Progress:
             self._bar = terminal_bar(total, start)
             self._bar.start()
 
-    def train(self, step: int, metrics: Mapping[str, float], speed: float) -> None:
-        """A training report: `speed` in examples/s over the last interval."""
+    def train(
+        self,
+        step: int,
+        metrics: Mapping[str, float],
+        speed: float,
+        waiting: float = 0.0,
+    ) -> None:
+        """A training report: `speed` in examples/s over the last interval.
+
+        `waiting` is the share of it without data, said from one percent on.
+        """
         text = f"{shown(metrics)}  {speed:,.0f} examples/s"
+        if waiting >= 0.01:
+            text += f", {waiting:.0%} of the time waiting for data"
         if self._bar is None:
             self.say(f"step {step}/{self._total}  {text}")
         else:

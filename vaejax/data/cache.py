@@ -16,9 +16,12 @@ from vaejax.data.dataset import Arrays, Dataset, Spec, in_memory
 from vaejax.data.places import publish, roots, writable
 
 
-def load(folder: Path) -> Dataset | None:
-    """The cached content of a prepared set, or None; tables in their own units."""
-    for place in _places(folder):
+def load(folder: Path, size: int = 0) -> Dataset | None:
+    """The cached content of a prepared set, or None; tables in their own units.
+
+    `size` is that to which images were resized, if they were.
+    """
+    for place in _places(folder, size):
         try:
             return _read(place)
         except (OSError, EOFError, ValueError, KeyError, TypeError):
@@ -26,9 +29,9 @@ def load(folder: Path) -> Dataset | None:
     return None
 
 
-def save(folder: Path, dataset: Dataset) -> Dataset:
+def save(folder: Path, dataset: Dataset, size: int = 0) -> Dataset:
     """Caches where it can and returns the set, which is used uncached otherwise."""
-    for place in _places(folder):
+    for place in _places(folder, size):
         if not writable(place.parent):
             continue
         try:
@@ -39,13 +42,14 @@ def save(folder: Path, dataset: Dataset) -> Dataset:
     return dataset
 
 
-def _places(folder: Path) -> list[Path]:
+def _places(folder: Path, size: int) -> list[Path]:
     """Beside the data and, where that cannot be written, in the user's cache."""
     data_dir, fallback = roots()
+    own = f"vaejax-{size}" if size else "vaejax"
     if folder.is_relative_to(fallback):
-        return [folder / "vaejax"]
+        return [folder / own]
     inside = folder.relative_to(data_dir)
-    return [folder / "vaejax", fallback / inside / "vaejax"]
+    return [folder / own, fallback / inside / own]
 
 
 def _read(place: Path) -> Dataset:

@@ -2,11 +2,14 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from vaejax.errors import InputError
+
+if TYPE_CHECKING:
+    from vaejax.data.examples import Examples
 
 Arrays = dict[str, np.ndarray]
 """The examples of one split: `x`, and where there are any, labels `y` and a `mask`."""
@@ -38,7 +41,8 @@ class Spec(NamedTuple):
     sizes: Mapping[str, int]
     """Examples of each split: train, test, and validation where there is one."""
     digest: str
-    """Of the content (every split, x and y, before hold-out): has the data changed?"""
+    """Of the content (every split, x and y, before hold-out): has the data changed?
+    Of a set that streams: of the names and sizes of its files."""
     mean: tuple[float, ...] = ()
     """Of each column of the training split, which `x` is standardized by (tables)."""
     scale: tuple[float, ...] = ()
@@ -49,6 +53,8 @@ class Spec(NamedTuple):
     """Whether there are entries that are not observed: then every split has `mask`."""
     hidden: bool = False
     """Whether some were hidden on purpose: then every split has `hidden`, too."""
+    streams: bool = False
+    """Whether examples are decoded when they are needed, being too many to keep."""
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON can hold them: tuples as lists."""
@@ -64,6 +70,11 @@ class Spec(NamedTuple):
         return spec._replace(shape=shape, mean=mean, scale=scale, columns=columns)
 
 
+def no_stream(name: str) -> "Examples":
+    """The examples of a split that does not stream: none."""
+    raise InputError(f"split {name!r} is in memory: it does not stream")
+
+
 class Dataset(NamedTuple):
     """A description and the examples themselves.
 
@@ -72,23 +83,52 @@ class Dataset(NamedTuple):
     int32 `[N]` and there only where the set has labels; `mask` is uint8 like `x`, 1
     where an entry is observed, and there only where the set has holes (`x` is 0 in
     those of a table). Each call may make the arrays anew, so keep them. A split that
-    does not exist is an `InputError`.
+    does not exist is an `InputError`, and so is any of a set that streams: there
+    `examples(name)` reads those that are asked for.
     """
 
     spec: Spec
     split: Callable[[str], Arrays]
+    examples: "Callable[[str], Examples]" = no_stream
+
+    def size(self, split: str) -> int:
+        """Examples of a split; InputError where there is none of that name."""
+        return one_of(self.spec.sizes, split, self.spec)
+
+    def some(self, split: str, rows: np.ndarray) -> Arrays:
+        """The examples in these places of a split."""
+        if not self.spec.streams:
+            return {key: a[rows] for key, a in self.split(split).items()}
+        from vaejax.data.examples import Warned
+
+        arrays, notes = self.examples(split).read(rows)
+        Warned().warn(notes)
+        return arrays
+
+
+def streamed(spec: Spec, splits: "Mapping[str, Examples]") -> Dataset:
+    """A data set of images that are decoded when they are needed."""
+
+    def split(name: str) -> Arrays:
+        raise InputError(
+            f"{spec.name!r} streams, and all of {name} is needed here: set --stream no"
+        )
+
+    return Dataset(spec, split, lambda name: one_of(splits, name, spec))
+
+
+def one_of(splits: Mapping[str, Any], name: str, spec: Spec) -> Any:
+    """The split of that name; InputError where there is none."""
+    if name not in splits:
+        there = ", ".join(splits)
+        raise InputError(f"{spec.name!r} has no split {name!r}: it has {there}")
+    return splits[name]
 
 
 def in_memory(spec: Spec, splits: Mapping[str, Arrays]) -> Dataset:
     """A data set of arrays that are there already."""
 
-    def split(name: str) -> Arrays:
-        if name not in splits:
-            there = ", ".join(splits)
-            raise InputError(f"{spec.name!r} has no split {name!r}: it has {there}")
-        return dict(splits[name])
-
-    return Dataset(spec, split)
+    return Dataset(spec, lambda name: dict(one_of(splits, name, spec)))
 
 
 def describe(

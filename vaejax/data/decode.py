@@ -1,6 +1,5 @@
 """Prepared TFDS sets to arrays: some ten thousand images a second, so cached."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,25 +7,30 @@ import tensorflow_datasets as tfds
 
 from vaejax.data.checks import check_finite
 from vaejax.data.dataset import Arrays, Dataset, describe
-from vaejax.data.features import Roles, check_size, choose, counts
+from vaejax.data.examples import Examples
+from vaejax.data.features import Roles, check_table, choose, counts
+from vaejax.data.images import dataset_of, labelled
 from vaejax.data.quiet import one_line, quiet
+from vaejax.data.reading import Reading
+from vaejax.data.records import Shards, files_of
 from vaejax.data.splits import TEST_SHARE, cut
 from vaejax.errors import InputError
 
 _CHUNK = 1000
-_SLOW = 20_000
 
 
-def decode(name: str, folder: Path) -> Dataset:
+def decode(name: str, folder: Path, reading: Reading = Reading()) -> Dataset:
     """Reads every split of a prepared set; tables in their own units.
 
-    InputError where it has neither images nor a table, is too large, or is stored so
-    that only TensorFlow can read it.
+    Of images that stream few are read now.
+
+    InputError where it has neither images nor a table, is a table that is too large, or
+    is stored so that only TensorFlow can read it.
     """
     try:
         with quiet():
             builder = tfds.builder_from_directory(folder)
-        return _decode(name, builder)
+        return _decode(name, builder, folder, reading)
     except InputError:
         raise
     except Exception as error:  # whatever TFDS, array_record or PIL raise
@@ -36,19 +40,34 @@ def decode(name: str, folder: Path) -> Dataset:
         ) from error
 
 
-def _decode(name: str, builder: tfds.core.DatasetBuilder) -> Dataset:
+def _decode(
+    name: str, builder: tfds.core.DatasetBuilder, folder: Path, reading: Reading
+) -> Dataset:
     info = builder.info
-    roles = choose(info.features, name)
+    roles = choose(info.features, name, reading)
     sizes = counts(info)
-    check_size(sum(sizes.values()), roles, name)
     _check_format(name, builder)
-    _announce(name, sum(sizes.values()))
+    if frame := roles.frame:
+        has_y = roles.y is not None
+        images = {
+            split: Examples(Shards(folder, split, roles), frame, has_y, reading.skip)
+            for split in sizes
+        }
+        stored = [_stored(info, split) for split in sizes]
+        return dataset_of(name, images, roles.classes, reading, stored)
+    check_table(sum(sizes.values()), roles, name)
     with quiet():
         splits = {split: _read(builder, split, roles) for split in sizes}
-    splits = _with_test(name, _labelled(splits))
+    splits = _with_test(name, labelled(splits))
     for split, arrays in splits.items():
         check_finite(arrays["x"], f"{split} of {name!r}")
     return describe(name, splits, roles.classes if "y" in splits["train"] else 0)
+
+
+def _stored(info: tfds.core.DatasetInfo, split: str) -> list[tuple[str, int, int]]:
+    """Name, records and bytes of each file of a split."""
+    files = files_of(info, split)
+    return [(path.name, count, path.stat().st_size) for path, count in files]
 
 
 def _check_format(name: str, builder: tfds.core.DatasetBuilder) -> None:
@@ -62,19 +81,11 @@ def _check_format(name: str, builder: tfds.core.DatasetBuilder) -> None:
         )
 
 
-def _announce(name: str, count: int) -> None:
-    """Says why it takes a while, where it does."""
-    if count >= _SLOW:
-        print(f"Decoding {count} examples of {name}, once ...", file=sys.stderr)
-
-
 def _read(builder: tfds.core.DatasetBuilder, split: str, roles: Roles) -> Arrays:
-    decoders = {feature: tfds.decode.SkipDecoding() for feature in roles.skip}
     source = builder.as_data_source(
         split,  # pyright: ignore[reportCallIssue]  TFDS's decorator hides it
-        decoders=decoders or None,
     )
-    x = np.empty((len(source), *roles.shape), roles.dtype)
+    x = np.empty((len(source), *roles.shape), np.float64)
     y = np.zeros(len(source), np.int32)
     for start in range(0, len(source), _CHUNK):
         rows = range(start, min(start + _CHUNK, len(source)))
@@ -82,13 +93,6 @@ def _read(builder: tfds.core.DatasetBuilder, split: str, roles: Roles) -> Arrays
             x[row] = example[roles.x]
             y[row] = example[roles.y] if roles.y else 0
     return {"x": x, "y": y} if roles.y else {"x": x}
-
-
-def _labelled(splits: dict[str, Arrays]) -> dict[str, Arrays]:
-    """TFDS writes -1 where a split has no labels: then no split has any here."""
-    if all(arrays["y"].min() >= 0 for arrays in splits.values() if "y" in arrays):
-        return splits
-    return {split: {"x": arrays["x"]} for split, arrays in splits.items()}
 
 
 def _with_test(name: str, splits: dict[str, Arrays]) -> dict[str, Arrays]:

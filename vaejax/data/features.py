@@ -8,11 +8,11 @@ import numpy as np
 from tensorflow_datasets.core import dataset_info
 from tensorflow_datasets.core import features as tfds_features
 
+from vaejax.data.pictures import Frame, frame_of
+from vaejax.data.reading import LIMIT, Reading
 from vaejax.errors import InputError
 
 SPLITS = ("train", "validation", "test")
-LIMIT = 2**30
-"""Bytes of a decoded set that are held in memory."""
 
 
 class Roles(NamedTuple):
@@ -24,19 +24,20 @@ class Roles(NamedTuple):
     """The feature of labels."""
     shape: tuple[int, ...]
     """Of `x` in one example."""
-    dtype: np.dtype
-    """Of `x` as it is kept: uint8 for images, float64 for tables."""
+    frame: Frame | None
+    """How images become examples; None for tables."""
     classes: int
     skip: tuple[str, ...]
     """Other images, which need not be decoded."""
 
 
-def choose(features: Any, name: str) -> Roles:
+def choose(features: Any, name: str, reading: Reading = Reading()) -> Roles:
     """An image, else the vector `features`; and a label, of a TFDS `FeaturesDict`.
 
     Of several, "image" and "label" go first and then the alphabet decides, since a
     stored set does not keep the order its features were declared in.
-    InputError where there is neither, or where images differ in size.
+    InputError where there is neither, or where images differ in size and are to be
+    kept as they are.
     """
     named = isinstance(features, tfds_features.FeaturesDict)
     by_name: dict[str, Any] = dict(features.items()) if named else {}
@@ -50,10 +51,13 @@ def choose(features: Any, name: str) -> Roles:
         )
     x = images[0] if images else "features"
     y = labels[0] if labels else None
-    _check(by_name[x], bool(images), f"{x!r} of {name!r}")
-    dtype = np.dtype(np.uint8 if images else np.float64)
+    what, stored = f"{x!r} of {name!r}", tuple(by_name[x].shape)
+    _check(by_name[x], bool(images), what)
+    _, size, crop, flip, _ = reading
+    frame = frame_of(stored, size, crop, flip, what) if images else None
     classes = (by_name[y].num_classes or 0) if y else 0
-    return Roles(x, y, tuple(by_name[x].shape), dtype, classes, tuple(images[1:]))
+    shape = frame.shape if frame else stored
+    return Roles(x, y, shape, frame, classes, tuple(images[1:]))
 
 
 def counts(info: dataset_info.DatasetInfo) -> dict[str, int]:
@@ -62,14 +66,13 @@ def counts(info: dataset_info.DatasetInfo) -> dict[str, int]:
     return {split: sizes[split] for split in SPLITS if sizes.get(split)}
 
 
-def check_size(count: int, roles: Roles, name: str) -> None:
-    """InputError where that many examples would be too large to hold in memory."""
-    size = count * prod(roles.shape) * roles.dtype.itemsize
-    # Here a source that streams would be chosen, once there is one.
+def check_table(count: int, roles: Roles, name: str) -> None:
+    """InputError where a table of so many rows is too large to hold in memory."""
+    size = count * prod(roles.shape) * np.dtype(np.float64).itemsize
     if size > LIMIT:
         raise InputError(
-            f"{name!r} is {size / 2**30:.1f} GiB decoded: sets of more than "
-            f"{LIMIT / 2**30:.0f} GiB cannot be streamed yet; choose a smaller set"
+            f"{name!r} is a table of {size / 2**30:.1f} GiB: only images stream, and "
+            f"{LIMIT / 2**30:.0f} GiB are held in memory; choose a smaller set"
         )
 
 
@@ -80,10 +83,6 @@ def _of(features: Mapping[str, Any], kind: type, first: str) -> list[str]:
 
 def _check(feature: Any, image: bool, what: str) -> None:
     shape, dtype = feature.shape, np.dtype(feature.np_dtype)
-    if image and None in shape:
-        raise InputError(
-            f"{what} has different sizes, {shape}: choose a set of images of one size"
-        )
     if image and dtype != np.uint8:
         raise InputError(f"{what} has dtype {dtype}: only uint8 images can be read")
     vector = len(shape) == 1 and None not in shape and dtype.kind == "f"

@@ -47,6 +47,8 @@ def hide(
     """
     if how == "none":
         return dataset
+    if dataset.spec.streams:
+        raise InputError(f"--hide {how} needs {dataset.spec.name} whole: --stream no")
     masks.check_rate(rate)
     make = pattern(dataset.spec, how, rate, columns)
 

@@ -6,6 +6,7 @@ from vaejax.data.arrays import open_npz
 from vaejax.data.cache import load, save
 from vaejax.data.dataset import Dataset
 from vaejax.data.places import find, parse
+from vaejax.data.reading import Reading, check
 from vaejax.data.schema import open_csv
 from vaejax.data.splits import hold_out, restore, standardize
 from vaejax.errors import InputError
@@ -16,6 +17,7 @@ def open_dataset(
     validation: float = 0.0,
     counts: Sequence[str] = (),
     categories: Sequence[str] = (),
+    reading: Reading = Reading(),
 ) -> Dataset:
     """Opens a data set by its name.
 
@@ -28,30 +30,63 @@ def open_dataset(
     own. Tables are standardized by what is left to train on. `counts` and `categories`
     are the columns of a CSV file whose numbers are counts, or stand for categories.
 
+    `reading` says whether and how images stream.
+
     InputError where the name is unknown, the data unusable or the fraction impossible.
     """
+    check(reading)
     if not 0 <= validation < 1:
         raise InputError(f"validation={validation} must be at least 0 and less than 1")
     if isinstance(name, Dataset):
+        _check_read(name, reading)
         return standardize(hold_out(restore(name), validation)) if validation else name
-    return standardize(hold_out(_open(name, counts, categories), validation))
+    dataset = _open(name, counts, categories, reading)
+    _check_read(dataset, reading)
+    return standardize(hold_out(dataset, validation))
 
 
-def _open(name: str, counts: Sequence[str], categories: Sequence[str]) -> Dataset:
+def _check_read(dataset: Dataset, reading: Reading) -> None:
+    """InputError where examples are arrays already and not read as was asked for."""
+    spec, side = dataset.spec, (reading.size, reading.size)
+    streams = reading.augments or reading.stream == "yes"
+    if (streams and not spec.streams) or (reading.size and spec.shape[:2] != side):
+        raise InputError(
+            "--stream yes, --image-size, --random-crop and --random-flip are for TFDS "
+            f"sets of images, which {spec.name!r} is not"
+        )
+
+
+def _open(
+    name: str, counts: Sequence[str], categories: Sequence[str], reading: Reading
+) -> Dataset:
     if name.startswith("csv:"):
         return open_csv(name.removeprefix("csv:"), counts, categories)
     if counts or categories:
         raise InputError("--counts and --categories are columns of a csv: data set")
     if name.startswith("npz:"):
         return open_npz(name.removeprefix("npz:"))
+    found = _open_tfds(name, reading)
+    return found._replace(spec=found.spec._replace(name=name))
+
+
+def _streams(dataset: Dataset, reading: Reading) -> bool:
+    spec = dataset.spec
+    return spec.kind == "image" and reading.streams(spec.sizes["train"], spec.shape)
+
+
+def _open_tfds(name: str, reading: Reading) -> Dataset:
     address = parse(name)
     folder = find(address)
-    cached = load(folder) if folder else None
-    if cached is None:
-        # Imported here: they load TFDS, which a cached set does not need.
-        from vaejax.data.decode import decode
-        from vaejax.data.prepare import prepare
+    cached = load(folder, reading.size) if folder else None
+    if cached and not _streams(cached, reading):
+        return cached
+    # Imported here: they load TFDS, which a cached set does not need.
+    from vaejax.data.decode import decode
+    from vaejax.data.prepare import prepare
 
-        folder = folder or prepare(address)
-        cached = save(folder, decode(name, folder))
-    return cached._replace(spec=cached.spec._replace(name=name))
+    folder = folder or prepare(address, reading)
+    found = decode(name, folder, reading)
+    # A set is not kept where records of it may stand for others unnoticed.
+    if found.spec.streams or reading.skip:
+        return found
+    return save(folder, found, reading.size)

@@ -17,12 +17,13 @@ from vaejax.data.builders import VERSIONS
 from vaejax.data.features import choose
 from vaejax.data.places import Address, publish, roots, writable
 from vaejax.data.quiet import one_line, quiet
+from vaejax.data.reading import Reading
 from vaejax.errors import InputError
 
 _ELSEWHERE = "set TFDS_DATA_DIR to where it is prepared already, as array_record"
 
 
-def prepare(address: Address) -> Path:
+def prepare(address: Address, reading: Reading = Reading()) -> Path:
     """Prepares a set as array_record and returns its folder.
 
     Ours come from installed packages; any other is downloaded, by TensorFlow.
@@ -32,7 +33,7 @@ def prepare(address: Address) -> Path:
     if root is None:
         raise InputError(f"{roots()[0]} cannot be written: set TFDS_DATA_DIR")
     if address.name in VERSIONS:
-        return _prepare(address, root)
+        return _prepare(address, root, reading)
     _check_known(address)
     if not has_tensorflow():
         raise InputError(
@@ -40,7 +41,7 @@ def prepare(address: Address) -> Path:
             f"or {_ELSEWHERE}"
         )
     print(f"Downloading and preparing {address} in {root} ...", file=sys.stderr)
-    return _prepare(address, root)
+    return _prepare(address, root, reading)
 
 
 def has_tensorflow() -> bool:
@@ -48,14 +49,14 @@ def has_tensorflow() -> bool:
     return importlib.util.find_spec("tensorflow") is not None
 
 
-def _prepare(address: Address, root: Path) -> Path:
+def _prepare(address: Address, root: Path, reading: Reading) -> Path:
     """Prepares in a folder of its own, so that processes may do so at once."""
     home = root / address.name
     with _plainly(str(address)), quiet(), _scratch(home) as made:
         if ours := address.name in VERSIONS:  # the import registers the builder
             importlib.import_module(f"vaejax.data.builders.{address.name}")
         builder = tfds.builder(str(address), data_dir=made, file_format="array_record")
-        choose(builder.info.features, str(address))  # before any download
+        choose(builder.info.features, str(address), reading)  # before any download
         _download(builder, (made if ours else root) / "downloads")
         inside = Path(builder.data_dir).relative_to(made)
         (root / inside).parent.mkdir(parents=True, exist_ok=True)

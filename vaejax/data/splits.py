@@ -6,7 +6,7 @@ the fraction, never on a run's seed.
 
 import numpy as np
 
-from vaejax.data.dataset import Arrays, Dataset, Spec, in_memory
+from vaejax.data.dataset import Arrays, Dataset, Spec, in_memory, streamed
 from vaejax.data.units import in_units, standardized
 from vaejax.errors import InputError
 
@@ -27,7 +27,14 @@ def cut(
 
     InputError where either would be empty.
     """
-    count = len(arrays["x"])
+    rest, held = held_rows(len(arrays["x"]), share, purpose, what)
+    return _take(arrays, rest), _take(arrays, held)
+
+
+def held_rows(
+    count: int, share: float, purpose: int, what: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """The places of what is kept and of what is held out, of `count` examples."""
     held = max(1, round(count * share))
     if held >= count:
         raise InputError(
@@ -35,7 +42,7 @@ def cut(
             f"{share:.0%} out: give more examples or hold less out"
         )
     order = permutation(count, purpose)
-    return _take(arrays, order[held:]), _take(arrays, order[:held])
+    return order[held:], order[:held]
 
 
 def hold_out(dataset: Dataset, fraction: float) -> Dataset:
@@ -46,11 +53,23 @@ def hold_out(dataset: Dataset, fraction: float) -> Dataset:
     spec = dataset.spec
     if fraction == 0 or "validation" in spec.sizes:
         return dataset
+    if spec.streams:
+        return _hold_out_of_stream(dataset, fraction)
     splits = {name: dataset.split(name) for name in spec.sizes}
     train, held = cut(splits["train"], fraction, purpose=1, what=repr(spec.name))
     splits |= {"train": train, "validation": held}
     sizes = {name: len(arrays["x"]) for name, arrays in splits.items()}
     return in_memory(spec._replace(sizes=sizes), splits)
+
+
+def _hold_out_of_stream(dataset: Dataset, fraction: float) -> Dataset:
+    from vaejax.data.images import halved
+
+    spec = dataset.spec
+    splits = {name: dataset.examples(name) for name in spec.sizes}
+    splits |= halved(splits["train"], fraction, 1, spec.name, "validation")
+    sizes = {name: len(examples) for name, examples in splits.items()}
+    return streamed(spec._replace(sizes=sizes), splits)
 
 
 def standardize(dataset: Dataset) -> Dataset:

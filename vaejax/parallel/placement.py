@@ -130,8 +130,14 @@ def parts(shape: Sequence[int], mesh: Mesh) -> P:
 
 
 def fed(xs: Any, mesh: Mesh, axis: int = 0) -> Any:
-    """What compiled functions take, parted over the mesh: on one host NumPy will do."""
-    return put(xs, rows(mesh, axis)) if mesh.is_multi_process else xs
+    """What compiled functions take, parted over the mesh: on one host NumPy will do.
+
+    What is on the devices already stays as it is.
+    """
+    on_devices = isinstance(jax.tree.leaves(xs)[0], jax.Array)
+    if on_devices or not mesh.is_multi_process:
+        return xs
+    return put(xs, rows(mesh, axis))
 
 
 def spread(trees: Sequence[Any], mesh: Mesh) -> Any:

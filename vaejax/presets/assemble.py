@@ -125,6 +125,7 @@ def open_data(settings: Data, likelihood: li.Likelihood | Network) -> View:
             settings.validation,
             settings.counts,
             settings.categories,
+            settings.reading,
         ),
         settings.hide,
         settings.hide_rate,

@@ -1,0 +1,110 @@
+"""Examples of images that are decoded when they are asked for."""
+
+import dataclasses
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vaejax.data.dataset import Arrays
+from vaejax.data.quiet import one_line
+from vaejax.errors import InputError
+
+if TYPE_CHECKING:
+    from vaejax.data.pictures import Frame
+    from vaejax.data.records import Records
+
+log = logging.getLogger(__name__)
+REACH = 100
+"""Records among which one is looked for that may stand for a corrupt one."""
+Notes = tuple[str, ...]
+"""What is said of records that others stand for, a line each."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """The examples of one split; small, and can be sent to other processes.
+
+    `one` is the grey level of ones where images are black and white, else 0. With
+    `skip` the next sound record of the split stands for one that is not: the batch is
+    still a pure function of the step.
+    """
+
+    records: "Records"
+    frame: "Frame"
+    labelled: bool
+    skip: bool = False
+    one: int = 0
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def read(
+        self, rows: np.ndarray, u: np.ndarray | None = None
+    ) -> tuple[Arrays, Notes]:
+        """`x` uint8 `[rows, H * W * C]` and, where there are labels, `y` int32.
+
+        `u` `[rows, 3]` are uniform numbers to augment with. InputError names a record
+        that cannot be decoded.
+        """
+        x = np.empty((len(rows), *self.frame.shape), np.uint8)
+        y, notes = np.empty(len(rows), np.int32), []
+        for place, row in enumerate(rows.tolist()):
+            noise = None if u is None else u[place]
+            x[place], y[place], note = self.example(row, noise)
+            notes += note
+        arrays = {"x": x.reshape(len(rows), -1)}
+        return arrays | ({"y": y} if self.labelled else {}), tuple(notes)
+
+    def example(
+        self, row: int, u: np.ndarray | None = None
+    ) -> tuple[np.ndarray, int, Notes]:
+        """One example: `[H, W, C]`, its label, a note if another stands for it."""
+        found: InputError | None = None
+        for number in range(REACH if self.skip else 1):
+            place = (row + number) % len(self)
+            try:
+                x, label = self.decoded(place, u)
+            except InputError as error:
+                if not self.skip:
+                    raise
+                found = found or error
+            else:
+                other = self.records.where(place)
+                return x, label, (f"{found}: {other} stands for it",) if found else ()
+        raise InputError(
+            f"{found}, and so are {REACH - 1} after it: prepare the set anew"
+        )
+
+    def decoded(self, row: int, u: np.ndarray | None) -> tuple[np.ndarray, int]:
+        """One example as its own record has it; InputError where that is corrupt."""
+        from vaejax.data.pictures import decoded  # loads PIL
+
+        try:
+            record = self.records[row]
+            x = decoded(record.content, self.frame, u)
+        except Exception as error:  # whatever TFDS, array_record or PIL raise
+            raise InputError(
+                f"{self.records.where(row)} is corrupt ({one_line(error)})"
+                + ("" if self.skip else ": prepare the set anew, or set --skip-corrupt")
+            ) from error
+        if self.one and not np.isin(x, (0, self.one)).all():
+            raise InputError(
+                f"{self.records.where(row)} has grey levels, unlike those looked at "
+                "first: set --stream no"
+            )
+        return (x > 0).astype(np.uint8) if self.one else x, record.label
+
+
+class Warned:
+    """Notes of records that others stand for, each logged once."""
+
+    def __init__(self) -> None:
+        self._notes: set[str] = set()
+
+    def warn(self, notes: Notes) -> None:
+        """Logs those that are new, with how many there are so far."""
+        for note in notes:
+            if note not in self._notes:
+                self._notes.add(note)
+                log.warning("%s (%d so far)", note, len(self._notes))
