@@ -47,7 +47,9 @@ def test_a_step_on_a_slice_is_split_and_donated(compiled):
         found = compiled[name]
         assert found["problems"] == []
         assert 1 <= found["program"]["collectives"]["all-reduce"] <= 2 * players
-        assert 1 <= found["gradients"] <= 2 * players
+        assert found["players"] == players
+        assert 1 <= len(found["gradients"]) <= 2 * players
+        assert sum(found["gradients"]) >= 4 * found["parameters"]
         assert found["donated"] == found["state"]
         # An eighth of the batch's work, and what every device does whole.
         assert 1 / 8 <= found["share"][0] < 1 / 4
@@ -235,7 +237,7 @@ def test_gradients_are_told_from_statistics():
     )
     gathered = hlo.Collective("all-gather", (288,), 0)
     found = [kernel, flat, statistics, gathered]
-    assert hlo.of_weights(found, {288, 512}) == 2
+    assert hlo.of_weights(found, {288, 512}) == [kernel, flat]
 
 
 @pytest.mark.parametrize("devices", [2, 8])

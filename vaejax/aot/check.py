@@ -1,6 +1,7 @@
 """Whether an experiment's training is sound on a slice, and what it comes to there."""
 
 import contextlib
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from vaejax.aot.program import (
     NoRoom,
     Program,
     compile_for,
+    examples_of,
     held,
     scan,
     steps_of,
@@ -35,6 +37,8 @@ class Report(NamedTuple):
     batch: int
     examples: int
     """Of the training split."""
+    data: int
+    """Bytes of it on every device; 0 where it streams."""
     steps: int
     parameters: int
     """Numbers, of all devices together."""
@@ -48,8 +52,9 @@ class Report(NamedTuple):
     """None where it does not fit."""
     fsdp: int
     """Devices that have one copy of the state among them."""
-    gradients: int
-    """All-reduces that carry gradients; told where every device has the whole state."""
+    players: int
+    gradients: list[int]
+    """Bytes of each all-reduce of gradients; told where every device has them whole."""
     share: tuple[float, float] | None
     """A device's work, of that of several devices: as compiled, and of an even split;
     None where nothing could be compared."""
@@ -140,17 +145,20 @@ def reported(
     needs: list[Need],
 ) -> Report:
     """The figures together, and what is wrong with them."""
+    examples = examples_of(experiment.dataset.spec)
     state = parallel.abstract_state(experiment, place.mesh)
     leaves, params = jax.tree.leaves(state), jax.tree.leaves(state.params)
     kept = program.aliased if program else set()
     share = None
     if program and program.flops and reference and reference.flops:
         share = program.flops / reference.flops, program.part / reference.part
+    exchanged = program.collectives if program else []
     weights = {a.size for a in params if a.ndim > 1}
     report = Report(
         place=place,
         batch=experiment.training.batch_size,
         examples=experiment.dataset.spec.sizes["train"],
+        data=sum(math.prod(a.shape) * a.dtype.itemsize for a in examples.values()),
         steps=steps_of(experiment, experiment.training.batch_size),
         parameters=sum(a.size for a in params),
         held=sum(held(a) for a in params),
@@ -158,7 +166,8 @@ def reported(
         donated=sum(held(a) for n, a in enumerate(leaves) if n in kept),
         program=program,
         fsdp=experiment.training.fsdp,
-        gradients=hlo.of_weights(program.collectives if program else [], weights),
+        players=len(experiment.players),
+        gradients=[each.size for each in hlo.of_weights(exchanged, weights)],
         share=share,
         largest=largest,
         needs=needs,

@@ -109,8 +109,10 @@ def kept_part(reduced: Collective) -> Collective:
     )
 
 
-def of_weights(found: Sequence[Collective], counts: Collection[int]) -> int:
-    """How many all-reduces carry gradients: an array as large as a weight matrix.
+def of_weights(
+    found: Sequence[Collective], counts: Collection[int]
+) -> list[Collective]:
+    """The all-reduces that carry gradients: an array as large as a weight matrix.
 
     `counts` are the sizes of matrices and kernels; biases are as large as BatchNorm's
     statistics and tell nothing. An array larger than all of them is several gradients,
@@ -118,7 +120,7 @@ def of_weights(found: Sequence[Collective], counts: Collection[int]) -> int:
     """
     known, most = set(counts), max(counts)
     sums = [each for each in found if each.kind == "all-reduce"]
-    return sum(any(n in known or n > most for n in each.counts) for each in sums)
+    return [s for s in sums if any(n in known or n > most for n in s.counts)]
 
 
 def aliased(text: str) -> set[int]:

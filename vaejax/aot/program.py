@@ -9,12 +9,11 @@ import math
 import re
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from vaejax import parallel
 from vaejax.aot import hlo
@@ -24,6 +23,7 @@ from vaejax.data.feed import Feed, resident_feed
 from vaejax.data.preprocess import blank
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment
+from vaejax.streaming import as_it_is
 
 Build = Callable[[Experiment, Feed, Mesh], Any]
 """A compiled function of (state, resident, xs, root), of which `lower` is asked."""
@@ -87,8 +87,7 @@ def scan(experiment: Experiment, feed: Feed, mesh: Mesh) -> Any:
 def compile_for(experiment: Experiment, build: Build, mesh: Mesh, part: int) -> Program:
     """Compiles with `part` examples for each device of the mesh; NoRoom, InputError."""
     batch = part * mesh.size
-    examples = examples_of(experiment.dataset.spec)
-    feed = resident_feed(examples, batch, experiment.training.seed)
+    feed = feed_of(experiment.dataset.spec, batch)
     lowered = build(experiment, feed, mesh).lower(*arguments(experiment, mesh, batch))
     began = time.perf_counter()
     try:
@@ -134,30 +133,45 @@ def no_room(message: str) -> NoRoom | None:
 
 def arguments(experiment: Experiment, mesh: Mesh, batch: int) -> tuple[Any, ...]:
     """Shapes and placement of what the compiled steps are called with."""
-    whole = parallel.replicated(mesh)
-    place = partial(jax.ShapeDtypeStruct, sharding=whole)
-    examples = {
-        name: place(a.shape, a.dtype)
-        for name, a in examples_of(experiment.dataset.spec).items()
-    }
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    xs = jax.ShapeDtypeStruct(
-        (steps_of(experiment, batch), batch),
-        jnp.int32,
-        sharding=parallel.rows(mesh, axis=1),
+    spec, steps = experiment.dataset.spec, steps_of(experiment, batch)
+    if spec.streams:
+        one = jax.eval_shape(lambda: blank(spec, batch))
+        xs = {n: jax.ShapeDtypeStruct((1, *a.shape), a.dtype) for n, a in one.items()}
+    else:
+        xs = jax.ShapeDtypeStruct((steps, batch), jnp.int32)
+    whole, parted = parallel.replicated(mesh), parallel.rows(mesh, axis=1)
+    return (
+        parallel.abstract_state(experiment, mesh),
+        placed(examples_of(spec), whole),
+        placed(xs, parted),
+        placed(jax.eval_shape(lambda: jax.random.key(0)), whole),
     )
-    state = parallel.abstract_state(experiment, mesh)
-    return state, examples, xs, place(key.shape, key.dtype)
+
+
+def placed(tree: Any, sharding: NamedSharding) -> Any:
+    """Shapes with a placement."""
+    return jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree
+    )
 
 
 def steps_of(experiment: Experiment, batch: int) -> int:
-    """Steps between two lines of the log, which are one program."""
-    size, every = experiment.dataset.spec.sizes["train"], experiment.training.log_every
-    return every or size // batch
+    """Steps that are one program: those between two lines of the log."""
+    spec, every = experiment.dataset.spec, experiment.training.log_every
+    return 1 if spec.streams else every or spec.sizes["train"] // batch
+
+
+def feed_of(spec: Spec, batch: int) -> Feed:
+    """How a step is given its batch; nothing is taken from it."""
+    if spec.streams:
+        return Feed({}, lambda start, stop: None, as_it_is)
+    return resident_feed(examples_of(spec), batch, seed=0)
 
 
 def examples_of(spec: Spec) -> dict[str, Any]:
-    """Shapes of the training split, as it lies on a device."""
+    """Shapes of the training split, as it lies on a device; none where it streams."""
+    if spec.streams:
+        return {}
     raw = jax.eval_shape(lambda: blank(spec, spec.sizes["train"]))
     return {name: a for name, a in raw.items() if name != "index"}
 

@@ -12,6 +12,7 @@ from vaejax.aot.check import Report, check, check_divides
 from vaejax.aot.program import Program
 from vaejax.aot.topology import open_slice
 from vaejax.data import Dataset, Spec
+from vaejax.data.reading import Reading
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment
 from vaejax.run import write_json
@@ -55,6 +56,7 @@ def stand_in(text: str) -> Dataset:
         classes=10,
         sizes={"train": count, "test": count},
         digest="",
+        streams=Reading().streams(count, shape),
     )
 
     def split(name: str) -> Any:
@@ -85,6 +87,7 @@ def lines(report: Report) -> list[str]:
         "": f"{count} {chip.name} on {plural(report.place.hosts, 'host')}",
         "model": f"{report.parameters:,} parameters; a device holds "
         f"{size(report.held)} of them, and {size(report.state)} of the state",
+        "data": data(report),
         **program_rows(report),
         "largest batch": largest_batch(report),
         "verdict": "; ".join(report.problems) or "sound",
@@ -95,6 +98,19 @@ def lines(report: Report) -> list[str]:
     ]
 
 
+def data(report: Report) -> str:
+    """Where the examples are, and how fast they must come."""
+    if report.data:
+        return f"{report.examples:,} examples, {size(report.data)} on every device"
+    if report.times is None:
+        return f"{report.examples:,} examples, which stream"
+    each = report.batch / report.times.seconds / report.place.hosts
+    return (
+        f"{report.examples:,} examples, which stream: at best {each:,.0f} a second "
+        "from each host"
+    )
+
+
 def program_rows(report: Report) -> dict[str, str]:
     """What the compiled program says of itself."""
     made = report.program
@@ -103,9 +119,6 @@ def program_rows(report: Report) -> dict[str, str]:
     memory = made.memory
     kinds = Counter(each.kind for each in made.collectives)
     found = ", ".join(f"{n} {kind}" for kind, n in kinds.items()) or "none"
-    gradients = plural(report.gradients, "all-reduce") + " of gradients"
-    if report.fsdp > 1:
-        gradients = f"each {report.fsdp} devices share a copy of the state"
     return {
         "compiled": f"{made.seconds:.1f} s, {plural(report.steps, 'step')} as one "
         "program",
@@ -115,11 +128,22 @@ def program_rows(report: Report) -> dict[str, str]:
         f"outputs {size(memory.outputs)} of which {size(memory.donated)} in the "
         f"arguments' place, code {size(memory.code)}",
         "donated": f"{size(report.donated)} of the state's {size(report.state)}",
-        "collectives": f"{found}; {gradients}; each device sends "
-        f"{size(report.sent)} in a step",
+        "collectives": f"{found}; each device sends {size(report.sent)} in a step",
+        "gradients": gradients(report),
         "split": split(report),
         "at best": at_best(report),
     }
+
+
+def gradients(report: Report) -> str:
+    """How the gradients of all devices become one."""
+    if report.fsdp > 1:
+        return f"parts of them: each {report.fsdp} devices share a copy of the state"
+    sums = plural(len(report.gradients), "all-reduce")
+    return (
+        f"{sums}, {size(sum(report.gradients))} together, for "
+        f"{plural(report.players, 'player')}"
+    )
 
 
 def work(made: Program) -> str:
