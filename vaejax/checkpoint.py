@@ -21,6 +21,7 @@ import numpy as np
 
 from vaejax import hosts
 from vaejax.errors import InputError
+from vaejax.paths import absolute, is_remote
 
 log = logging.getLogger(__name__)
 ITEMS = ("state", "digest")
@@ -38,13 +39,14 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         logging.getLogger("absl").setLevel(logging.CRITICAL)
-        self._ocp, self._directory = ocp, directory.absolute()
+        self._ocp, self._directory = ocp, absolute(directory)
         self._damaged: set[int] = set()
         self._empty_trash()
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep,
-            # Renamed before it is deleted: a half-deleted step never looks whole.
-            todelete_subdir=".trash",
+            # Renamed before it is deleted: a half-deleted step never looks whole. In a
+            # bucket that would be a copy; its digest is what tells it there.
+            todelete_subdir=None if is_remote(self._directory) else ".trash",
             enable_async_checkpointing=True,
         )
         self._manager = ocp.CheckpointManager(
@@ -70,10 +72,10 @@ class Checkpoints:
 
     def _remove(self, step: int) -> None:
         if hosts.first():
-            shutil.rmtree(self._directory / str(step))
+            remove(self._directory / str(step))
 
     def _empty_trash(self) -> None:
-        if hosts.first():
+        if hosts.first() and not is_remote(self._directory):
             shutil.rmtree(self._directory / ".trash", ignore_errors=True)
 
     def restore(self, abstract: Any) -> Any | None:
@@ -148,8 +150,20 @@ class Checkpoints:
             ) from error
 
 
+def remove(folder: Path) -> None:
+    """Removes a folder and all in it."""
+    if is_remote(folder):
+        from etils import epath
+
+        epath.Path(folder).rmtree()
+    else:
+        shutil.rmtree(folder)
+
+
 def check_space(directory: Path, state: Any) -> None:
     """OSError where the disk cannot hold another checkpoint of this state."""
+    if is_remote(directory):
+        return
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     free = shutil.disk_usage(directory).free
     if free < needed:

@@ -18,9 +18,10 @@ from vaejax.filling import Method, collapse
 from vaejax.filling import impute as fill
 from vaejax.loop import train as train_experiment
 from vaejax.models import conditional
+from vaejax.paths import is_remote
 from vaejax.profiling import Profile
 from vaejax.query import sample as sample_model
-from vaejax.run import load, write_json
+from vaejax.run import load, workdir_of, write_json
 from vaejax.studies import study as train_study
 from vaejax.studies import value_of
 from vaejax.summary import Row, summarize
@@ -76,6 +77,9 @@ def train(
 ) -> None:
     """Trains in a workdir and says what to do next."""
     require(workers >= 0, "workers", workers, "at least 0")
+    workdir = workdir_of(workdir)
+    if profile and is_remote(workdir):
+        raise InputError("--profile writes to this machine: give a local --workdir")
     trace = Profile.parse(profile, workdir / "profile") if profile else None
     keep_compiled()
     jax.config.update("jax_debug_nans", debug_nans)
@@ -96,6 +100,7 @@ def evaluate(
     devices: int = 1,
 ) -> None:
     """Writes `evaluation.json` and prints its table."""
+    workdir = workdir_of(workdir)
     keep_compiled()
     experiment, state = load(workdir)
     values, seen = measured(
@@ -165,6 +170,7 @@ def study(
     num: int,
 ) -> None:
     """Trains and measures all replicas; writes and prints the study's table."""
+    workdir = workdir_of(workdir)
     keep_compiled()
     parallel.device_per_core()
     replicas = train_study(make, workdir, vary, seeds=seeds, devices=devices, **fixed)

@@ -35,7 +35,7 @@ class Keeper:
         self._writers: list[writer.Writer] = []
         self._held_out: list[float] = []
         self._progress: writer.Progress | None = None
-        self._timing: writer.JsonLines | None = None
+        self._timing: writer.Writer | None = None
         self._began = time.perf_counter()
         if folder is not None:
             hosts.same(config_of(experiment), differences)
@@ -98,10 +98,10 @@ class Keeper:
         path = folder / "metrics.jsonl"
         if hosts.first():
             self._writers = [
-                writer.JsonLines(path, step),
+                writer.rows_writer(path, step),
                 *writer.tensorboard(folder / "tensorboard", step),
             ]
-            self._timing = writer.JsonLines(folder / "timing.jsonl", step)
+            self._timing = writer.rows_writer(folder / "timing.jsonl", step)
         rows = writer.read_rows(path)
         self._held_out = [row["selection"] for row in rows if "selection" in row]
 

@@ -20,6 +20,7 @@ from vaejax.experiment import Experiment, TrainState
 from vaejax.interrupt import Interrupts, Stopped
 from vaejax.keeper import Keeper
 from vaejax.profiling import Advance, Profile
+from vaejax.run import workdir_of
 from vaejax.stepper import Stepper
 from vaejax.streaming import feed_of
 from vaejax.types import Key
@@ -79,7 +80,7 @@ def train(
     check_patience(experiment)
     training = experiment.training
     mesh = parallel.make_mesh(devices, training.batch_size, training.fsdp)
-    folder = None if workdir is None else Path(workdir)
+    folder = None if workdir is None else workdir_of(workdir)
     with Keeper(experiment, folder, quiet) as keeper, Interrupts() as interrupts:
         state = keeper.restore(mesh)
         if state is None:

@@ -15,11 +15,13 @@ from typing import Any
 from vaejax.data import Dataset, Spec
 from vaejax.errors import InputError, nearest
 from vaejax.experiment import Experiment, TrainState
+from vaejax.paths import is_remote, path_of, reached, write_whole
 from vaejax.settings import Data
 
 FORMAT = 1
-# Settings of where a state lives and what is computed again: the numbers are the same.
-LAYOUT = ("fsdp", "remat")
+# Settings that may change when a run goes on: where its state lives, what is computed
+# again, and what becomes of a corrupt record, which ended it before.
+LAYOUT = ("fsdp", "remat", "skip_corrupt")
 
 
 def config_of(experiment: Experiment) -> dict[str, Any]:
@@ -36,6 +38,17 @@ def config_of(experiment: Experiment) -> dict[str, Any]:
     return json.loads(json.dumps(config))
 
 
+def workdir_of(name: str | os.PathLike[str]) -> Path:
+    """The path of a workdir; InputError where no checkpoint could be written to it."""
+    path = path_of(name)
+    if str(path).startswith("s3:"):
+        raise InputError(
+            f"{path}: checkpoints go to a folder or to gs://, not to s3://; mount the "
+            "bucket as a folder"
+        )
+    return path
+
+
 def claim(workdir: Path, experiment: Experiment) -> None:
     """Makes the workdir this experiment's, or checks that it is already.
 
@@ -46,11 +59,12 @@ def claim(workdir: Path, experiment: Experiment) -> None:
     if not experiment.name:
         raise InputError("only experiments made by a preset can be kept in a workdir")
     config = config_of(experiment)
-    if is_empty(workdir):
-        make_folder(workdir)
-        write_json(workdir / "config.json", config)
-        return
-    other = read_config(workdir)
+    with reached(workdir):
+        if is_empty(workdir):
+            make_folder(workdir)
+            write_json(workdir / "config.json", config)
+            return
+        other = read_config(workdir)
     differing = differences(other, config, but=LAYOUT)
     if differing:
         raise InputError(
@@ -61,13 +75,18 @@ def claim(workdir: Path, experiment: Experiment) -> None:
 
 def is_empty(workdir: Path) -> bool:
     """Whether nothing is there, or no more than a start that was killed at once."""
-    return not workdir.exists() or set(os.listdir(check_directory(workdir))) <= {
-        "config.tmp"
-    }
+    if not workdir.exists():
+        return True
+    return {path.name for path in check_directory(workdir).iterdir()} <= {"config.tmp"}
 
 
 def make_folder(workdir: Path) -> None:
-    """Creates the folder; InputError where that, or writing in it, is not allowed."""
+    """Creates the folder; InputError where that, or writing in it, is not allowed.
+
+    A bucket has no folders but those of the objects in it.
+    """
+    if is_remote(workdir):
+        return
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -85,9 +104,7 @@ def check_directory(workdir: Path) -> Path:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes whole or not at all."""
-    scratch = path.with_suffix(".tmp")
-    scratch.write_text(json.dumps(value, indent=2) + "\n", "utf-8")
-    os.replace(scratch, path)
+    write_whole(path, json.dumps(value, indent=2) + "\n")
 
 
 def read_config(workdir: Path) -> dict[str, Any]:
@@ -183,8 +200,9 @@ def load(workdir: str | os.PathLike[str]) -> tuple[Experiment, TrainState]:
     from vaejax.checkpoint import Checkpoints
     from vaejax.parallel import abstract_state
 
-    path = Path(workdir)
-    experiment = recorded_experiment(path)
+    path = workdir_of(workdir)
+    with reached(path):
+        experiment = recorded_experiment(path)
     for folder in ("best", "checkpoints"):
         if not (path / folder).is_dir():
             continue

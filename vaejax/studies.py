@@ -76,7 +76,7 @@ def study(
         for changes, experiment in zip(combinations, experiments, strict=True):
             check_patience(experiment)
             check_parallel(experiment)
-            folder = Path(workdir) / name_of(changes)
+            folder = workdir_of(workdir) / name_of(changes)
             keeper = stack.enter_context(Keeper(experiment, folder, quiet=True))
             replicas.append(opened(changes, experiment, folder, keeper))
         interrupts = stack.enter_context(Interrupts())

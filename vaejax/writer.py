@@ -8,9 +8,11 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
+
+from vaejax.paths import is_remote, write_whole
 
 
 class Writer(Protocol):
@@ -61,9 +63,35 @@ def keep_until(path: Path, step: int) -> None:
     kept = [row for row in read_rows(path) if row["step"] <= step]
     if not path.exists():
         return
-    scratch = path.with_suffix(".tmp")
-    scratch.write_text("".join(json.dumps(row) + "\n" for row in kept), "utf-8")
-    os.replace(scratch, path)
+    write_whole(path, lines_of(kept))
+
+
+class Uploaded:
+    """JSON lines as an object of a bucket: as it cannot grow, each sync writes all."""
+
+    def __init__(self, path: Path, until: int) -> None:
+        self._path = path
+        self._rows = [row for row in read_rows(path) if row["step"] <= until]
+
+    def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
+        self._rows.append({"step": step, "split": split, **metrics})
+
+    def sync(self) -> None:
+        """To the bucket."""
+        write_whole(self._path, lines_of(self._rows))
+
+    def close(self) -> None:
+        self.sync()
+
+
+def rows_writer(path: Path, until: int) -> Writer:
+    """A writer of JSON lines, which drops rows after step `until` from the file."""
+    return Uploaded(path, until) if is_remote(path) else JsonLines(path, until)
+
+
+def lines_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as JSON, a line each."""
+    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 class TensorBoard:
@@ -86,8 +114,11 @@ class TensorBoard:
 
 
 def tensorboard(directory: Path, until: int) -> list[Writer]:
-    """A writer for TensorBoard where tensorboardX is installed, else none."""
-    if importlib.util.find_spec("tensorboardX") is None:
+    """A writer for TensorBoard where tensorboardX is installed, else none.
+
+    Into a bucket it would need libraries of its own.
+    """
+    if is_remote(directory) or importlib.util.find_spec("tensorboardX") is None:
         return []
     return [TensorBoard(directory, until)]
 

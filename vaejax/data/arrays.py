@@ -17,6 +17,7 @@ from vaejax.data.checks import (
 from vaejax.data.dataset import Arrays, Dataset, describe
 from vaejax.data.splits import TEST_SHARE, cut, standardize
 from vaejax.errors import InputError
+from vaejax.paths import absolute
 
 _UNREADABLE = (
     OSError,
@@ -53,7 +54,7 @@ def from_arrays(
 
 def open_npz(path: str) -> Dataset:
     """The arrays of a file, under the keys of `from_arrays`; tables in their units."""
-    place = Path(path).expanduser().absolute()
+    place = absolute(path)
     return check_arrays(read_npz(place), f"npz:{place}")
 
 

@@ -2,18 +2,22 @@
 
 TFDS keeps a prepared set in `<data_dir>/<name>[/<config>]/<version>`. Beside the data
 directory there is a fallback in the user's cache, laid out alike, for what cannot be
-written into it.
+written into it. Sets of a data directory in a bucket are copied there when they are
+first opened, since the reader of array_record files knows no buckets.
 """
 
 import hashlib
 import json
 import os
 import re
+import sys
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 from vaejax.data.builders import VERSIONS
 from vaejax.errors import InputError
+from vaejax.paths import absolute, copy_folder, is_remote, reached
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _ADDRESS = re.compile(rf"(\w+)(?:/([\w.\-]+))?(?::({_VERSION.pattern}))?")
@@ -45,25 +49,56 @@ def parse(name: str) -> Address:
 
 
 def roots() -> tuple[Path, Path]:
-    """TFDS's data directory, and the fallback for it in the user's cache."""
-    given = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    if "://" in given:
-        raise InputError(f"TFDS_DATA_DIR={given} is remote: copy it to a local folder")
-    data_dir = Path(given).expanduser().absolute()
+    """TFDS's data directory, and the fallback for it in the user's cache.
+
+    Where the data directory is in a bucket, the fallback stands for it.
+    """
+    given = data_dir()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    key = hashlib.blake2b(str(data_dir).encode(), digest_size=8).hexdigest()
-    return data_dir, cache / "vaejax" / key
+    key = hashlib.blake2b(str(given).encode(), digest_size=8).hexdigest()
+    fallback = cache / "vaejax" / key
+    return fallback if is_remote(given) else given, fallback
+
+
+def data_dir() -> Path:
+    """The data directory as it was given."""
+    return absolute(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
 
 
 def find(address: Address) -> Path | None:
-    """The folder of a prepared set, of the newest version unless one is asked for."""
+    """The folder of a prepared set, of the newest version unless one is asked for.
+
+    One in a bucket is copied first.
+    """
     for root in roots():
-        versions = _versions(_base(root, address))
-        if address.version in versions:
-            return versions[address.version]
-        if versions and address.version is None:
-            return versions[max(versions, key=_numbers)]
-    return None
+        if folder := _found(root, address):
+            return folder
+    given = data_dir()
+    if not is_remote(given):
+        return None
+    with reached(given):
+        folder = _found(given, address)
+        return (
+            _copied(folder, roots()[0] / folder.relative_to(given)) if folder else None
+        )
+
+
+def _found(root: Path, address: Address) -> Path | None:
+    versions = _versions(_base(root, address))
+    if address.version is not None or not versions:
+        return versions.get(address.version or "")
+    return versions[max(versions, key=_numbers)]
+
+
+def _copied(folder: Path, place: Path) -> Path:
+    if place.is_dir():
+        return place
+    print(f"Copying {folder} to {place}, once ...", file=sys.stderr)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".vaejax-", dir=place.parent) as made:
+        copy_folder(folder, Path(made) / folder.name)
+        publish(Path(made) / folder.name, place)
+    return place
 
 
 def writable(folder: Path) -> bool:

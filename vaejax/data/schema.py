@@ -14,6 +14,7 @@ from vaejax.data.checks import check_finite
 from vaejax.data.dataset import Column, Dataset, describe
 from vaejax.data.splits import TEST_SHARE, cut
 from vaejax.errors import InputError
+from vaejax.paths import absolute
 
 MOST = 100
 """Different texts of a category; more are names of rows."""
@@ -29,7 +30,7 @@ def open_csv(
     Columns of numbers are real unless they are listed; texts are categories. InputError
     where a column mixes numbers and texts, or holds too many different texts.
     """
-    place = Path(path).expanduser().absolute()
+    place = absolute(path)
     texts = read_csv(place)
     columns = tuple(
         column_of(name, cells, counts, categories) for name, cells in texts.items()
@@ -50,7 +51,8 @@ def read_csv(place: Path) -> dict[str, Texts]:
 
     try:
         # The header is read as a row: pandas would rename columns and invent an index.
-        frame = pd.read_csv(place, dtype=str, header=None, skip_blank_lines=False)
+        with place.open("rb") as file:
+            frame = pd.read_csv(file, dtype=str, header=None, skip_blank_lines=False)
     except FileNotFoundError:
         raise InputError(f"there is no file {place}") from None
     except (ValueError, OSError) as error:

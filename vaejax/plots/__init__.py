@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vaejax.errors import InputError, nearest
 from vaejax.experiment import Experiment, TrainState
+from vaejax.paths import path_of
 from vaejax.plots.conditional import attributes, classes, completions, labels
 from vaejax.plots.examples import (
     require_attributes,
@@ -105,13 +106,14 @@ def write(
         if name not in PICTURES:
             raise InputError(f"no picture {name!r}: {nearest(name, PICTURES)}")
     experiment, state = load(workdir)
-    folder = out or workdir / "plots"
+    folder = out or path_of(workdir) / "plots"
     for name in names or applicable(experiment, state):
         if name in REQUIREMENTS:
             REQUIREMENTS[name](experiment, state, name)
         figure = PICTURES[name](experiment, state, workdir)
         folder.mkdir(parents=True, exist_ok=True)
-        figure.savefig(folder / f"{name}.png")
+        with (folder / f"{name}.png").open("wb") as file:
+            figure.savefig(file, format="png")
         yield folder / f"{name}.png"
 
 

@@ -3,7 +3,6 @@
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
+from vaejax.paths import path_of
 from vaejax.plots.frame import Picture, heading, panels
 from vaejax.writer import read_rows
 
@@ -62,7 +62,7 @@ def curves(
     Raises:
       InputError: the workdir has no rows yet.
     """
-    rows = read_rows(Path(workdir) / "metrics.jsonl")
+    rows = read_rows(path_of(workdir) / "metrics.jsonl")
     if not rows:
         raise InputError(f"{workdir} has no metrics yet: train it to its first report")
     terms = telling(terms_of(rows))
