@@ -38,7 +38,7 @@ def test_commands_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     }
     assert [name for name, _ in COMMANDS] == [
         *("train", "train", "train", "evaluate", "sample", "plot"),
-        *("train", "sample", "train", "evaluate", "plot"),
+        *("train", "sample", "train", "evaluate", "plot", "report"),
         *("train", "impute", "train", "plot", "study", "export"),
     ]
     rng = np.random.default_rng(0)

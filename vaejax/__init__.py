@@ -11,6 +11,7 @@ from vaejax.filling import impute
 from vaejax.inference import Inference, infer
 from vaejax.loop import train
 from vaejax.query import attribute, decode, encode, log_likelihood, reconstruct, sample
+from vaejax.reports import report
 from vaejax.run import load
 from vaejax.studies import study
 
@@ -38,6 +39,7 @@ __all__ = [
     "objectives",
     "presets",
     "reconstruct",
+    "report",
     "sample",
     "study",
     "train",

@@ -22,6 +22,11 @@ from vaejax.errors import InputError, nearest
 Workdir = Annotated[
     Path, tyro.conf.Positional, tyro.conf.arg(metavar="WORKDIR", name="workdir")
 ]
+Workdirs = Annotated[
+    tuple[Path, ...],
+    tyro.conf.Positional,
+    tyro.conf.arg(metavar="RUN [RUN ...]", name="workdirs", help_behavior_hint=""),
+]
 CONFIG = (tyro.conf.OmitArgPrefixes,)
 
 

@@ -17,6 +17,7 @@ from vaejax.experiment import Experiment, TrainState
 from vaejax.filling import Method, collapse
 from vaejax.filling import impute as fill
 from vaejax.loop import train as train_experiment
+from vaejax.meanings import MEANINGS
 from vaejax.models import conditional
 from vaejax.paths import is_remote
 from vaejax.profiling import Profile
@@ -25,31 +26,6 @@ from vaejax.run import load, workdir_of, write_json
 from vaejax.studies import study as train_study
 from vaejax.studies import value_of
 from vaejax.summary import Row, summarize
-
-MEANINGS: Mapping[str, str] = {
-    "examples": "examples of the split",
-    "elbo": "evidence lower bound, nats",
-    "distortion": "-log p(x | z), nats",
-    "kl": "KL(q(z | x) || p(z)), nats",
-    "nll": "-log p(x) by importance sampling, nats",
-    "nll_bias": "its expected excess at so few samples, nats",
-    "bits_per_dim": "the same in bits for each number",
-    "mse": "squared error of E[x | z], model's units",
-    "nll_monte_carlo": "-log p(x | context) by draws of p(z | context), nats",
-    "baseline_nll": "-log p(x | context) of the baseline, nats",
-    "real_score": "the critic's score of data",
-    "fake_score": "the critic's score of fakes",
-    "gap": "their difference",
-    "cross_entropy": "-log p(y | x), nats",
-    "accuracy": "share of right labels, or of right hidden categories",
-    "active_units": "latents that carry information",
-    "rmse": "root mean squared error of hidden numbers, model's units",
-    "coverage": "share of hidden numbers within their 95 % interval",
-    "width": "mean width of these intervals, model's units",
-    "crps": "continuous ranked probability score, model's units",
-    "ess": "mean effective sample size of importance weights",
-    "collapsed": "share of examples where it is below 10",
-}
 
 
 def join(
@@ -83,11 +59,42 @@ def train(
     trace = Profile.parse(profile, workdir / "profile") if profile else None
     keep_compiled()
     jax.config.update("jax_debug_nans", debug_nans)
-    train_experiment(
+    state = train_experiment(
         experiment, workdir, devices=devices, profile=trace, workers=workers
     )
+    write_report(workdir, experiment, of_this_host(state))
     if hosts.first():
         print(f"done; next: python scripts/evaluate.py {workdir}")
+
+
+def of_this_host(state: TrainState) -> TrainState:
+    """What pictures need of a state, whole on one device: all hosts must call this."""
+    needed = state._replace(opt_state={})
+    return jax.device_put(jax.tree.map(hosts.whole, needed), jax.local_devices()[0])
+
+
+def write_report(workdir: Path, experiment: Experiment, state: TrainState) -> None:
+    """Writes a run's page, on the first host; a failure is a warning in one line.
+
+    The run is kept already, and a page is never worth it.
+    """
+    if not hosts.first():
+        return
+    from vaejax.reports import write_report as write
+
+    try:
+        print(f"wrote {write(workdir, experiment, state)}")
+    except Exception as error:  # of drawing or of the disk: the run has succeeded
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        print(f"warning: no report of {workdir}: {reason}", file=sys.stderr)
+
+
+def report(workdirs: Sequence[Path], out: Path | None) -> None:
+    """Writes a run's page, or one that compares several."""
+    from vaejax.reports import report as write
+
+    keep_compiled()
+    print(f"wrote {write(*workdirs, out=out)}")
 
 
 def evaluate(
@@ -106,6 +113,7 @@ def evaluate(
     values, seen = measured(
         workdir, experiment, state, samples, split, batch_size, classifier, num, devices
     )
+    state = of_this_host(state)
     if not hosts.first():
         return
     print_table(f"{experiment.name} on {experiment.dataset.spec.name}, {split}", values)
@@ -114,6 +122,7 @@ def evaluate(
     for name, value in seen.items():
         print(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
     print(f"wrote {workdir / 'evaluation.json'}")
+    write_report(workdir, experiment, state)
 
 
 def measured(
@@ -182,16 +191,19 @@ def study(
             )
             numbers.append(None)
             continue
+        loaded = load(replica.folder)
         values, seen = measured(
-            replica.folder, *load(replica.folder), samples, "test", 100, classifier, num
+            replica.folder, *loaded, samples, "test", 100, classifier, num
         )
         numbers.append(values | seen)
+        write_report(replica.folder, *loaded)
     rows = summarize(replicas, numbers)
     write_json(workdir / "table.json", [row._asdict() for row in rows])
     table = markdown(rows)
     (workdir / "table.md").write_text(table, "utf-8")
     print(table, end="")
     print(f"wrote {workdir / 'table.md'}")
+    report([workdir], None)
 
 
 def markdown(rows: Sequence[Row]) -> str:

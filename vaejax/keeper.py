@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from vaejax import hosts, parallel, writer
+from vaejax.environment import device_words, environment
 from vaejax.experiment import Experiment, TrainState
 from vaejax.run import claim, config_of, differences
 
@@ -105,6 +106,13 @@ class Keeper:
         rows = writer.read_rows(path)
         self._held_out = [row["selection"] for row in rows if "selection" in row]
 
+    def starts(self, step: int, mesh: Mesh) -> None:
+        """Records what the steps after `step` are computed with."""
+        if self._folder is not None and hosts.first():
+            rows = writer.rows_writer(self._folder / "environment.jsonl", step)
+            rows.write(step, "train", environment(mesh))
+            rows.close()
+
     def introduce(self, state: TrainState, mesh: Mesh) -> None:
         """Says what trains."""
         step = int(state.step)
@@ -153,10 +161,8 @@ class Keeper:
 
     def exhausted(self) -> bool:
         """Whether `patience` evaluations in a row were no better than the best."""
-        patience, values = self._experiment.training.patience, self._held_out
-        if not patience or not values:
-            return False
-        return len(values) - 1 - int(np.argmin(values)) >= patience
+        patience = self._experiment.training.patience
+        return bool(patience) and writer.since_best(self._held_out) >= patience
 
     def save(self, step: int, state: TrainState) -> None:
         """Begins a checkpoint; should the machine die, its rows are there, too."""
@@ -217,9 +223,3 @@ def introduction(
 def count_parameters(state: TrainState) -> int:
     """Numbers that players move."""
     return sum(leaf.size for leaf in jax.tree.leaves(state.params))
-
-
-def device_words(mesh: Mesh) -> str:
-    """As in `2 x NVIDIA H100`."""
-    devices = mesh.devices.flatten()
-    return f"{len(devices)} x {devices[0].device_kind}"

@@ -89,6 +89,7 @@ def train(
         keeper.begin(step)
         keeper.introduce(state, mesh)
         if step < experiment.steps and not keeper.exhausted():
+            keeper.starts(step, mesh)
             state = run(experiment, mesh, state, keeper, interrupts, profile, workers)
         return keeper.best(mesh) or state
 

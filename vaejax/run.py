@@ -144,12 +144,17 @@ def differences(
 
 def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments, and the defaults of settings that are younger than the run."""
+    return defaults_of(config["preset"]) | config["arguments"]
+
+
+def defaults_of(name: str) -> dict[str, Any]:
+    """The defaults of a preset's settings, as JSON; none where it is unknown."""
     from vaejax.presets import PRESETS
 
-    make = PRESETS.get(config["preset"])
+    make = PRESETS.get(name)
     known = inspect.signature(make).parameters if make else {}
-    defaults = {name: parameter.default for name, parameter in known.items()}
-    return json.loads(json.dumps(defaults | config["arguments"]))
+    defaults = {each: parameter.default for each, parameter in known.items()}
+    return json.loads(json.dumps(defaults))
 
 
 def recorded_experiment(workdir: Path) -> Experiment:

@@ -18,16 +18,18 @@ import numpy as np
 
 from vaejax import parallel
 from vaejax.data.preprocess import blank
+from vaejax.environment import device_words
 from vaejax.errors import InputError, require
 from vaejax.experiment import Experiment
 from vaejax.interrupt import Interrupts, Stopped
-from vaejax.keeper import Keeper, device_words
+from vaejax.keeper import Keeper
 from vaejax.loop import (
     Interval,
     check_patience,
     intervals,
 )
 from vaejax.replicas import Changes, Group, Replica, book, opened, still_training
+from vaejax.run import workdir_of
 from vaejax.writer import Progress
 
 
@@ -159,6 +161,8 @@ def groups(replicas: Sequence[Replica], traced: Sequence[str]) -> list[list[Repl
 def train_group(group: Group, interrupts: Interrupts, quiet: bool) -> None:
     """Trains replicas side by side to their ends."""
     experiment, replicas = group.experiment, group.replicas
+    for replica in replicas:
+        replica.keeper.starts(group.start, group.mesh)
     progress = None if quiet else Progress(experiment.steps, group.start)
     if progress:
         progress.say(introduction(group))

@@ -32,7 +32,7 @@ class JsonLines:
         keep_until(path, until)
         self._file = path.open("a", encoding="utf-8")
 
-    def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
+    def write(self, step: int, split: str, metrics: Mapping[str, float | str]) -> None:
         row = {"step": step, "split": split, **metrics}
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
@@ -56,6 +56,11 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return rows
+
+
+def since_best(selections: Sequence[float]) -> int:
+    """How many evaluations came after the best, which is the least and the first."""
+    return len(selections) - 1 - selections.index(min(selections)) if selections else 0
 
 
 def keep_until(path: Path, step: int) -> None:

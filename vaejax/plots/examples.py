@@ -114,6 +114,7 @@ def require_images(experiment: Experiment, state: TrainState, what: str) -> None
 def require_plane(experiment: Experiment, state: TrainState, what: str) -> None:
     """Raises InputError where the model has not exactly 2 latents, or no images."""
     require_images(experiment, state, what)
+    require_latents(experiment, state, what)
     latents = count_latents(experiment, state)
     if latents != 2:
         raise InputError(

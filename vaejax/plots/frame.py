@@ -1,6 +1,7 @@
 """What all pictures share: a figure of its own, its heading, and small panels."""
 
 import io
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,9 +36,9 @@ def panels(
     """`count` small axes in rows; `draw(axes, i)` fills panel i."""
     columns = min(columns, count)
     rows = -(-count // columns)
-    width = max(3.0 * columns, 6.0)
+    width = max(3.0 * columns, 4.2)
     figure = Picture(figsize=(width, 2.3 * rows + 0.6), dpi=100, layout="constrained")
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(textwrap.fill(title, round(12 * width)), fontsize=11)
     for i in range(count):
         axes = figure.add_subplot(rows, columns, i + 1)
         axes.tick_params(labelsize=8)

@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +28,7 @@ ORDER = (
 )  # of panels
 NOT_DRAWN = ("step", "split", "selection", "examples")
 UNITS = {  # of terms that are not in nats
+    "accuracy": "share",
     "active_units": "latents",
     "beta": "weight",
     "bits_per_dim": "bits/dim",
@@ -50,7 +51,11 @@ Lines = Mapping[str, Line]
 
 
 def curves(
-    experiment: Experiment, state: TrainState, workdir: str | os.PathLike[str]
+    experiment: Experiment,
+    state: TrainState,
+    workdir: str | os.PathLike[str],
+    *,
+    columns: int | None = None,
 ) -> Picture:
     """Loss terms over training steps: train against held-out, a panel for each term.
 
@@ -58,6 +63,12 @@ def curves(
     weight that is no schedule), and those equal to another but for the sign (at beta =
     1 the loss is minus the ELBO). Where early values dwarf the later ones, the axis
     fits the last three quarters of the run and a note says where the line comes from.
+
+    Args:
+      experiment: whose terms they are.
+      state: its step is marked where training went on after it.
+      workdir: where `metrics.jsonl` is.
+      columns: panels of a row; by default 3, or 2 where there are 4.
 
     Raises:
       InputError: the workdir has no rows yet.
@@ -67,12 +78,12 @@ def curves(
         raise InputError(f"{workdir} has no metrics yet: train it to its first report")
     terms = telling(terms_of(rows))
     names, step = list(terms), int(state.step)
-    one_player = len({name.rpartition("/")[0] for name in names} - {""}) == 1
+    alone = one_player(names)
     stopped = step if step < rows[-1]["step"] else None
 
     def draw(axes: Axes, i: int) -> None:
         player, _, term = names[i].rpartition("/")
-        label = term if one_player or not player else f"{player}: {term}"
+        label = term if alone or not player else f"{player}: {term}"
         draw_term(axes, terms[names[i]], label.replace("_", " "), term not in UNITS)
         axes.set_ylabel(UNITS.get(term, "nats"), fontsize=8)
         axes.set_xlim(0, 1.02 * rows[-1]["step"])
@@ -82,10 +93,15 @@ def curves(
         if stopped:
             axes.axvline(stopped, color="black", linestyle=":", label="state loaded")
 
-    columns = 2 if len(names) == 4 else 3
+    columns = columns or (2 if len(names) == 4 else 3)
     figure = panels(len(names), heading(experiment, "terms over steps"), draw, columns)
     shared_legend(figure)
     return figure
+
+
+def one_player(names: Iterable[str]) -> bool:
+    """Whether all terms are those of one player, whose name then says nothing."""
+    return len({name.rpartition("/")[0] for name in names} - {""}) == 1
 
 
 def shared_legend(figure: Picture) -> None:

@@ -1,0 +1,99 @@
+"""Learning curves of several runs in the same panels."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.ticker import MaxNLocator
+
+from vaejax.errors import InputError
+from vaejax.plots.frame import Picture, panels
+from vaejax.plots.terms import (
+    UNITS,
+    Line,
+    Lines,
+    late_limits,
+    one_player,
+    telling,
+    terms_of,
+)
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def colours(count: int) -> list[str]:
+    """A colour for each of several runs, as `#rrggbb`."""
+    if count <= 10:
+        return [to_hex(colormaps["tab10"](i)) for i in range(count)]
+    return [to_hex(colormaps["turbo"](i / (count - 1))) for i in range(count)]
+
+
+def overlaid(runs: Sequence[Rows], columns: int | None = None) -> Picture:
+    """A panel for each term: held-out values solid, training dashed.
+
+    A term is drawn of all runs that have it where it says something in one of them. A
+    player's name is left out where a run has one player, and where the term is measured
+    on held-out data.
+
+    Args:
+      runs: rows of `metrics.jsonl`; run i has the colour `colours(len(runs))[i]`.
+      columns: panels of a row; by default 3, or 2 where there are 4.
+
+    Raises:
+      InputError: not one run has rows.
+    """
+    if not any(runs):
+        raise InputError("there are no metrics to draw")
+    found = [comparable(rows) for rows in runs]
+    names = list(dict.fromkeys(name for terms, told in found for name in told))
+    palette = colours(len(runs))
+
+    def draw(axes: Axes, i: int) -> None:
+        drawn = {}
+        for number, (terms, _) in enumerate(found):
+            for split, line in terms.get(names[i], {}).items():
+                drawn[f"{number} {split}"] = line
+                plot(axes, line, palette[number], split)
+        finish(axes, names[i], drawn)
+
+    columns = columns or (2 if len(names) == 4 else 3)
+    return panels(len(names), "terms over steps", draw, columns)
+
+
+def comparable(rows: Rows) -> tuple[dict[str, Lines], list[str]]:
+    """The terms of a run by the names that runs share, and those that say something."""
+    terms = terms_of(rows)
+    told, alone = telling(terms), one_player(terms)
+
+    def shared(name: str) -> str:
+        player, _, term = name.rpartition("/")
+        measured = set(terms[name]) != {"train"}
+        return term if alone or measured or not player else f"{player}: {term}"
+
+    named: dict[str, Lines] = {}
+    for name, lines in terms.items():
+        named.setdefault(shared(name), lines)  # of several players: the first
+    return named, [shared(name) for name in told]
+
+
+def plot(axes: Axes, line: Line, colour: str, split: str) -> None:
+    """A line of one run."""
+    style = "--" if split == "train" else "-"
+    width = 0.8 if split == "train" else 1.4
+    marker = "o" if split != "train" and len(line.steps) <= 30 else None
+    axes.plot(*line, color=colour, linestyle=style, lw=width, marker=marker, ms=3)
+
+
+def finish(axes: Axes, name: str, lines: Lines) -> None:
+    """Names and limits of a panel."""
+    term = name.rpartition(": ")[2]
+    axes.set_title(name.replace("_", " "), fontsize=10, loc="left")
+    axes.set_xlabel("step", fontsize=8)
+    axes.set_ylabel(UNITS.get(term, "nats"), fontsize=8)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.set_xlim(left=0)
+    limits = late_limits(lines)
+    if term not in UNITS and limits:
+        axes.set_ylim(*limits)

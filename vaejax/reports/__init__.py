@@ -1,0 +1,97 @@
+"""Pages about runs, complete in one file: `report.html`, and comparisons."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from vaejax.errors import InputError
+from vaejax.experiment import Experiment, TrainState
+from vaejax.keeper import count_parameters
+from vaejax.paths import path_of, write_whole
+from vaejax.run import load, read_config
+
+NAME = "report.html"
+
+
+def report(
+    *workdirs: str | os.PathLike[str], out: str | os.PathLike[str] | None = None
+) -> Path:
+    """Writes a page about a run, or one that compares several.
+
+    The page holds all it shows and loads nothing: configuration, versions, curves,
+    pictures, timing, and the metrics with their standard errors. Scripts write it when
+    training or an evaluation ends; `vaejax.train` does not.
+
+    Args:
+      workdirs: runs; the folder of a study stands for its replicas.
+      out: where to write; None is `report.html` in the folder that is given, or in the
+        current folder where several are.
+
+    Returns:
+      The path that was written.
+
+    Raises:
+      InputError: no folder, one that holds no run or a run without metrics, or a
+        single run without a checkpoint; a run that is given twice.
+    """
+    from vaejax.reports.comparison import expanded
+
+    if not workdirs:
+        raise InputError("there is no run to report on: give at least one workdir")
+    folders = [path_of(workdir) for workdir in workdirs]
+    runs = expanded(folders)
+    for run in runs:
+        read_config(run)
+    place = (
+        path_of(out) if out else (folders[0] if len(folders) == 1 else Path()) / NAME
+    )
+    if not place.parent.is_dir():
+        raise InputError(f"--out {place}: there is no folder {place.parent}")
+    if runs == folders[:1]:
+        return write_report(runs[0], *load(runs[0]), place)
+    return write_comparison(runs, place)
+
+
+def write_report(
+    workdir: Path, experiment: Experiment, state: TrainState, out: Path | None = None
+) -> Path:
+    """Writes the page about a run that is loaded already."""
+    from vaejax.reports import pictures  # loads matplotlib
+    from vaejax.reports.facts import gather
+    from vaejax.reports.page import page
+
+    place = out or workdir / NAME
+    facts = gather(workdir)
+    text = page(
+        "run.html",
+        facts=facts,
+        experiment=experiment,
+        step=int(state.step),
+        parameters=count_parameters(state),
+        curves=pictures.curves(experiment, state, workdir),
+        pictures=list(pictures.pictures(experiment, state, workdir)),
+    )
+    write_whole(place, text)
+    return place
+
+
+def write_comparison(workdirs: Sequence[Path], out: Path) -> Path:
+    """Writes the page that compares runs: from their files, without their models."""
+    from vaejax.plots.compared import colours
+    from vaejax.reports import comparison, pictures
+    from vaejax.reports.facts import gather
+    from vaejax.reports.page import page
+
+    runs = [gather(workdir) for workdir in workdirs]
+    text = page(
+        "comparison.html",
+        runs=list(
+            zip(runs, comparison.names_of(workdirs), colours(len(runs)), strict=True)
+        ),
+        settings=comparison.differing_settings(runs),
+        conditions=comparison.conditions(runs),
+        outcomes=comparison.outcomes(runs),
+        curves=pictures.overlaid([run.rows for run in runs]),
+    )
+    write_whole(out, text)
+    return out

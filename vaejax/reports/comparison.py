@@ -1,0 +1,89 @@
+"""Several runs side by side: what differs, and what came out."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vaejax.errors import InputError
+from vaejax.meanings import rank
+from vaejax.reports.facts import Facts
+
+
+class Line(NamedTuple):
+    """What one quantity is in each run; None where a run has none."""
+
+    name: str
+    cells: tuple[Any, ...]
+
+
+def expanded(workdirs: Sequence[Path]) -> list[Path]:
+    """The runs; in the place of a study's folder, its replicas.
+
+    Raises:
+      InputError: a run is given twice.
+    """
+    found = [run for workdir in workdirs for run in runs_in(workdir)]
+    places = [run.resolve() for run in found]
+    for run, place in zip(found, places, strict=True):
+        if places.count(place) > 1:
+            raise InputError(f"{run} is given more than once: give each run once")
+    return found
+
+
+def runs_in(workdir: Path) -> list[Path]:
+    """The run itself, or the replicas of the study that lives there."""
+    if (workdir / "config.json").exists() or not workdir.is_dir():
+        return [workdir]
+    replicas = (run for run in workdir.iterdir() if (run / "config.json").exists())
+    return sorted(replicas) or [workdir]
+
+
+def names_of(workdirs: Sequence[Path]) -> list[str]:
+    """The shortest ends of different paths that tell them apart."""
+    parts = [workdir.resolve().parts for workdir in workdirs]
+    length = 1
+    while len({each[-length:] for each in parts}) < len(parts):
+        length += 1
+    return ["/".join(each[-length:]) for each in parts]
+
+
+def side_by_side(described: Sequence[Mapping[str, Any]]) -> list[Line]:
+    """A line for each name, in order."""
+    names = dict.fromkeys(name for each in described for name in each)
+    return [Line(name, tuple(each.get(name) for each in described)) for name in names]
+
+
+def differing_settings(runs: Sequence[Facts]) -> list[Line]:
+    """The preset, the data and the settings that are not the same in all runs."""
+    lines = side_by_side(
+        [
+            {"preset": run.preset, **run.arguments, "data digest": run.data["digest"]}
+            for run in runs
+        ]
+    )
+    return [line for line in lines if any(c != line.cells[0] for c in line.cells)]
+
+
+def outcomes(runs: Sequence[Facts]) -> list[Line]:
+    """The numbers of the runs' evaluations, each a `Value`."""
+    values = [run.evaluation.values if run.evaluation else () for run in runs]
+    lines = side_by_side([{value.name: value for value in each} for each in values])
+    return sorted(lines, key=lambda line: rank(line.name))
+
+
+def conditions(runs: Sequence[Facts]) -> list[Line]:
+    """How the numbers were measured: they compare where these lines agree."""
+    return side_by_side(
+        [
+            {
+                "split": e.split,
+                "examples": e.examples,
+                "importance samples": e.samples,
+                "step": e.step,
+                "measured by": "evaluate.py" if e.final else "training",
+            }
+            if (e := run.evaluation)
+            else {}
+            for run in runs
+        ]
+    )

@@ -1,0 +1,216 @@
+"""What a workdir says of its run: read from its files, without model or data."""
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vaejax.errors import InputError
+from vaejax.meanings import meaning, rank
+from vaejax.replicas import RECORD
+from vaejax.run import defaults_of, read_config, with_defaults
+from vaejax.writer import read_rows, since_best
+
+Row = Mapping[str, Any]
+HOW = ("split", "samples", "batch_size", "step", "examples")  # of an evaluation
+
+
+class Setting(NamedTuple):
+    """One setting of the preset."""
+
+    name: str
+    value: Any
+    default: Any
+
+    @property
+    def changed(self) -> bool:
+        return self.value != self.default
+
+
+class Value(NamedTuple):
+    """One number of an evaluation (or a digest), and its standard error if known."""
+
+    name: str
+    value: float | str
+    error: float | None
+
+    @property
+    def meaning(self) -> str:
+        return meaning(self.name)
+
+
+class Evaluation(NamedTuple):
+    """The numbers of one state on one split; `samples` are importance samples.
+
+    `final` tells an evaluation by `scripts/evaluate.py` from the last in training.
+    """
+
+    split: str
+    step: int
+    examples: int | None
+    samples: int
+    final: bool
+    values: tuple[Value, ...]
+
+
+class Timing(NamedTuple):
+    """Seconds on the clock from each start to its last step, and speeds, examples/s.
+
+    The first interval of a start compiles. `seconds` is None where the starts are
+    not recorded.
+    """
+
+    seconds: float | None
+    starts: int
+    speed: float
+    first: float
+
+
+class Facts(NamedTuple):
+    """All that the files of a workdir say."""
+
+    workdir: Path
+    preset: str
+    settings: tuple[Setting, ...]
+    data: Mapping[str, Any]
+    rows: Sequence[Row]
+    """Of `metrics.jsonl`."""
+    environments: Sequence[Row]
+    """Versions and devices from a step on."""
+    evaluation: Evaluation | None
+    timing: Timing | None
+    diverged: str
+    """What went wrong where a replica of a study diverged; else empty."""
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The settings by name."""
+        return {setting.name: setting.value for setting in self.settings}
+
+    @property
+    def patience(self) -> int:
+        return self.arguments.get("patience", 0)
+
+    @property
+    def last(self) -> int:
+        """The last step that is reported."""
+        return self.rows[-1]["step"] if self.rows else 0
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole training."""
+        size, batch = self.data["sizes"]["train"], self.arguments["batch_size"]
+        return size // batch * self.arguments["epochs"]
+
+    @property
+    def status(self) -> str:
+        """How the training ended, or that it has not."""
+        if self.diverged:
+            return f"diverged: {self.diverged}"
+        if self.last >= self.steps:
+            return f"finished: {self.steps:,} steps, {self.arguments['epochs']} epochs"
+        far = f"at step {self.last:,} of {self.steps:,}"
+        past = since_best([row["selection"] for row in held_out(self.rows)])
+        if self.patience and past >= self.patience:
+            return f"stopped early {far}: no better evaluation in the last {past}"
+        return f"not finished: {far}"
+
+
+def gather(workdir: Path) -> Facts:
+    """The facts of a run.
+
+    Raises:
+      InputError: the path holds no run, one without metrics, or damaged files.
+    """
+    config = read_config(workdir)
+    rows = read_rows(workdir / "metrics.jsonl")
+    diverged = read_object(workdir / RECORD).get("message", "")
+    if not rows and not diverged:
+        raise InputError(f"{workdir} has no metrics yet: train it to its first report")
+    arguments, defaults = with_defaults(config), defaults_of(config["preset"])
+    settings = tuple(
+        Setting(name, value, defaults.get(name)) for name, value in arguments.items()
+    )
+    environments = read_rows(workdir / "environment.jsonl")
+    evaluation = final_evaluation(workdir)
+    return Facts(
+        workdir=workdir,
+        preset=config["preset"],
+        settings=settings,
+        data=config["data"],
+        rows=rows,
+        environments=environments,
+        evaluation=evaluation or trained_evaluation(rows, arguments.get("patience", 0)),
+        timing=timing_of(read_rows(workdir / "timing.jsonl"), environments),
+        diverged=diverged,
+    )
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object of a JSON file, empty where there is no file."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise InputError(f"{path} is not JSON: remove it and make it again") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path} holds something else: remove it and make it again")
+    return found
+
+
+def final_evaluation(workdir: Path) -> Evaluation | None:
+    """What `evaluation.json` holds, where there is one."""
+    found = read_object(workdir / "evaluation.json")
+    return evaluation_of(found, final=True) if found else None
+
+
+def trained_evaluation(rows: Sequence[Row], patience: int) -> Evaluation | None:
+    """The evaluation, during training, of the state that `vaejax.load` gives."""
+    found = held_out(rows)
+    if not found:
+        return None
+    best = min(found, key=lambda row: row["selection"]) if patience else found[-1]
+    return evaluation_of(best, final=False)
+
+
+def held_out(rows: Sequence[Row]) -> list[Row]:
+    """The evaluations during training."""
+    return [row for row in rows if "selection" in row]
+
+
+def evaluation_of(row: Row, final: bool) -> Evaluation:
+    """The numbers of a row, each with its error."""
+    noted = (*HOW, "selection")
+    names = [n for n in row if n not in noted and not n.endswith("_se")]
+    ordered = sorted(names, key=rank)
+    values = tuple(Value(name, row[name], row.get(f"{name}_se")) for name in ordered)
+    return Evaluation(
+        split=row.get("split", "test"),
+        step=row["step"],
+        examples=row.get("examples"),
+        samples=row.get("samples", 0),
+        final=final,
+        values=values,
+    )
+
+
+def timing_of(rows: Sequence[Row], environments: Sequence[Row]) -> Timing | None:
+    """How long it took. Each start counts its seconds anew."""
+    if not rows:
+        return None
+    starts = sorted({row["step"] for row in environments})
+    ends: dict[int, float] = {}
+    for row in rows:
+        began = max((start for start in starts if start < row["step"]), default=-1)
+        ends[began] = row["seconds"]
+    known = starts and -1 not in ends
+    speeds = [row["examples_per_s"] for row in rows]
+    return Timing(
+        seconds=math.fsum(ends.values()) if known else None,
+        starts=len(ends),
+        speed=statistics.median(speeds[1:] or speeds),
+        first=speeds[0],
+    )

@@ -1,0 +1,153 @@
+"""Pictures of a run as parts of a page: data URIs that need no other file."""
+
+import base64
+import io
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vaejax import plots
+from vaejax.experiment import Experiment, TrainState
+from vaejax.plots import compared
+from vaejax.plots.compared import Rows
+from vaejax.plots.frame import Picture, heading
+from vaejax.query import batch_of
+
+log = logging.getLogger(__name__)
+SHOWN = (
+    "samples",
+    "classes",
+    "reconstructions",
+    "completions",
+    "imputations",
+    "latents",
+    "manifold",
+)
+COMPARED = "terms over steps; held-out data solid, training dashed"
+DRAWING = "image/svg+xml"
+SHARP = 150  # dots per inch of what is rasterized inside a drawing
+
+
+class Image(NamedTuple):
+    """A picture as base64 of its kind of file, and its size in CSS pixels."""
+
+    kind: str
+    content: str
+    width: int
+    height: int
+
+    @property
+    def uri(self) -> str:
+        """What an `img` element takes for its source."""
+        return f"data:{self.kind};base64,{self.content}"
+
+
+class Drawn(NamedTuple):
+    """A picture of a run; `narrow` is the same for a narrow screen, where it differs.
+
+    Without an image, `lost` says why.
+    """
+
+    name: str
+    caption: str = ""
+    image: Image | None = None
+    narrow: Image | None = None
+    lost: str = ""
+
+    @property
+    def wide(self) -> bool:
+        """Whether a phone must scroll it to show its letters."""
+        return bool(
+            self.image
+            and not self.narrow
+            and self.image.kind == DRAWING
+            and self.image.width > 800
+        )
+
+
+def names_of(experiment: Experiment, state: TrainState) -> list[str]:
+    """The pictures of a report that apply to the run.
+
+    Imputations are shown where the model is of incomplete examples: data with holes, or
+    a training that hides parts.
+    """
+    spec = experiment.dataset.spec
+    holes = spec.masked or spec.hidden or "seen" in batch_of(experiment, 1)
+    there = plots.applicable(experiment, state)
+    return [n for n in SHOWN if n in there and (holes or n != "imputations")]
+
+
+def pictures(
+    experiment: Experiment, state: TrainState, workdir: Path
+) -> Iterator[Drawn]:
+    """The pictures of a run but its curves, one by one."""
+
+    def drawn(name: str) -> Drawn:
+        figure = plots.PICTURES[name](experiment, state, workdir)
+        return Drawn(name, caption_of(figure, experiment), embedded(figure))
+
+    for name in names_of(experiment, state):
+        yield attempt(name, drawn)
+
+
+def curves(experiment: Experiment, state: TrainState, workdir: Path) -> Drawn:
+    """The learning curves: side by side, and one below the other for a phone."""
+
+    def drawn(name: str) -> Drawn:
+        wide = plots.curves(experiment, state, workdir)
+        narrow = plots.curves(experiment, state, workdir, columns=1)
+        caption = caption_of(wide, experiment)
+        return Drawn(name, caption, embedded(wide), embedded(narrow))
+
+    return attempt("curves", drawn)
+
+
+def overlaid(runs: Sequence[Rows]) -> Drawn | None:
+    """The curves of several runs in the same panels; None where there are none."""
+
+    def drawn(name: str) -> Drawn:
+        wide, narrow = compared.overlaid(runs), compared.overlaid(runs, columns=1)
+        return Drawn(name, COMPARED, embedded(wide), embedded(narrow))
+
+    return attempt("curves", drawn) if any(runs) else None
+
+
+def attempt(name: str, draw: Callable[[str], Drawn]) -> Drawn:
+    """The picture; where it cannot be drawn, a warning and the reason in its place."""
+    try:
+        return draw(name)
+    except Exception as error:  # whatever it is, the run and its report are worth more
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        log.warning("warning: the report is without %s: %s", name, reason)
+        return Drawn(name, lost=reason)
+
+
+def caption_of(figure: Picture, experiment: Experiment) -> str:
+    """The title of a picture without the run's name, which the page has once."""
+    title = figure.get_suptitle() or figure.axes[0].get_title()
+    start = " ".join(heading(experiment, "").split())
+    return " ".join(title.split()).removeprefix(start).strip()
+
+
+def embedded(figure: Picture) -> Image:
+    """Grids of images pixel for pixel, as PNG; others as SVG, sharp at any zoom."""
+    if any(axes.images for axes in figure.axes):
+        width, height = figure.get_size_inches() * figure.dpi
+        return image_of(figure, "image/png", width, height, format="png")
+    for axes in figure.axes:
+        for points in axes.collections:  # thousands, each a node of the document
+            points.set_rasterized(True)
+    width, height = figure.get_size_inches() * 96
+    how = {"format": "svg", "dpi": SHARP, "metadata": {"Date": None}}
+    return image_of(figure, DRAWING, width, height, **how)
+
+
+def image_of(
+    figure: Picture, kind: str, width: float, height: float, **how: Any
+) -> Image:
+    """The figure as a part of a page; `how` it is saved is matplotlib's."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, **how)
+    content = base64.b64encode(buffer.getvalue()).decode()
+    return Image(kind, content, round(width), round(height))
