@@ -78,7 +78,7 @@ class Uploaded:
         self._path = path
         self._rows = [row for row in read_rows(path) if row["step"] <= until]
 
-    def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
+    def write(self, step: int, split: str, metrics: Mapping[str, float | str]) -> None:
         self._rows.append({"step": step, "split": split, **metrics})
 
     def sync(self) -> None:
@@ -89,7 +89,7 @@ class Uploaded:
         self.sync()
 
 
-def rows_writer(path: Path, until: int) -> Writer:
+def rows_writer(path: Path, until: int) -> JsonLines | Uploaded:
     """A writer of JSON lines, which drops rows after step `until` from the file."""
     return Uploaded(path, until) if is_remote(path) else JsonLines(path, until)
 
