@@ -410,7 +410,8 @@ def test_names_that_cannot_be_opened(name, fragment, monkeypatch):
 
 def test_a_remote_data_directory(monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", "gs://bucket")
-    with pytest.raises(InputError, match="copy it to a local folder"):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="gs://bucket needs gcsfs: pip install"):
         open_dataset("digits")
 
 

@@ -6,7 +6,6 @@ import sys
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -18,14 +17,6 @@ from vaejax.export.write import PLATFORMS, exports, write
 from vaejax.loop import first_state
 
 SAMPLES = 7
-
-
-@pytest.fixture(autouse=True, scope="module")
-def unchecked():
-    """Sizes are symbols in an export, and the annotations want int."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 # Every import but those of JAX and what it needs is an error here.

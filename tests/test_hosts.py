@@ -50,12 +50,13 @@ def hosts(arguments, more=((), ()), script="train"):
 
 
 def ended(processes, seconds=240):
-    """Exit codes and what was said; no process outlives this."""
+    """Exit codes and what was said; no process and no pipe outlives this."""
     try:
         said = [process.communicate(timeout=seconds) for process in processes]
     finally:
         for process in processes:
             process.kill()
+            process.communicate()
     return [process.returncode for process in processes], said
 
 

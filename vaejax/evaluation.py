@@ -60,6 +60,10 @@ class Evaluator:
             key = jax.random.fold_in(root, number)
             seen = (self._resident, x, weight, key, dict(settings))
             accs = self._update(accs, variables, *seen)
+            if self._mesh.is_multi_process:
+                # Sums over hosts take a thread each until all have come: several
+                # batches in flight can leave none for the one that others wait for.
+                accs = jax.block_until_ready(accs)
         values: dict[str, Any] = {}
         for name, metric in metrics.items():
             values |= metric.compute(accs[name])

@@ -18,7 +18,7 @@ from vaejax import metrics, parallel
 from vaejax.data.preprocess import blank
 from vaejax.errors import InputError, require
 from vaejax.experiment import Experiment, TrainState, variables_of
-from vaejax.types import Array, ArrayLike, Distribution, Key
+from vaejax.types import Array, ArrayLike, Distribution, Key, Size
 
 Given = Mapping[str, ArrayLike]
 NOTHING: Given = MappingProxyType({})
@@ -99,7 +99,7 @@ def sample(
     experiment: Experiment,
     state: TrainState,
     key: Key,
-    num: int,
+    num: Size,
     *,
     noise: bool = False,
     given: Given = NOTHING,
@@ -127,7 +127,7 @@ def sample(
 
 
 def draw_latents(
-    experiment: Experiment, state: TrainState, key: Key, num: int, given: Given
+    experiment: Experiment, state: TrainState, key: Key, num: Size, given: Given
 ) -> Array:
     """z from the prior, `[num, latents]`."""
     apply = parallel.compile_verb(experiment.model, "prior")
@@ -157,7 +157,7 @@ def log_likelihood(
 
 
 def batch_of(
-    experiment: Experiment, num: int, given: Given = NOTHING
+    experiment: Experiment, num: Size, given: Given = NOTHING
 ) -> dict[str, Array]:
     """A batch whose `x` is zeros, for verbs that read its shape and what is given.
 
@@ -170,7 +170,7 @@ def batch_of(
     return batch | {name: jnp.asarray(value) for name, value in given.items()}
 
 
-def in_turn(experiment: Experiment, num: int) -> Given:
+def in_turn(experiment: Experiment, num: Size) -> Given:
     """Labels `[num]` that go through the classes, where the data has classes."""
     classes = experiment.dataset.spec.classes
     return {"y": jnp.arange(num) % classes} if classes else {}

@@ -12,6 +12,7 @@ Key = jax.Array
 Batch = Mapping[str, Array]
 Metrics = dict[str, Array]
 Variables = Mapping[str, Any]
+Size = int | Any  # of a batch; while a model is exported it is a symbol
 
 
 @runtime_checkable

@@ -17,7 +17,7 @@ import numpy as np
 from vaejax.data.dataset import Spec
 from vaejax.data.units import in_units
 from vaejax.errors import InputError
-from vaejax.types import Array, Batch, Key
+from vaejax.types import Array, Batch, Key, Size
 
 BINARIZE = ("dynamic", "static", "none")
 
@@ -124,7 +124,7 @@ def dequantizer(levels: int) -> Callable[[Array, Batch, Key], Array]:
     return lambda x, raw, key: (x * top + jax.random.uniform(key, x.shape)) / levels
 
 
-def blank(spec: Spec, size: int = 1) -> Batch:
+def blank(spec: Spec, size: Size = 1) -> Batch:
     """A raw batch of zeros, with the shapes of the data: for initialization."""
     dtype = jnp.uint8 if spec.kind == "image" else jnp.float32
     raw = {
