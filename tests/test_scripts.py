@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -307,3 +308,50 @@ def test_the_benchmark_prints_speeds(words, last, capsys):
     name, number = capsys.readouterr().out.splitlines()[-1].split()
     assert name == last
     assert float(number) > 0
+
+
+COMPLETE = """
+source {file}
+try() {{
+  COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=()
+  local found; found=$(complete -p "$1")
+  found=${{found##*-F }}
+  "${{found%% *}}" "$1" "${{!#}}"
+  echo "${{COMPREPLY[*]}}"
+}}
+try train.py vaeg
+try python scripts/train.py vae --laten
+try python scripts/evaluate.py --spl
+try study.py wgan_gp --binarize ""
+try python other.py --spl
+"""
+
+
+def test_bash_completes_presets_flags_and_choices(tmp_path, capsys):
+    call("completion", "bash")
+    file = tmp_path / "completion"
+    file.write_text(capsys.readouterr().out)
+    done = subprocess.run(
+        ["bash", "-c", COMPLETE.format(file=file)], capture_output=True, text=True
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "vaegan vaegan_authors_code vaegan_paper",
+        "--latents",
+        "--split",
+        "auto dynamic static none",
+        "",
+    ]
+
+
+@pytest.mark.skipif(not shutil.which("zsh"), reason="no zsh here")
+def test_zsh_reads_the_completion(tmp_path, capsys):
+    call("completion", "zsh")
+    file = tmp_path / "completion"
+    file.write_text(capsys.readouterr().out)
+    words = (
+        f"autoload -U compinit; compinit -D -u; source {file}; echo $_comps[train.py]"
+    )
+    done = subprocess.run(["zsh", "-f", "-c", words], capture_output=True, text=True)
+    assert done.stderr == ""
+    assert done.stdout.strip() == "_tyro_train_py"

@@ -28,6 +28,7 @@ Workdirs = Annotated[
     tyro.conf.arg(metavar="RUN [RUN ...]", name="workdirs", help_behavior_hint=""),
 ]
 CONFIG = (tyro.conf.OmitArgPrefixes,)
+COMPLETION = "--tyro-print-completion"
 
 
 def run(main: Callable[..., None], argv: Sequence[str] | None = None) -> None:
@@ -63,14 +64,23 @@ def _run_preset(
 ) -> None:
     arguments = sys.argv[1:] if argv is None else list(argv)
     with errors_in_one_line():
+        from vaejax.citations import bibtex
         from vaejax.presets import PRESETS
 
         if not arguments or arguments[0] in ("-h", "--help"):
             print(overview(main))
             return
         name = arguments.pop(0)
+        if name == COMPLETION:
+            commands = {n: wrap(main, preset) for n, preset in PRESETS.items()}
+            tyro.extras.subcommand_cli_from_dict(
+                commands, prog=program(), args=[name, *arguments], config=CONFIG
+            )
         if name not in PRESETS:
             raise InputError(f"no preset {name!r}: {nearest(name, PRESETS)}")
+        if "--cite" in arguments:
+            print(bibtex(name))
+            return
         call = parse(wrap(main, PRESETS[name]), arguments, f"{program()} {name}")
         call()
 
@@ -98,6 +108,7 @@ def overview(main: Callable[..., None]) -> str:
             *lines,
             "",
             f"settings of one: {program()} PRESET --help",
+            f"what to cite for one, as BibTeX: {program()} PRESET --cite",
         )
     )
 

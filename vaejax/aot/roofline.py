@@ -1,6 +1,6 @@
 """How fast a step can be at best, and how large its batch: arithmetic alone.
 
-The roofline [Williams, Waterman & Patterson 2009]: a step takes at least as long as its
+The roofline [Williams et al. 2009]: a step takes at least as long as its
 FLOPs at the chip's peak, as its bytes at the bandwidth of the memory, and as what it
 sends over all links of the chip. Real steps are slower: chips at the border of a slice
 without wrap-around use fewer links, and only matrix products run at the peak.

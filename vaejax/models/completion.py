@@ -1,4 +1,4 @@
-"""Completing an example of which a part is seen [Sohn 2015; Ivanov et al. 2019]."""
+"""Completion of what is seen in part [Sohn et al. 2015; Ivanov et al. 2019]."""
 
 import flax.linen as nn
 import jax

@@ -82,7 +82,7 @@ def gan_conv(
     condition: Condition = "none",
     training: Training = Training(epochs=30, batch_size=64, learning_rate=2e-4),
 ) -> Experiment:
-    """A convolutional GAN, spectrally normalized [Radford 2016; Miyato et al. 2018].
+    """A convolutional GAN, spectral norm [Radford et al. 2016; Miyato et al. 2018].
 
     Args:
       condition: on the label: beside z and x, or in the critic by projection.

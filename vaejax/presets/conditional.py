@@ -62,7 +62,7 @@ def cvae_sohn(
     baseline_epochs: int = 10,
     training: Training = Training(epochs=30),
 ) -> Experiment:
-    """Completion of an image of which a part is seen [Sohn, Lee & Yan 2015].
+    """Completion of an image of which a part is seen [Sohn et al. 2015].
 
     A deterministic baseline guesses the rest; a prior network p(z | context) sees the
     guess pasted in; the decoder sees z alone, as in Pyro's tutorial. Both train in
@@ -145,7 +145,11 @@ def classifier(
     network: Network = Network(hidden=(256, 128)),
     training: Training = Training(epochs=30, batch_size=64, decay="cosine"),
 ) -> Experiment:
-    """A classifier, whose accuracy and features measure what other models generate."""
+    """A classifier, whose accuracy and features measure what other models generate.
+
+    Of features, the Frechet distance [Heusel et al. 2017] and the kernel distance
+    [Binkowski et al. 2018].
+    """
     view = arena.open_data(data)
     classes = a.label(view.dataset).classes
     body = arena.critic_body(network, Critic(), view.dataset)

@@ -94,7 +94,10 @@ def vae_conv(
     weight: Weight = Weight(),
     training: Training = Training(epochs=30, decay="cosine"),
 ) -> Experiment:
-    """The VAE with convolutional (or residual) networks, for images of any size."""
+    """The VAE with convolutional (or residual) networks, for images of any size.
+
+    [Kingma & Welling 2014; residual stages: He et al. 2016]
+    """
     return a.generic_vae(data, network, training, objectives.elbo, beta=weight)
 
 
@@ -121,7 +124,10 @@ def vae_residual_large(
         precision="bf16",
     ),
 ) -> Experiment:
-    """A VAE for slices of accelerators: 100 M parameters on 64x64 colour images."""
+    """A VAE for slices of accelerators: 100 M parameters on 64x64 colour images.
+
+    [Kingma & Welling 2014; stages: He et al. 2016; likelihood: Salimans et al. 2017]
+    """
     return a.generic_vae(data, network, training, objectives.elbo, beta=weight)
 
 
@@ -132,7 +138,10 @@ def autoencoder(
     network: Network = Network(latents=20),
     training: Training = Training(epochs=60),
 ) -> Experiment:
-    """A deterministic autoencoder: beta = 0 and a point mass for a posterior."""
+    """A deterministic autoencoder: beta = 0 and a point mass for a posterior.
+
+    [Hinton & Salakhutdinov 2006]
+    """
     view = a.open_data(data, network)
     body = a.bodies(network, view.dataset)
     model = VAE(

@@ -58,7 +58,7 @@ def miwae(
     weight: Weight = Weight(),
     training: Training = Training(epochs=500, batch_size=64),
 ) -> Experiment:
-    """MIWAE: the importance-weighted bound of what is observed [Mattei et al. 2019].
+    """MIWAE: an importance-weighted bound of observed entries [Mattei & Frellsen 2019].
 
     For entries that are missing (completely) at random.
 

@@ -19,8 +19,8 @@ def vae_mlp_2d(
 ) -> Experiment:
     """The textbook VAE with two latents, whose latent plane people plot.
 
-    784-128-2-128-784 with LeakyReLU, squared error + beta * KL: the squared error is
-    the Gaussian likelihood with sigma^2 = 1/2, up to a constant.
+    784-128-2-128-784 with LeakyReLU, squared error + beta * KL [Kingma & Welling 2014]:
+    the squared error is the Gaussian likelihood with sigma^2 = 1/2, up to a constant.
     """
     view = a.open_data(data, li.GaussianFixed(math.sqrt(0.5)))
     body = a.mlp_bodies((128,), "leaky_relu")
@@ -33,7 +33,7 @@ def vae_flax_example(
     data: Data = Data(dataset="binarized_mnist", binarize="none"),
     training: Training = Training(epochs=30),
 ) -> Experiment:
-    """The VAE of Flax's examples, 784-500-20 [flax/examples/vae]."""
+    """The VAE of Flax's examples, 784-500-20 [Heek et al. 2020, examples/vae]."""
     view = a.open_data(data, li.Bernoulli())
     body = a.mlp_bodies((500,), "relu")
     return a.vae_game(body, 20, view, training, objectives.elbo)
