@@ -22,6 +22,13 @@ COMMANDS = [
 ]
 
 
+def test_what_contributing_works_out_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(compile("\n".join(blocks), "CONTRIBUTING.md", "exec"), {})
+
+
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
 def test_python_blocks_run(block, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -40,6 +47,7 @@ def test_commands_run_one_after_the_other(tmp_path, monkeypatch, capsys):
         *("train", "train", "train", "evaluate", "sample", "plot"),
         *("train", "sample", "train", "evaluate", "plot", "report"),
         *("train", "impute", "train", "plot", "study", "export"),
+        "train",
     ]
     rng = np.random.default_rng(0)
     table = np.where(rng.random((100, 3)) < 0.3, np.nan, rng.normal(size=(100, 3)))
