@@ -12,7 +12,7 @@ CPU = JAX_PLATFORMS=cpu
 UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types smoke presets format clean
+.PHONY: help demo test lint types docs smoke presets format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1@\2/p' $(firstword $(MAKEFILE_LIST)) \
@@ -40,6 +40,10 @@ lint: $(VENV)/.installed-dev ## style: ruff's rules and its format
 types: $(VENV)/.installed-dev ## types: basedpyright
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
+docs: $(VENV)/.installed-docs ## the documentation as a site, in site/: a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo 'site/index.html is written; to search it: python3 -m http.server -d site'
+
 smoke: ## the tests of all presets on the newest Python of this machine
 	@python=$$($(FIND_NEWEST)); \
 	if [ -z "$$python" ]; then \
@@ -57,7 +61,7 @@ format: $(VENV)/.installed-dev ## rewrite the code in ruff's format and mend wha
 	$(BIN)/ruff format
 
 clean: ## remove the environments and the caches, never runs/
-	rm -rf .venv .venv-newest .pytest_cache .ruff_cache build *.egg-info
+	rm -rf .venv .venv-newest .pytest_cache .ruff_cache build site *.egg-info
 	find . \( -path ./runs -o -path ./.git \) -prune -o \
 		-type d -name __pycache__ -prune -exec rm -rf {} +
 
@@ -73,9 +77,13 @@ $(VENV)/.installed-test: $(REQUIREMENTS)
 	$(call install,.[test])
 	@touch $(VENV)/.installed $@
 
+$(VENV)/.installed-docs: $(REQUIREMENTS)
+	$(call install,.[docs])
+	@touch $(VENV)/.installed $@
+
 $(VENV)/.installed-dev: $(REQUIREMENTS)
 	$(call install,.[dev])
-	@touch $(VENV)/.installed $(VENV)/.installed-test $@
+	@touch $(VENV)/.installed $(VENV)/.installed-test $(VENV)/.installed-docs $@
 
 define install
 	@$(CHECK_PYTHON)

@@ -97,11 +97,18 @@ def evaluate(
     """All metrics of the experiment over a split, in nats per example and bits/dim.
 
     Args:
+      experiment: what was trained.
+      state: its parameters, as `train` and `load` return them.
       split: train, validation or test.
       samples: importance samples of the log-likelihood, exactly so many for each
         example; 0 leaves it out.
       batch_size: examples at a time; a part of the noise's definition.
       devices: devices to use of each host.
+
+    Returns:
+      Values by name, as Python numbers: of most models `elbo`, `distortion`, `kl` and
+      `nll` in nats per example, each with its standard error (`nll_se`), `bits_per_dim`
+      and `active_units`.
 
     Raises:
       InputError: no such split, or a number out of range.

@@ -46,6 +46,8 @@ def impute(
     """Fills what is not observed, by the single best guess and by draws.
 
     Args:
+      experiment: what was trained.
+      state: its parameters.
       x: `[N, *shape]` in the model's units, anything in the holes.
       mask: like x, 1 where observed.
       key: of all noise.
@@ -56,6 +58,10 @@ def impute(
         al. 2014] and `metropolis` within Gibbs [Mattei & Frellsen 2018], which encode
         completed examples.
       batch_size: examples at a time; a part of the noise's definition.
+
+    Returns:
+      `single` `[N, *shape]`, `draws` `[multiple, N, *shape]` and the effective sample
+      sizes `ess` `[N]`; observed entries are as they were given.
 
     Raises:
       InputError: a number is out of range, or the model has no Markov chain.

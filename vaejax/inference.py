@@ -100,6 +100,16 @@ def infer(model: LatentModel, batch: Batch, key: Key, samples: int = 1) -> Infer
 
     A model of missingness also draws the missing entries, one completion for each z:
     w = p(x_observed | z) p(m | x) p(z) / q(z | x) [Ipsen et al. 2021, eq. 6].
+
+    Args:
+      model: a bound model, as objectives get it.
+      batch: `x` `[batch, *shape]`, `mask` like x where it has holes, and what the
+        model conditions on.
+      key: a `jax.random.key`.
+      samples: draws of z for each example.
+
+    Returns:
+      The terms of the log-weights, `[samples, batch]`, nats.
     """
     q, p = model.posterior(batch), model.prior(batch)
     z = jax.vmap(q.rsample)(jax.random.split(key, samples))

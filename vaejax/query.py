@@ -27,7 +27,20 @@ NOTHING: Given = MappingProxyType({})
 def encode(
     experiment: Experiment, state: TrainState, x: ArrayLike, given: Given = NOTHING
 ) -> Distribution:
-    """q(z | x): its `mean` and `sample(key)` are `[N, latents]`."""
+    """q(z | x), the approximate posterior of each example.
+
+    Args:
+      experiment: what was trained.
+      state: its parameters, as `train` and `load` return them.
+      x: `[N, *shape]` in the model's units.
+      given: what a conditional model is conditioned on.
+
+    Returns:
+      A distribution: its `mean` and `sample(key)` are `[N, latents]`.
+
+    Raises:
+      InputError: the model is conditioned on labels, and none are given.
+    """
     apply = parallel.compile_verb(experiment.model, "posterior")
     x = jnp.asarray(x)
     return apply(
@@ -38,7 +51,20 @@ def encode(
 def decode(
     experiment: Experiment, state: TrainState, z: ArrayLike, given: Given = NOTHING
 ) -> Array:
-    """E[x | z] for `z` `[N, latents]`: `[N, *shape]` in the model's units."""
+    """E[x | z], what the model makes of latents.
+
+    Args:
+      experiment: what was trained.
+      state: its parameters.
+      z: `[N, latents]`.
+      given: what a conditional model is conditioned on.
+
+    Returns:
+      `[N, *shape]` in the model's units.
+
+    Raises:
+      InputError: the model is conditioned on labels, and none are given.
+    """
     return likelihood(experiment, state, z, given).mean[0]
 
 
@@ -64,9 +90,11 @@ def attribute(
     sec. 4.2].
 
     Args:
-      x: `[N, *shape]`.
+      experiment: what was trained.
+      state: its parameters.
+      x: `[N, *shape]` in the model's units.
       has: bool `[N]`.
-      given: what is conditioned on.
+      given: what a conditional model is conditioned on.
 
     Returns:
       `[latents]`.
@@ -90,7 +118,20 @@ def direction(z: ArrayLike, has: ArrayLike) -> Array:
 def reconstruct(
     experiment: Experiment, state: TrainState, x: ArrayLike, given: Given = NOTHING
 ) -> Array:
-    """E[x | z] at z = E[z | x]: `[N, *shape]` in the model's units."""
+    """E[x | z] at z = E[z | x]: examples, encoded and decoded.
+
+    Args:
+      experiment: what was trained.
+      state: its parameters.
+      x: `[N, *shape]` in the model's units.
+      given: what a conditional model is conditioned on.
+
+    Returns:
+      `[N, *shape]` in the model's units.
+
+    Raises:
+      InputError: the model is conditioned on labels, and none are given.
+    """
     z = encode(experiment, state, x, given).mean
     return decode(experiment, state, z, given)
 
@@ -107,6 +148,8 @@ def sample(
     """`num` examples from the model: z from the prior, then E[x | z].
 
     Args:
+      experiment: what was trained.
+      state: its parameters.
       key: a `jax.random.key`.
       num: how many.
       noise: draw x from p(x | z) instead of taking its mean.
@@ -142,10 +185,25 @@ def log_likelihood(
     samples: int = 1000,
     given: Given = NOTHING,
 ) -> Float[Array, " N"]:
-    """log p(x) of each example by `samples` importance samples, nats.
+    """log p(x) of each example by importance sampling, nats.
 
-    A lower bound in expectation [Burda et al. 2016]; what noise preprocessing adds
-    (binarization) is part of `x` here.
+    log 1/S sum_s p(x, z_s) / q(z_s | x), z_s ~ q(z | x): a lower bound in expectation
+    [Burda et al. 2016, eq. 8]. What noise preprocessing adds (binarization) is part of
+    `x` here.
+
+    Args:
+      experiment: what was trained.
+      state: its parameters.
+      x: `[N, *shape]` in the model's units.
+      key: a `jax.random.key`.
+      samples: importance samples S of each example.
+      given: what a conditional model is conditioned on.
+
+    Returns:
+      `[N]`, nats.
+
+    Raises:
+      InputError: samples < 1, or labels are needed and none are given.
     """
     require(samples >= 1, "samples", samples, "at least 1")
     apply = parallel.compile_function(

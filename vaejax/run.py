@@ -199,6 +199,12 @@ def load(workdir: str | os.PathLike[str]) -> tuple[Experiment, TrainState]:
     The state is the best on the validation split where the run stopped early, else
     that of the newest sound checkpoint.
 
+    Args:
+      workdir: a run's folder, or its place in a bucket (gs://).
+
+    Returns:
+      What `evaluate`, `sample` and the other functions take first.
+
     Raises:
       InputError: the path holds no run, or a run without a checkpoint.
     """

@@ -41,10 +41,23 @@ def from_arrays(
 ) -> Dataset:
     """A data set of arrays in memory.
 
-    `x` is uint8 `[N, H, W]` or `[N, H, W, C]` for images, numbers `[N, D]` for tables,
-    where NaN is a hole; `y` holds class numbers `[N]`. A mask has the shape of `x`, and
-    is 1 where an entry is observed. Without `x_test` a fixed 10 % is held out as the
-    test split. Anything else is an `InputError`.
+    Args:
+      x_train: uint8 `[N, H, W]` or `[N, H, W, C]` for images, numbers `[N, D]` for
+        tables, where NaN is a hole.
+      y_train: class numbers `[N]`, from 0.
+      x_test: examples of the test split, like `x_train`; without, a fixed 10 % is held
+        out.
+      y_test: their class numbers.
+      mask_train: of the shape of `x_train`, 1 where an entry is observed.
+      mask_test: the same of `x_test`.
+      name: what it is called in `config.json`.
+
+    Returns:
+      What presets take as `dataset`; a table is standardized by its training split.
+
+    Raises:
+      InputError: an array has another shape, type or range than these, or does not fit
+        the others.
     """
     all_of = (x_train, y_train, x_test, y_test, mask_train, mask_test)
     given = dict(zip(KEYS, all_of, strict=True))

@@ -21,18 +21,23 @@ def open_dataset(
 ) -> Dataset:
     """Opens a data set by its name.
 
-    `name` is one of ours ("mnist_5k", "digits", "breast_cancer"), any TFDS set with
-    images or with a float vector `features` ("mnist", "name/config:1.0.0"), a file
-    "npz:PATH" or "csv:PATH", or a `Dataset`, which passes through.
+    Args:
+      name: one of ours ("mnist_5k", "digits", "breast_cancer"), any TFDS set with
+        images or with a float vector `features` ("mnist", "name/config:1.0.0"), a file
+        "npz:PATH" or "csv:PATH", or a `Dataset`, which passes through.
+      validation: in [0, 1), the fraction of the training split held out as the split
+        "validation", the same examples in every run; a set which ships that split keeps
+        its own. Tables are standardized by what is left to train on.
+      counts: columns of a CSV file whose numbers are counts.
+      categories: columns of a CSV file whose numbers stand for categories.
+      reading: whether and how images stream.
 
-    `validation`, in [0, 1), is the fraction of the training split held out as the split
-    "validation", the same examples in every run; a set which ships that split keeps its
-    own. Tables are standardized by what is left to train on. `counts` and `categories`
-    are the columns of a CSV file whose numbers are counts, or stand for categories.
+    Returns:
+      The description, and the examples of each split: `x` `[N, H * W * C]` of images,
+      `[N, D]` of tables.
 
-    `reading` says whether and how images stream.
-
-    InputError where the name is unknown, the data unusable or the fraction impossible.
+    Raises:
+      InputError: the name is unknown, the data unusable or the fraction impossible.
     """
     check(reading)
     if not 0 <= validation < 1:

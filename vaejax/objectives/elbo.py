@@ -27,10 +27,35 @@ def elbo(
     [Kingma & Welling 2014, eq. 3; beta: Higgins et al. 2017, eq. 4].
 
     Args:
+      model: a bound model with the verbs posterior, prior and likelihood.
+      batch: `x` `[batch, *shape]`, `mask` like x where it has holes, and what the
+        model conditions on.
+      key: a `jax.random.key`.
       beta: weight of the KL term; 1 is the ELBO, 0 an autoencoder.
       free_bits: nats below which the batch mean of a latent's KL is not pushed
         [Kingma et al. 2016, eq. 15]; 0 is off.
       samples: draws of z for each example, averaged.
+
+    Returns:
+      The loss, a scalar, and its terms, scalars averaged over the batch: `loss` =
+      `rate` + `distortion`, `elbo`, `kl`, all in nats; of a Gaussian likelihood also
+      `sigma`, `implied_sigma` and `effective_beta`.
+
+    Examples:
+      A model is bound by `flax.linen.apply` (and initialized by `flax.linen.init`):
+
+      >>> import flax.linen as nn
+      >>> import jax
+      >>> import vaejax
+      >>> experiment = vaejax.presets.vae(dataset="digits", hidden=(16,), latents=2)
+      >>> batch = {"x": jax.numpy.zeros((5, 8, 8, 1))}
+      >>> key = jax.random.key(0)
+      >>> variables = nn.init(vaejax.elbo, experiment.model)(key, batch, key)
+      >>> loss, terms = nn.apply(vaejax.elbo, experiment.model)(variables, batch, key)
+      >>> loss.shape, sorted(terms)
+      ((), ['distortion', 'elbo', 'kl', 'loss', 'rate'])
+      >>> bool(abs(loss - terms["rate"] - terms["distortion"]) < 1e-3)
+      True
     """
     i = infer(model, batch, key, samples)
     rate = beta * floored_kl(i.kl_parts, free_bits)
@@ -50,6 +75,17 @@ def capacity(
 
     loss = E_q[-log p(x | z)] + gamma * |KL(q(z | x) || p(z)) - target|
     [Burgess et al. 2018, eq. 8], with KL the mean over the batch.
+
+    Args:
+      model: a bound model with the verbs posterior, prior and likelihood.
+      batch: `x` `[batch, *shape]`, `mask` like x where it has holes, and what the
+        model conditions on.
+      key: a `jax.random.key`.
+      gamma: weight of the distance between KL and target.
+      target: the KL that is held, nats.
+
+    Returns:
+      The loss, a scalar, and its terms as those of `elbo`, nats.
     """
     i = infer(model, batch, key)
     rate = gamma * jnp.abs(jnp.mean(i.kl) - target)
@@ -98,7 +134,19 @@ def gaussian_terms(i: Inference, beta: float | Array) -> Metrics:
 
 
 def reconstruction(model: LatentModel, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-    """E_q[-log p(x | z)] alone, nats per example: the ELBO with beta = 0."""
+    """E_q[-log p(x | z)] alone, nats per example: the ELBO with beta = 0.
+
+    The first term of [Kingma & Welling 2014, eq. 3].
+
+    Args:
+      model: a bound model with the verbs posterior, prior and likelihood.
+      batch: `x` `[batch, *shape]`, `mask` like x where it has holes, and what the
+        model conditions on.
+      key: a `jax.random.key`.
+
+    Returns:
+      The loss, a scalar, and the same as the term `distortion`, nats.
+    """
     i = infer(model, batch, key)
     loss = -jnp.mean(i.log_px)
     return loss, {"loss": loss, "distortion": loss}

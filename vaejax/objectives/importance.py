@@ -23,10 +23,18 @@ def iwae(
     gradient (eq. 14): each draw's reparameterized gradient weighted by w_i / sum w.
 
     Args:
+      model: a bound model with the verbs posterior, prior and likelihood.
+      batch: `x` `[batch, *shape]`, `mask` like x where it has holes, and what the
+        model conditions on.
+      key: a `jax.random.key`.
       beta: power of p(z) / q(z | x) in the weights that are trained on, where 1 is the
         bound. Less at the start keeps latents from being given up before they are of
         use, as the warm-up of an ELBO does [Sonderby et al. 2016, sec. 2.3].
       samples: draws of z for each example.
+
+    Returns:
+      The loss, a scalar, and `bound`, `elbo` and `kl`, averaged over the batch, nats;
+      of a Gaussian likelihood also `sigma` and what beta means for it.
     """
     i = infer(model, batch, key, samples)
     loss = -log_mean_exp(i.tempered(beta)).mean()

@@ -36,8 +36,8 @@ def encoder(
 ) -> tuple[Array, Metrics]:
     """The encoder of a VAE-GAN, nats per example.
 
-    loss = beta * KL(q(z | x) || p(z)) - E_q[log N(Dis_l(x); Dis_l(Dec(z)), I)]
-    [Larsen et al. 2016, eq. 8 without its last term, alg. 1].
+    loss = beta * KL(q(z | x) || p(z)) - E_q[log N(Dis_l(x); Dis_l(Dec(z)), I)],
+    as [Larsen et al. 2016, eq. 8 without its last term, alg. 1].
 
     Args:
       layer: of the critic's features; 0 is x itself, and the loss that of a Gaussian
