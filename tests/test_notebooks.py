@@ -25,6 +25,7 @@ SMALL = {
         "draws": 39,
     },
     "6_your_own": {"epochs": 10, "samples": 50},
+    "7_scaling": {"epochs": 2, "seeds": 2, "batch_size": 256},
 }
 """What replaces the values of the cell tagged `parameters`."""
 
