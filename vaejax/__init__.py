@@ -10,6 +10,7 @@ from vaejax.experiment import Experiment, Metric, Player, TrainState
 from vaejax.filling import impute
 from vaejax.inference import Inference, infer
 from vaejax.loop import train
+from vaejax.objectives import elbo
 from vaejax.query import attribute, decode, encode, log_likelihood, reconstruct, sample
 from vaejax.reports import report
 from vaejax.run import load
@@ -29,6 +30,7 @@ __all__ = [
     "TrainState",
     "attribute",
     "decode",
+    "elbo",
     "encode",
     "evaluate",
     "from_arrays",
