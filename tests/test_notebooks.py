@@ -16,6 +16,8 @@ from nbclient import NotebookClient
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 SMALL = {
     "1_vae": {"epochs": 2, "samples": 20},
+    "2_latent_space": {"plane_epochs": 5, "epochs": 10},
+    "3_players": {"vae_epochs": 1, "gan_epochs": 1, "vaegan_epochs": 1},
     "5_missing_data": {
         "completion_epochs": 2,
         "table_epochs": 40,
