@@ -18,6 +18,14 @@ SMALL = {
     "1_vae": {"epochs": 2, "samples": 20},
     "2_latent_space": {"plane_epochs": 5, "epochs": 10},
     "3_players": {"vae_epochs": 1, "gan_epochs": 1, "vaegan_epochs": 1},
+    "4_conditional": {
+        "epochs": 1,
+        "cvaegan_epochs": 1,
+        "completion_epochs": 2,
+        "classifier_epochs": 1,
+        "examples": 20,
+        "samples": 10,
+    },
     "5_missing_data": {
         "completion_epochs": 2,
         "table_epochs": 40,
