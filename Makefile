@@ -41,7 +41,7 @@ types: $(VENV)/.installed-dev ## types: basedpyright
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 docs: $(VENV)/.installed-docs ## the documentation as a site, in site/: a broken link fails
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo 'site/index.html is written; to search it: python3 -m http.server -d site'
 
 smoke: ## the tests of all presets on the newest Python of this machine
