@@ -61,7 +61,11 @@ def parameters(notebook):
 
 @pytest.fixture
 def kernels(tmp_path, monkeypatch):
-    """Kernels are those of this Python, whatever else this machine has."""
+    """Kernels are those of this Python, whatever else this machine has.
+
+    They have the one device of a laptop: eight simulated ones take twice the time.
+    """
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
     monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "1")
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
