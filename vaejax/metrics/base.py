@@ -65,7 +65,14 @@ Values = Callable[[nn.Module, Variables, Batch, Key], Mapping[str, Array]]
 def averages(names: tuple[str, ...], values: Values) -> Metric:
     """The means over a split of per-example `values`, each with its standard error.
 
-    `values(model, variables, batch, key)` gives an array `[batch]` for each of `names`.
+    Args:
+      names: what is averaged.
+      values: `values(model, variables, batch, key)` gives an array `[batch]` for each
+        of `names`, in any unit.
+
+    Returns:
+      A metric that gives each mean under its name and the standard error, in the same
+      unit, as `NAME_se`.
     """
 
     def init() -> dict[str, Moments]:

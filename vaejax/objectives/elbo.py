@@ -134,9 +134,9 @@ def gaussian_terms(i: Inference, beta: float | Array) -> Metrics:
 
 
 def reconstruction(model: LatentModel, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-    """E_q[-log p(x | z)] alone, nats per example: the ELBO with beta = 0.
+    """The distortion alone, nats per example: the negative ELBO with beta = 0.
 
-    The first term of [Kingma & Welling 2014, eq. 3].
+    loss = E_q[-log p(x | z)], the last term of [Kingma & Welling 2014, eq. 3].
 
     Args:
       model: a bound model with the verbs posterior, prior and likelihood.

@@ -14,6 +14,17 @@ from typing import Any
 from vaejax.errors import InputError, nearest
 from vaejax.experiment import Experiment
 
+OF_ALL = """
+
+Returns:
+  The experiment, for `vaejax.train`. Settings that have no line here are explained by
+  `help(vaejax.settings)` and by `scripts/train.py {name} --help`.
+
+Raises:
+  InputError: a setting is unknown or impossible, or the data are not of its kind.
+"""
+"""What the docstring of every preset ends with."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
@@ -55,6 +66,9 @@ def preset(make: Callable[..., Experiment]) -> Callable[..., Experiment]:
         made = make(**grouped(flat, settings, groups))
         return dataclasses.replace(made, name=make.__name__, arguments=flat)
 
+    stamped.__doc__ = inspect.cleandoc(make.__doc__ or "") + OF_ALL.format(
+        name=make.__name__
+    )
     stamped.__signature__ = inspect.Signature(  # pyright: ignore
         [
             inspect.Parameter(
