@@ -24,7 +24,8 @@ def main(
       workdir: folder of the run.
       input: .csv with the columns that were trained on, or .npz with x (NaN is a hole)
         and, for images, mask.
-      out: where to write, of the same kind; with --multiple also out-01, out-02, ...
+      out: where to write, of the same kind; with --multiple 20 also
+        out-01 to out-20.
       multiple: draws of the missing entries beside the single imputation.
       samples: importance samples, or steps of the Markov chain.
       method: importance, or the chains pseudo_gibbs and metropolis.
