@@ -8,6 +8,7 @@ here has its flags checked.
 import re
 import subprocess
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -65,9 +66,13 @@ def write_table():
 
 
 def run_python(page, block, names):
-    """Executes a block; a traceback names the line of the page."""
+    """Executes a block; a traceback names the line of the page.
+
+    A reader's JAX promotes ranks, where that of the tests refuses to.
+    """
     text = "\n" * block.line + block.text
-    exec(compile(text, str(ROOT / page), "exec"), names)
+    with jax.numpy_rank_promotion("allow"):
+        exec(compile(text, str(ROOT / page), "exec"), names)
 
 
 def run_command(command, block, capsys):
