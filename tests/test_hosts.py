@@ -26,7 +26,9 @@ SETTINGS = shlex.split(
 
 def start(arguments, devices, script="train"):
     """A process of a script, the training one by default, with simulated devices."""
-    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)}
+    # More threads than cores: simulated devices that wait for each other in a
+    # collective, of a step and of the one before, would else hold all there are.
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "NPROC": "16"}
     settings = SETTINGS if script == "train" else []
     return subprocess.Popen(
         [sys.executable, str(SCRIPTS / f"{script}.py"), *settings, *arguments],
