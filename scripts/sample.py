@@ -9,7 +9,7 @@ def main(
     workdir: cli.Workdir,
     num: int = 64,
     out: Path = Path("samples.png"),
-    label: tuple[int, ...] = (),
+    label: tuple[str, ...] = (),
     noise: bool = False,
     seed: int = 0,
 ) -> None:
@@ -19,7 +19,8 @@ def main(
       workdir: folder of the run.
       num: how many.
       out: a .png (a grid of images), or an .npz with `x` in the data's own units.
-      label: classes to sample, in turn (conditional models); all by default.
+      label: classes to sample by their names, in turn (conditional models); all by
+        default.
       noise: draw x from p(x | z) instead of taking its mean.
       seed: of the draws.
     """

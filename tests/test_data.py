@@ -299,7 +299,8 @@ def test_a_set_with_images_labels_and_a_config(stock, tmp_path, monkeypatch, cap
     data = open_dataset("tiny")
     spec = data.spec
     assert (spec.kind, spec.shape, spec.levels) == ("image", (3, 2, 3), 256)
-    assert (spec.classes, spec.sizes) == (7, {"train": 45, "test": 5})
+    assert spec.classes == 5  # of the 7 declared, those that there are
+    assert spec.sizes == {"train": 45, "test": 5}
     every = np.concatenate([data.split(s)["x"][:, 0] for s in spec.sizes])
     assert sorted(every) == list(range(50))
     train = data.split("train")
@@ -445,8 +446,8 @@ LABELS = np.arange(20) % 3
         ({"x_train": TABLE.astype(float) * 4e306}, "too large to standardize"),
         ({"x_train": TABLE, "y_train": LABELS[:-1]}, "19 labels for 20"),
         ({"x_train": TABLE, "y_train": LABELS - 1}, "labels outside 0"),
-        ({"x_train": TABLE, "y_train": LABELS / 1}, "labels are integers"),
-        ({"x_train": TABLE, "y_train": LABELS[:, None]}, "labels are integers"),
+        ({"x_train": TABLE, "y_train": LABELS / 1}, r"y.astype\(int\)"),
+        ({"x_train": TABLE, "y_train": LABELS[:, None]}, r"y\[:, 0\]"),
         ({"x_train": TABLE, "y_test": LABELS}, "y_test but no x_test"),
         ({"x_train": TABLE, "x_test": TABLE, "y_test": LABELS}, "labels one split"),
         ({"x_train": np.array([{}, 1])}, "not a readable .npz"),

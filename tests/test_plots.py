@@ -361,10 +361,10 @@ def test_the_plane_of_latents():
 def test_classes_that_are_many_or_unknown():
     points = np.zeros((30, 2))
     figure = plots.Picture()
-    plane.scatter(figure.add_subplot(), points, np.arange(30), 30)
+    plane.scatter(figure.add_subplot(), points, np.arange(30), [*map(str, range(30))])
     assert [axes.get_ylabel() for axes in figure.axes] == ["", "class"]
     figure = plots.Picture()
-    plane.scatter(figure.add_subplot(), points, None, 0)
+    plane.scatter(figure.add_subplot(), points, None, [])
     assert figure.axes[0].get_legend() is None
 
 

@@ -254,7 +254,7 @@ def sample(
     workdir: Path,
     num: int,
     out: Path,
-    label: tuple[int, ...],
+    label: tuple[str, ...],
     noise: bool,
     seed: int,
 ) -> None:
@@ -318,17 +318,17 @@ def impute(
     print(f"filled {int((~holey.mask).sum())} holes; wrote {out}{many}")
 
 
-def labels_of(experiment: Experiment, label: tuple[int, ...], num: int) -> np.ndarray:
-    """`num` labels that go through `label` in turn; InputError where one is no class,
-    or the model is conditioned on none.
+def labels_of(experiment: Experiment, label: tuple[str, ...], num: int) -> np.ndarray:
+    """Indices of `num` labels that go through `label` in turn; InputError where one is
+    no class of the training split, or the model is conditioned on none.
     """
-    classes = experiment.dataset.spec.classes
-    wrong = [number for number in label if not 0 <= number < classes]
-    if wrong:
-        raise InputError(f"--label {wrong[0]}: the classes are 0 to {classes - 1}")
+    try:
+        found = experiment.dataset.spec.label_index(label)
+    except InputError as error:
+        raise InputError(f"--label: {error}") from None
     if not conditional(experiment.model):
         raise InputError(f"{experiment.name} is not conditioned on labels")
-    return np.resize(np.asarray(label, np.int32), num)
+    return np.resize(found, num)
 
 
 def keep_compiled() -> None:

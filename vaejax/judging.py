@@ -76,9 +76,8 @@ def judged(
     name = f"{judge.name}_{judge.dataset.spec.name}"
     kernel = kernel_distance(real, features)
     shares = np.bincount(classes, minlength=judge.dataset.spec.classes) / num
-    right = float((classes == labels).mean())
     return {
-        **({"label_accuracy": right} if conditional(experiment.model) else {}),
+        **accuracy(experiment, judge, labels, classes),
         "least_class_share": float(shares.min()),
         f"fd_{name}": frechet_distance(real, features),
         f"kd_{name}": kernel.value,
@@ -87,6 +86,18 @@ def judged(
         "compared_with": len(data),
         "classifier_digest": digest_of(trained),
     }
+
+
+def accuracy(
+    experiment: Experiment, judge: Experiment, labels: np.ndarray, seen: np.ndarray
+) -> dict[str, float]:
+    """Share of samples seen as the label that was asked for, by the names of classes;
+    nothing of a model that is asked for none.
+    """
+    if not conditional(experiment.model):
+        return {}
+    wanted = judge.dataset.spec.label_index(experiment.dataset.spec.class_names)
+    return {"label_accuracy": float((seen == wanted[labels]).mean())}
 
 
 def check_judge(experiment: Experiment, judge: Experiment, where: Path) -> None:
@@ -100,6 +111,12 @@ def check_judge(experiment: Experiment, judge: Experiment, where: Path) -> None:
         )
     if not hasattr(experiment.model, "likelihood"):
         raise InputError(f"{experiment.name} generates nothing to judge")
+    if conditional(experiment.model):
+        lacking = set(experiment.dataset.spec.class_names)
+        try:
+            judge.dataset.spec.label_index(sorted(lacking))
+        except InputError as error:
+            raise InputError(f"--classifier {where} knows {error}") from None
 
 
 def digest_of(state: TrainState) -> str:

@@ -5,9 +5,12 @@ standardized, as `Experiment.preprocess` makes them; `experiment.preprocess.rest
 turns results into the data's own units. `given` is what a conditional model is
 conditioned on: `{"y": labels [N]}` (or soft labels `[N, classes]`), or
 `{"context": [N, H, W, C], "seen": [N, H, W, C]}`; models without conditions ignore it.
+Labels are texts, the names of classes, or integers, their indices 0 .. C - 1, as
+`dataset.split` gives them; `dataset.spec.label_index` makes indices of the data's own
+labels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import jax
@@ -15,12 +18,14 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from vaejax import metrics, parallel
+from vaejax.data.classes import plain
+from vaejax.data.dataset import Spec
 from vaejax.data.preprocess import blank
 from vaejax.errors import InputError, require
 from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.types import Array, ArrayLike, Distribution, Key, Size
 
-Given = Mapping[str, ArrayLike]
+Given = Mapping[str, ArrayLike | Sequence[str]]
 NOTHING: Given = MappingProxyType({})
 
 
@@ -225,7 +230,17 @@ def batch_of(
     batch = dict(experiment.preprocess.apply(blank(spec, num), jax.random.key(0)))
     batch.pop("y", None)
     batch |= {"x": jnp.zeros((num, *spec.shape))}
-    return batch | {name: jnp.asarray(value) for name, value in given.items()}
+    return batch | {n: jnp.asarray(indexed(v, spec)) for n, v in given.items()}
+
+
+def indexed(value: ArrayLike | Sequence[str], spec: Spec) -> ArrayLike:
+    """What is given, texts being names of classes, by their indices; InputError where
+    training saw no such class.
+    """
+    if isinstance(value, jax.Array):
+        return value
+    array = plain(value)
+    return spec.label_index(array) if array.dtype.kind == "U" else array
 
 
 def in_turn(experiment: Experiment, num: Size) -> Given:

@@ -183,7 +183,8 @@ def recorded_dataset(spec: Spec, arguments: Mapping[str, Any]) -> Dataset:
         fields = (field.name for field in dataclasses.fields(Data))
         data = Data(**{name: arguments[name] for name in fields})
         chosen = data.dataset, data.validation, data.counts, data.categories
-        found = open_dataset(*chosen, data.reading)
+        # Runs that know no names took labels as they are stored.
+        found = open_dataset(*chosen, data.reading, named=bool(spec.names))
         if found.spec.digest != spec.digest:
             raise InputError(f"the content of {spec.name} is not what the run saw")
         return found

@@ -12,8 +12,8 @@ from vaejax.data.checks import (
     check_keys,
     check_mask,
     check_x,
-    check_y,
 )
+from vaejax.data.classes import check_y, numbered, of_training, plain
 from vaejax.data.dataset import Arrays, Dataset, describe
 from vaejax.data.splits import TEST_SHARE, cut, standardize
 from vaejax.errors import InputError
@@ -44,10 +44,11 @@ def from_arrays(
     Args:
       x_train: uint8 `[N, H, W]` or `[N, H, W, C]` for images, numbers `[N, D]` for
         tables, where NaN is a hole.
-      y_train: class numbers `[N]`, from 0.
+      y_train: labels `[N]`: whole numbers, texts or truth values. Classes are those of
+        the training split, and keep their names.
       x_test: examples of the test split, like `x_train`; without, a fixed 10 % is held
         out.
-      y_test: their class numbers.
+      y_test: their labels.
       mask_train: of the shape of `x_train`, 1 where an entry is observed.
       mask_test: the same of `x_test`.
       name: what it is called in `config.json`.
@@ -62,7 +63,7 @@ def from_arrays(
     all_of = (x_train, y_train, x_test, y_test, mask_train, mask_test)
     given = dict(zip(KEYS, all_of, strict=True))
     arrays = {key: np.asarray(a) for key, a in given.items() if a is not None}
-    return standardize(check_arrays(arrays, name))
+    return standardize(of_training(check_arrays(arrays, name)))
 
 
 def open_npz(path: str) -> Dataset:
@@ -85,7 +86,9 @@ def read_npz(place: Path) -> Arrays:
 
 
 def check_arrays(arrays: Arrays, name: str) -> Dataset:
-    """A data set of arrays by key, checked; tables in their own units."""
+    """A data set of arrays by key, checked; tables in their own units, labels as the
+    numbers that are stored.
+    """
     check_keys(arrays, name)
     train, test = _pair(arrays, "train"), _pair(arrays, "test")
     check_x(train["x"], f"x_train of {name!r}")
@@ -94,13 +97,15 @@ def check_arrays(arrays: Arrays, name: str) -> Dataset:
         check_alike(train["x"], test["x"], name)
     for split, pair in (("train", train), ("test", test)):
         if "y" in pair:
+            pair["y"] = plain(pair["y"])
             check_y(pair["y"], len(pair["x"]), f"y_{split} of {name!r}")
         if "mask" in pair:
             check_mask(pair["mask"], pair["x"], f"mask_{split} of {name!r}")
     if not test:
         train, test = cut(train, TEST_SHARE, purpose=0, what=repr(name))
-    splits = {"train": train, "test": test}
-    return describe(name, {key: _shaped(pair) for key, pair in splits.items()})
+    splits, names = numbered({"train": train, "test": test})
+    shaped = {key: _shaped(pair) for key, pair in splits.items()}
+    return describe(name, shaped, names=names)
 
 
 def _pair(arrays: Arrays, split: str) -> Arrays:

@@ -53,7 +53,10 @@ def _places(folder: Path, size: int) -> list[Path]:
 
 
 def _read(place: Path) -> Dataset:
-    spec = Spec.from_json(json.loads((place / "spec.json").read_text()))
+    fields = json.loads((place / "spec.json").read_text())
+    if fields["classes"] and "names" not in fields:
+        raise KeyError("names")  # older than names of classes: decoded once more
+    spec = Spec.from_json(fields)
     splits = {split: _read_split(place, spec, split) for split in spec.sizes}
     return in_memory(spec, splits)
 

@@ -65,18 +65,6 @@ def check_alike(train: np.ndarray, test: np.ndarray, name: str) -> None:
             )
 
 
-def check_y(y: np.ndarray, count: int, what: str) -> None:
-    """Class numbers `[N]`, one for each of `count` examples."""
-    if y.ndim != 1 or y.dtype.kind not in "iu":
-        raise InputError(
-            f"{what} has shape {y.shape} and dtype {y.dtype}: labels are integers [N]"
-        )
-    if len(y) != count:
-        raise InputError(f"{what} has {len(y)} labels for {count} examples")
-    if y.min() < 0 or y.max() >= 2**31:
-        raise InputError(f"{what} has labels outside 0 .. 2^31 - 1: number the classes")
-
-
 def check_mask(mask: np.ndarray, x: np.ndarray, what: str) -> None:
     """Ones and zeros in the shape of the examples."""
     if mask.shape != x.shape:

@@ -55,6 +55,26 @@ class Spec(NamedTuple):
     """Whether some were hidden on purpose: then every split has `hidden`, too."""
     streams: bool = False
     """Whether examples are decoded when they are needed, being too many to keep."""
+    names: tuple[str, ...] = ()
+    """Names of classes 0, 1, ...; empty where their numbers are their names."""
+    unseen: tuple[str, ...] = ()
+    """Labels of other splits that training has no example of: there `y` is -1."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The name of each class, by its index."""
+        return self.names or tuple(map(str, range(self.classes)))
+
+    def label_index(self, values: Any) -> np.ndarray:
+        """Indices (int32, in the shape of `values`) of classes given by their labels.
+
+        `values` are the data's own labels: texts, whole numbers or truth values. Where
+        no class is called by a whole number, whole numbers are indices. Raises
+        InputError where training saw no such class.
+        """
+        from vaejax.data.classes import index_of
+
+        return index_of(values, self.class_names)
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON can hold them: tuples as lists."""
@@ -67,7 +87,10 @@ class Spec(NamedTuple):
         spec = cls(**fields)
         shape, mean, scale = tuple(spec.shape), tuple(spec.mean), tuple(spec.scale)
         columns = tuple(Column(n, kind, tuple(v)) for n, kind, v in spec.columns)
-        return spec._replace(shape=shape, mean=mean, scale=scale, columns=columns)
+        classes = {"names": tuple(spec.names), "unseen": tuple(spec.unseen)}
+        return spec._replace(
+            shape=shape, mean=mean, scale=scale, columns=columns, **classes
+        )
 
 
 def no_stream(name: str) -> "Examples":
@@ -136,12 +159,14 @@ def describe(
     splits: Mapping[str, Arrays],
     classes: int | None = None,
     columns: tuple[Column, ...] = (),
+    names: tuple[str, ...] = (),
 ) -> Dataset:
     """A data set of shaped arrays: uint8 `[N, H, W, C]`, or real numbers `[N, D]`.
 
     Images are flattened, and those with two values only (0 and 1, or 0 and 255) become
     0 and 1. Tables are kept in float64, not yet standardized, with NaN in their holes.
-    `classes` is counted from the labels unless given; a split may bring a `mask`.
+    `classes` is counted from the labels unless given; `names` are the texts that labels
+    stand for, if any; a split may bring a `mask`.
     """
     splits = with_masks(splits)
     train = splits["train"]
@@ -158,9 +183,10 @@ def describe(
         levels=(2 if binary else 256) if image else 0,
         classes=classes,
         sizes={key: len(arrays["x"]) for key, arrays in plain.items()},
-        digest=_digest(train["x"].shape[1:], plain),
+        digest=_digest(train["x"].shape[1:], plain, names),
         columns=columns,
         masked="mask" in plain["train"],
+        names=names,
     )
     return in_memory(spec, plain)
 
@@ -201,9 +227,13 @@ def _plain(arrays: Arrays, binary: bool) -> Arrays:
     return plain
 
 
-def _digest(shape: tuple[int, ...], splits: Mapping[str, Arrays]) -> str:
+def _digest(
+    shape: tuple[int, ...], splits: Mapping[str, Arrays], names: tuple[str, ...]
+) -> str:
     """blake2b of every array, each under its name, as hexadecimal digits."""
     total = hashlib.blake2b(repr(shape).encode(), digest_size=16)
+    if names:
+        total.update(repr(names).encode())
     for split in sorted(splits):
         for key, array in sorted(splits[split].items()):
             total.update(f"{split} {key} {array.shape} {array.dtype.name}".encode())

@@ -54,14 +54,22 @@ def _decode(
             for split in sizes
         }
         stored = [_stored(info, split) for split in sizes]
-        return dataset_of(name, images, roles.classes, reading, stored)
+        found = dataset_of(name, images, roles.classes, reading, stored)
+        return _called(found, roles.names)
     check_table(sum(sizes.values()), roles, name)
     with quiet():
         splits = {split: _read(builder, split, roles) for split in sizes}
     splits = _with_test(name, labelled(splits))
     for split, arrays in splits.items():
         check_finite(arrays["x"], f"{split} of {name!r}")
-    return describe(name, splits, roles.classes if "y" in splits["train"] else 0)
+    found = describe(name, splits, roles.classes if "y" in splits["train"] else 0)
+    return _called(found, roles.names)
+
+
+def _called(dataset: Dataset, names: tuple[str, ...]) -> Dataset:
+    """The set with names of its classes, where it has labels."""
+    spec = dataset.spec
+    return dataset._replace(spec=spec._replace(names=names if spec.classes else ()))
 
 
 def _stored(info: tfds.core.DatasetInfo, split: str) -> list[tuple[str, int, int]]:

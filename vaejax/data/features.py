@@ -8,6 +8,7 @@ import numpy as np
 from tensorflow_datasets.core import dataset_info
 from tensorflow_datasets.core import features as tfds_features
 
+from vaejax.data.classes import shortened
 from vaejax.data.pictures import Frame, frame_of
 from vaejax.data.reading import LIMIT, Reading
 from vaejax.errors import InputError
@@ -27,6 +28,8 @@ class Roles(NamedTuple):
     frame: Frame | None
     """How images become examples; None for tables."""
     classes: int
+    names: tuple[str, ...]
+    """What classes are called; none where they have numbers only."""
     skip: tuple[str, ...]
     """Other images, which need not be decoded."""
 
@@ -56,8 +59,9 @@ def choose(features: Any, name: str, reading: Reading = Reading()) -> Roles:
     _, size, crop, flip, _ = reading
     frame = frame_of(stored, size, crop, flip, what) if images else None
     classes = (by_name[y].num_classes or 0) if y else 0
+    names = shortened(by_name[y].names) if y else ()
     shape = frame.shape if frame else stored
-    return Roles(x, y, shape, frame, classes, tuple(images[1:]))
+    return Roles(x, y, shape, frame, classes, names, tuple(images[1:]))
 
 
 def counts(info: dataset_info.DatasetInfo) -> dict[str, int]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from vaejax.data.arrays import open_npz
 from vaejax.data.cache import load, save
+from vaejax.data.classes import of_training
 from vaejax.data.dataset import Dataset
 from vaejax.data.places import find, parse
 from vaejax.data.reading import Reading, check
@@ -18,6 +19,7 @@ def open_dataset(
     counts: Sequence[str] = (),
     categories: Sequence[str] = (),
     reading: Reading = Reading(),
+    named: bool = True,
 ) -> Dataset:
     """Opens a data set by its name.
 
@@ -31,6 +33,8 @@ def open_dataset(
       counts: columns of a CSV file whose numbers are counts.
       categories: columns of a CSV file whose numbers stand for categories.
       reading: whether and how images stream.
+      named: whether classes are those that training has, by name; otherwise labels are
+        the numbers that are stored, as older runs took them.
 
     Returns:
       The description, and the examples of each split: `x` `[N, H * W * C]` of images,
@@ -44,10 +48,13 @@ def open_dataset(
         raise InputError(f"validation={validation} must be at least 0 and less than 1")
     if isinstance(name, Dataset):
         _check_read(name, reading)
-        return standardize(hold_out(restore(name), validation)) if validation else name
+        if not validation:
+            return name
+        return standardize(of_training(hold_out(restore(name), validation)))
     dataset = _open(name, counts, categories, reading)
     _check_read(dataset, reading)
-    return standardize(hold_out(dataset, validation))
+    held = hold_out(dataset, validation)
+    return standardize(of_training(held) if named else held)
 
 
 def _check_read(dataset: Dataset, reading: Reading) -> None:

@@ -165,6 +165,8 @@ def manifest(
         "versions": {name: version(name) for name in ("vaejax", "jax", "flax")},
         "platforms": list(PLATFORMS),
         "units": units(experiment) | scale,
+        "columns": [list(column) for column in spec.columns],
+        "classes": list(spec.class_names),
         "importance_samples": samples,
         "parameters": record(out, "parameters.npz"),
         "functions": {

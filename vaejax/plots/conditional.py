@@ -1,5 +1,6 @@
 """Pictures of what is given: classes, mixtures of classes, attributes, seen parts."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import flax.linen as nn
@@ -40,7 +41,7 @@ def classes(experiment: Experiment, state: TrainState, *, seed: int = 0) -> Pict
         enlarge(x),
         heading(experiment, "E[x | z, y], a z from the prior in each row"),
         columns,
-        column_labels=[str(label) for label in range(columns)],
+        column_labels=short(experiment.dataset.spec.class_names[:columns]),
     )
 
 
@@ -53,6 +54,7 @@ def labels(experiment: Experiment, state: TrainState, *, seed: int = 0) -> Pictu
     require_labels(experiment, state, "labels")
     count = experiment.dataset.spec.classes
     pairs = list(pairwise([*range(count), 0]))[:ROWS]
+    names = short(experiment.dataset.spec.class_names)
     steps = fitted(experiment, 11)
     share = np.linspace(0, 1, steps)[None, :, None]
     ends = np.eye(count, dtype=np.float32)[np.array(pairs)]
@@ -63,7 +65,7 @@ def labels(experiment: Experiment, state: TrainState, *, seed: int = 0) -> Pictu
         enlarge(x),
         heading(experiment, "E[x | z, y] between labels, at one z in each row"),
         steps,
-        row_labels=[f"{one} to {other}" for one, other in pairs],
+        row_labels=[f"{names[one]} to {names[other]}" for one, other in pairs],
         column_labels=[f"{value:.1f}" for value in share.flatten()],
     )
 
@@ -85,6 +87,7 @@ def attributes(experiment: Experiment, state: TrainState) -> Picture:
     y = batch["y"]
     added = np.stack([query.direction(means, y == k) for k in range(columns)])
     rows = min(ROWS, len(means))
+    names = short(experiment.dataset.spec.class_names[:columns])
     shift = np.concatenate([np.zeros_like(added[:1]), added])
     z = means[:rows, None] + shift
     x = decoded(experiment, state, z)
@@ -93,7 +96,7 @@ def attributes(experiment: Experiment, state: TrainState) -> Picture:
         enlarge(x.reshape(-1, *x.shape[2:])),
         heading(experiment, "latents plus the mean of a class minus that of the rest"),
         columns + 2,
-        column_labels=["example", "decoded", *(f"+ {k}" for k in range(columns))],
+        column_labels=["example", "decoded", *(f"+ {name}" for name in names)],
     )
 
 
@@ -137,6 +140,11 @@ def prior_draws(
     """z from the prior, `[num, latents]`."""
     key, given = jax.random.key(seed), query.in_turn(experiment, num)
     return np.asarray(query.draw_latents(experiment, state, key, num, given))
+
+
+def short(names: Sequence[str], most: int = 10) -> list[str]:
+    """Names of classes that fit a column's head."""
+    return [n if len(n) <= most else f"{n[: most - 1]}…" for n in names]
 
 
 def fitted(experiment: Experiment, most: int) -> int:

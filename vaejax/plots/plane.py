@@ -1,5 +1,7 @@
 """Where held-out examples lie in the space of latents."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
@@ -21,7 +23,7 @@ def latents(experiment: Experiment, state: TrainState) -> Picture:
     points, labels = plane(means)
     figure = Picture(figsize=(7, 6), dpi=100, layout="constrained")
     axes = figure.add_subplot()
-    scatter(axes, points, batch.get("y"), experiment.dataset.spec.classes)
+    scatter(axes, points, batch.get("y"), experiment.dataset.spec.class_names)
     axes.set_xlabel(labels[0])
     axes.set_ylabel(labels[1])
     if means.shape[1] > 1:
@@ -53,20 +55,36 @@ def plane(
     return points, (first, second)
 
 
-def scatter(axes: Axes, points: np.ndarray, y: np.ndarray | None, classes: int) -> None:
-    """Points coloured by class: with a legend up to 10 classes, then a colour bar."""
+def scatter(
+    axes: Axes, points: np.ndarray, y: np.ndarray | None, classes: Sequence[str]
+) -> None:
+    """Points coloured by class: with a legend up to 10 classes, then a colour bar.
+
+    Those of a class that training lacks are grey.
+    """
     size = 16 if len(points) <= 1000 else 7
     style = {"s": size, "alpha": 0.75, "linewidths": 0}
     if y is None:
         axes.scatter(*points.T, **style)
         return
-    if classes > 10:
+    unseen = y < 0
+    if unseen.any():
+        axes.scatter(*points[unseen].T, color="lightgrey", label="not trained", **style)
+        points, y = points[~unseen], y[~unseen]
+    if len(classes) > 10:
         drawn = axes.scatter(*points.T, c=y, cmap="turbo", **style)
-        axes.figure.colorbar(drawn, ax=axes, label="class")
+        called = dict(enumerate(classes))
+        axes.figure.colorbar(
+            drawn, ax=axes, label="class", format=lambda k, _: called.get(k, "")
+        )
         return
     # One draw for all classes: else the last class would hide those before it.
     drawn = axes.scatter(*points.T, c=y, cmap="tab10", vmin=-0.5, vmax=9.5, **style)
-    handles, names = drawn.legend_elements(num=sorted(set(y.tolist())), alpha=1)
+    there = sorted(set(y.tolist()))
+    handles, _ = drawn.legend_elements(num=there, alpha=1)
+    names = [classes[k] for k in there]
+    if unseen.any():
+        handles, names = [*handles, axes.collections[0]], [*names, "not trained"]
     axes.legend(
         handles, names, title="class", loc="center left", bbox_to_anchor=(1, 0.5)
     )

@@ -52,6 +52,11 @@ def label(data: Dataset) -> Label:
     """The label as a condition; InputError where the data has none."""
     if not data.spec.classes:
         raise InputError(f"{data.spec.name} has no labels to condition on")
+    if data.spec.unseen:
+        raise InputError(
+            f"{data.spec.name} has examples of {', '.join(data.spec.unseen)} to test "
+            "on, which training has none of: leave these examples out, or train on some"
+        )
     return Label(data.spec.classes)
 
 

@@ -14,6 +14,7 @@ from vaejax.run import defaults_of, read_config, with_defaults
 from vaejax.writer import read_rows, since_best
 
 Row = Mapping[str, Any]
+NAMED = 20  # at most that many classes are listed
 HOW = ("split", "samples", "batch_size", "step", "examples")  # of an evaluation
 
 
@@ -88,6 +89,15 @@ class Facts(NamedTuple):
     def arguments(self) -> dict[str, Any]:
         """The settings by name."""
         return {setting.name: setting.value for setting in self.settings}
+
+    @property
+    def classes(self) -> str:
+        """The number of classes, and their names where these are not their numbers."""
+        count, names = self.data["classes"], self.data.get("names", [])
+        if not names:
+            return str(count)
+        more = f" and {count - NAMED} more" if count > NAMED else ""
+        return f"{count}: {', '.join(names[:NAMED])}{more}"
 
     @property
     def patience(self) -> int:
