@@ -9,13 +9,14 @@ DEMO ?= runs/demo
 
 BIN = $(VENV)/bin
 CPU = JAX_PLATFORMS=cpu
+PYTEST = $(CPU) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types docs smoke presets format clean
+.PHONY: help demo test test-all slow lint types docs smoke presets format clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1@\2/p' $(firstword $(MAKEFILE_LIST)) \
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1@\2/p' $(firstword $(MAKEFILE_LIST)) \
 		| tr '@' '\t' | expand -t 14
 
 demo: $(VENV)/.installed ## install, then train a small VAE, evaluate it and draw its pictures
@@ -30,8 +31,14 @@ demo: $(VENV)/.installed ## install, then train a small VAE, evaluate it and dra
 		'  $(BIN)/python scripts/train.py vae --help    the options of this one' \
 		'  $(BIN)/python scripts/train.py vae --beta 4 --workdir runs/beta4'
 
-test: lint types ## style, types and all the tests, on the CPU: must pass before a commit
-	$(CPU) $(BIN)/python -m pytest -n $(JOBS)
+test: lint types ## style, types and the fast tests, on the CPU: must pass before a commit
+	$(PYTEST) -m "not slow and not devices"
+	JAX_NUM_CPU_DEVICES=8 $(PYTEST) -m "devices and not slow"
+
+test-all: test slow ## make test, and the slow tests: pages, notebooks, hosts, kills, absent TPUs
+
+slow: $(VENV)/.installed-test
+	$(PYTEST) -m slow
 
 lint: $(VENV)/.installed-dev ## style: ruff's rules and its format
 	$(BIN)/ruff check
@@ -54,7 +61,7 @@ smoke: ## the tests of all presets on the newest Python of this machine
 	fi
 
 presets: $(VENV)/.installed-test
-	$(CPU) $(BIN)/python -m pytest -n $(JOBS) tests/test_presets.py
+	$(PYTEST) -m "not devices" tests/test_presets.py
 
 format: $(VENV)/.installed-dev ## rewrite the code in ruff's format and mend what ruff can mend
 	$(BIN)/ruff check --fix

@@ -1,16 +1,62 @@
-"""Strict flags for every test, and data prepared once for all workers."""
+"""Strict flags for every test; data and compiled programs that all workers share.
+
+Tests run on one simulated device, as most of their time is compilation and eight
+devices double it. Those marked `devices` need eight:
+`JAX_NUM_CPU_DEVICES=8 pytest -m devices`.
+"""
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
-# Before JAX is imported: eight simulated devices, the CPU alone.
+# Before JAX is imported: the CPU alone, and compiled programs kept for the run.
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["JAX_NUM_CPU_DEVICES"] = "8"
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")
 # One data directory for all workers and subprocesses, kept between test runs.
 DATA = Path(tempfile.gettempdir()) / f"vaejax-tests-{os.getuid()}"
 os.environ.setdefault("TFDS_DATA_DIR", str(DATA / "tensorflow_datasets"))
+# The first process makes the folder of programs; workers and subprocesses inherit it.
+PROGRAMS = None
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    PROGRAMS = tempfile.mkdtemp(prefix="vaejax-programs-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = PROGRAMS
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+SIMULATED = 8
+"""Devices that a test marked `devices` has."""
+SLOW_FIXTURES = {"compiled", "site"}
+"""Compilations for absent TPUs, and the site: their tests are slow, too."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
+def pytest_collection_modifyitems(items):
+    """Marks tests by their fixtures, and skips those that need more devices."""
+    for item in items:
+        if SLOW_FIXTURES & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
+    if int(os.environ["JAX_NUM_CPU_DEVICES"]) >= SIMULATED:
+        return
+    command = f"JAX_NUM_CPU_DEVICES={SIMULATED} pytest -m devices"
+    skip = pytest.mark.skip(reason=f"needs {SIMULATED} devices: {command}")
+    for item in items:
+        if item.get_closest_marker("devices"):
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_are_dropped():
+    """A worker that kept all its compiled programs would grow to 4 GB."""
+    yield
+    jax.clear_caches()
+
+
+def pytest_unconfigure():
+    if PROGRAMS:
+        shutil.rmtree(PROGRAMS, ignore_errors=True)

@@ -17,6 +17,8 @@ import pytest
 
 import vaejax
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 SETTINGS = shlex.split(
     "vae --dataset digits --hidden 16 --latents 3 --batch-size 12 --log-every 20 "

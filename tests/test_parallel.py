@@ -17,6 +17,8 @@ from vaejax.layers import BatchNorm
 from vaejax.loop import first_state
 from vaejax.parallel.shards import mean_gradient
 
+pytestmark = pytest.mark.devices
+
 TINY = {"dataset": "digits", "batch_size": 16, "epochs": 1, "hidden": (16,)}
 
 

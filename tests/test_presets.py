@@ -181,6 +181,7 @@ def test_a_restored_state_takes_the_same_next_steps(played, tmp_path):
     assert_equal(state, further)
 
 
+@pytest.mark.devices
 @pytest.mark.parametrize("name", PRESETS)
 def test_four_devices_compute_what_one_does(name):
     """Noise and statistics do not depend on the devices; sums differ by rounding.

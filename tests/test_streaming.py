@@ -418,6 +418,7 @@ def test_an_image_that_is_none_is_named(prepared, tmp_path, monkeypatch):
         open_dataset("words", reading=STREAM)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
 def test_worker_processes_end_with_the_run(tmp_path, signum):
     workdir = tmp_path / "run"

@@ -211,6 +211,7 @@ def test_patience_ends_replicas_on_their_own(tmp_path):
         assert steps[0] < experiment.steps
 
 
+@pytest.mark.devices
 def test_replicas_are_split_over_devices(four, tmp_path):
     assert parallel.study_mesh(4, 6).size == 3
     more = {"seeds": 4, "devices": 8}

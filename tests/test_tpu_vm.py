@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 NAMED = ("--name", "a", "--zone", "us-central1-a", "--poll", "0")
 KIND = ("--type", "v5litepod-16")

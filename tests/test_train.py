@@ -162,6 +162,7 @@ def script(*words, **settings):
     return [sys.executable, str(path), "vae", *flags, "--devices", "1", *words]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["first rows", "after a checkpoint"])
 def test_a_killed_run_ends_as_if_it_had_not_been(finished, tmp_path, moment):
     folder = tmp_path / "killed"
