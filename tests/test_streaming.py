@@ -34,6 +34,8 @@ from vaejax.keeper import Keeper
 from vaejax.streaming import AHEAD, Stream, cores, feed_of, own_rows
 from vaejax.writer import read_rows
 
+pytestmark = pytest.mark.devices
+
 STREAM = Reading(stream="yes")
 MOVED = Reading(crop=2, flip=True)
 TINY = {
