@@ -2,10 +2,13 @@
 
 x is `[..., D]`, a category by its number. What encoders read, and what is averaged to
 impute, are features: a category takes as many as it has values, any other column one.
+Columns of a kind (and categories of as many values) are evaluated in one call.
 """
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from functools import cache, cached_property
+from typing import Any, NamedTuple, overload
 
 import flax.linen as nn
 import jax
@@ -14,23 +17,89 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Float
 
+from vaejax.counts import PoissonCounts
 from vaejax.data.dataset import Column
 from vaejax.distributions import Bernoulli, encoding, expectation
 from vaejax.likelihoods import Likelihood
 from vaejax.models.holes import observed, read
 from vaejax.types import Array, Batch, Distribution, Key
 
-Columns = tuple[Column, ...]
+
+@dataclasses.dataclass(frozen=True)
+class Table(Sequence[Column]):
+    """Columns as one value: Flax walks through a module's tuples, entry by entry, each
+    time that it is bound, which takes minutes where there are thousands.
+    """
+
+    columns: tuple[Column, ...]
+
+    @overload
+    def __getitem__(self, place: int) -> Column: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Column, ...]: ...
+    def __getitem__(self, place: int | slice) -> Column | tuple[Column, ...]:
+        return self.columns[place]
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(self.columns)
 
 
-def of_kind(columns: Sequence[Column], kind: str) -> list[int]:
-    """The places of the columns of a kind."""
-    return [place for place, column in enumerate(columns) if column.kind == kind]
+Columns = Table | tuple[Column, ...]
 
 
-def widths(columns: Sequence[Column]) -> list[int]:
-    """How many features each column takes."""
-    return [len(c.values) if c.kind == "category" else 1 for c in columns]
+class Layout(NamedTuple):
+    """Where columns and their features are, as arrays of places."""
+
+    real: np.ndarray
+    binary: np.ndarray
+    count: np.ndarray
+    groups: tuple[np.ndarray, ...]
+    """Categories of as many values, fewest values first."""
+    constant: np.ndarray
+    widths: np.ndarray
+    """How many features each column takes, `[D]`."""
+
+    @property
+    def order(self) -> np.ndarray:
+        """All columns by kind: real, binary, count, categories by group, constant."""
+        kinds = (self.real, self.binary, self.count, *self.groups, self.constant)
+        return np.concatenate(kinds)
+
+    @property
+    def category(self) -> np.ndarray:
+        """Categories in the order of the table."""
+        return np.sort(np.concatenate([np.zeros(0, int), *self.groups]))
+
+    @property
+    def starts(self) -> np.ndarray:
+        """The first feature of each column, `[D]`."""
+        return np.cumsum(self.widths) - self.widths
+
+    def features_of(self, group: np.ndarray) -> np.ndarray:
+        """Features of the categories of a group, `[columns, values]`."""
+        return self.starts[group][:, None] + np.arange(self.widths[group[0]])
+
+
+@cache
+def layout(columns: Columns) -> Layout:
+    """The layout of a table with these columns."""
+    kinds = np.array([column.kind for column in columns])
+    values = np.array([len(c.values) if c.kind == "category" else 1 for c in columns])
+    category = kinds == "category"
+    groups = [
+        np.flatnonzero(category & (values == width))
+        for width in np.unique(values[category])
+    ]
+    kind = {k: np.flatnonzero(kinds == k) for k in ("real", "binary", "count")}
+    constant = np.flatnonzero(kinds == "constant")
+    return Layout(**kind, groups=tuple(groups), constant=constant, widths=values)
 
 
 def are_numbers(columns: Sequence[Column]) -> np.ndarray:
@@ -43,35 +112,87 @@ def mixed(columns: Sequence[Column]) -> bool:
     return any(column.kind != "real" for column in columns)
 
 
+def chosen(x: Array, places: np.ndarray) -> Array:
+    """The columns in these places (ascending): a slice where they are adjacent."""
+    first = int(places[0]) if len(places) else 0
+    if np.array_equal(places, np.arange(first, first + len(places))):
+        return x[..., first : first + len(places)]
+    return x[..., places]
+
+
+def permuted(x: Array, order: np.ndarray) -> Array:
+    """x[..., order] of a permutation, whose gradient is a permutation, too.
+
+    XLA's own gradient of a gather is a scatter, which is slow and no permutation to it.
+    """
+    if np.array_equal(order, np.arange(len(order))):
+        return x
+    back = np.argsort(order)
+
+    @jax.custom_vjp
+    def permute(x: Array) -> Array:
+        return x[..., order]
+
+    permute.defvjp(lambda x: (x[..., order], None), lambda _, g: (g[..., back],))
+    return permute(x)
+
+
 class TableLikelihood(Likelihood):
     """Real columns by the likelihood `real`, binary ones by Bernoulli, categories by
-    their probabilities, counts by Poisson; constant columns are certain.
+    their probabilities, counts by the likelihood `count`; constant columns are certain.
     """
 
     columns: Columns
     real: Likelihood
+    count: Likelihood = dataclasses.field(default_factory=PoissonCounts)
 
     def outputs(self, channels: int) -> int:
         del channels
-        classes = sum(len(c.values) for c in self.columns if c.kind == "category")
-        single = len(of_kind(self.columns, "binary") + of_kind(self.columns, "count"))
-        return self.real.outputs(len(of_kind(self.columns, "real"))) + single + classes
+        own = layout(self.columns)
+        single = len(own.binary) + len(own.count)
+        classes = int(own.widths[own.category].sum())
+        return self.real.outputs(len(own.real)) + single + classes
+
+    def notes(self, values: str) -> tuple[str, ...]:
+        return (*self.real.notes(values), *self.count.notes(values))
 
     def __call__(self, out: Array, batch: Batch) -> Distribution:
-        reals = np.array(of_kind(self.columns, "real"), int)
-        binary = len(of_kind(self.columns, "binary"))
-        count = len(of_kind(self.columns, "count"))
-        sizes = [len(c.values) for c in self.columns if c.kind == "category"]
-        outputs = [self.real.outputs(len(reals)), binary, count, *sizes]
-        parts = jnp.split(out, np.cumsum(outputs)[:-1], axis=-1)
-        own = {name: batch[name][..., reals] for name in ("x", "mask") if name in batch}
+        own = layout(self.columns)
+        sizes = [self.real.outputs(len(own.real)), len(own.binary), len(own.count)]
+        real, binary, count, values = jnp.split(out, np.cumsum(sizes), axis=-1)
         return TableDistribution(
-            self.real(parts[0], {**batch, **own}),
-            Bernoulli(parts[1]),
-            dist.Poisson(jnp.exp(jnp.minimum(parts[2], 20.0)), validate_args=False),
-            tuple(parts[3:]),
+            self.real(real, only(batch, own.real)),
+            Bernoulli(binary),
+            self.count(count, only(batch, own.count)),
+            logits_of(values, own),
             self.columns,
         )
+
+
+def only(batch: Batch, places: np.ndarray) -> Batch:
+    """The batch with these columns alone."""
+    own = {n: chosen(batch[n], places) for n in ("x", "mask") if n in batch}
+    return {**batch, **own}
+
+
+def logits_of(values: Array, own: Layout) -> tuple[Array, ...]:
+    """From logits side by side, in the order of the table, those of each group:
+    `[..., columns, values]`.
+    """
+    widths = own.widths[own.category]
+    first = dict(zip(own.category, np.cumsum(widths) - widths, strict=True))
+    places = [
+        np.add.outer([first[c] for c in group], np.arange(own.widths[group[0]]))
+        for group in own.groups
+    ]
+    if not places:
+        return ()
+    flat = permuted(values, np.concatenate([p.reshape(-1) for p in places]))
+    parts = jnp.split(flat, np.cumsum([p.size for p in places])[:-1], axis=-1)
+    return tuple(
+        part.reshape(*part.shape[:-1], *p.shape)
+        for part, p in zip(parts, places, strict=True)
+    )
 
 
 class TableDistribution(dist.Distribution):
@@ -79,7 +200,7 @@ class TableDistribution(dist.Distribution):
 
     Args:
       real, binary, count: of the columns of these kinds, in their order.
-      logits: of each category, `[..., values]`.
+      logits: of categories of as many values, `[..., columns, values]`.
       columns: what the columns are.
     """
 
@@ -100,61 +221,62 @@ class TableDistribution(dist.Distribution):
         lead = real.batch_shape[:-1]
         super().__init__(batch_shape=(*lead, len(columns)), validate_args=False)
 
-    def _joined(self, parts: dict[str, Array], categories: list[Array]) -> Array:
+    def _joined(
+        self, real: Array, binary: Array, count: Array, categories: list[Array]
+    ) -> Array:
         """`[..., D]` from the columns of each kind; constant ones are 0."""
-        found = [parts[kind] for kind in ("real", "binary", "count")]
-        found += [value[..., None] for value in categories]
-        kinds = ("real", "binary", "count", "category", "constant")
-        order = [place for kind in kinds for place in of_kind(self.columns, kind)]
-        found += [
-            jnp.zeros((*found[0].shape[:-1], len(of_kind(self.columns, "constant"))))
-        ]
-        return jnp.concatenate(found, -1)[..., np.argsort(order)]
-
-    def _of(self, value: Array, kind: str) -> Array:
-        return value[..., np.array(of_kind(self.columns, kind), int)]
+        own = layout(self.columns)
+        none = jnp.zeros((*real.shape[:-1], len(own.constant)), real.dtype)
+        parts = [real, binary, count, *categories, none]
+        return permuted(jnp.concatenate(parts, -1), np.argsort(own.order))
 
     def log_prob(self, value: Array) -> Array:
-        codes = self._of(value, "category")
+        own = layout(self.columns)
         return self._joined(
-            {
-                "real": self.real.log_prob(self._of(value, "real")),
-                "binary": self.binary.log_prob(self._of(value, "binary")),
-                "count": self.count.log_prob(self._of(value, "count")),
-            },
+            self.real.log_prob(chosen(value, own.real)),
+            self.binary.log_prob(chosen(value, own.binary)),
+            self.count.log_prob(chosen(value, own.count)),
             [
                 jnp.sum(
-                    one_hot(codes[..., n], logits.shape[-1]) * nn.log_softmax(logits),
+                    one_hot(chosen(value, group), logits.shape[-1])
+                    * nn.log_softmax(logits),
                     -1,
                 )
-                for n, logits in enumerate(self.logits)
+                for group, logits in zip(own.groups, self.logits, strict=True)
             ],
         )
 
     @property
     def mean(self) -> Array:
         """Expectations; of a category its most probable value."""
-        numbers = {
-            kind: getattr(self, kind).mean for kind in ("real", "binary", "count")
-        }
         most = [logits.argmax(-1).astype(jnp.float32) for logits in self.logits]
-        return self._joined(numbers, most)
+        return self._joined(self.real.mean, self.binary.mean, self.count.mean, most)
 
     def sample(self, key: Key, sample_shape: tuple[int, ...] = ()) -> Array:
-        keys = jax.random.split(key, 3 + len(self.logits))
+        own = layout(self.columns)
+        keys = jax.random.split(key, 3 + len(own.category))
+        turn = [np.searchsorted(own.category, group) for group in own.groups]
         return self._joined(
-            {
-                "real": self.real.sample(keys[0], sample_shape),
-                "binary": self.binary.sample(keys[1], sample_shape).astype(jnp.float32),
-                "count": self.count.sample(keys[2], sample_shape).astype(jnp.float32),
-            },
+            self.real.sample(keys[0], sample_shape),
+            self.binary.sample(keys[1], sample_shape).astype(jnp.float32),
+            self.count.sample(keys[2], sample_shape).astype(jnp.float32),
             [
-                jax.random.categorical(
-                    k, logits, shape=(*sample_shape, *logits.shape[:-1])
-                ).astype(jnp.float32)
-                for k, logits in zip(keys[3:], self.logits, strict=True)
+                categorical(keys[3 + places], logits, sample_shape)
+                for places, logits in zip(turn, self.logits, strict=True)
             ],
         )
+
+
+def categorical(
+    keys: Key, logits: Array, sample_shape: tuple[int, ...]
+) -> Float[Array, "... columns"]:
+    """Draws of categories by their numbers, a key for each column."""
+
+    def draw(key: Key, own: Array) -> Array:
+        shape = (*sample_shape, *own.shape[:-1])
+        return jax.random.categorical(key, own, shape=shape).astype(jnp.float32)
+
+    return jax.vmap(draw, (0, -2), -1)(keys, logits)
 
 
 def one_hot(codes: Array, size: int) -> Array:
@@ -164,9 +286,15 @@ def one_hot(codes: Array, size: int) -> Array:
 
 @expectation.register
 def _(px: TableDistribution) -> Float[Array, "... features"]:
-    places = of_kind(px.columns, "category")
-    probabilities = dict(zip(places, map(nn.softmax, px.logits), strict=True))
-    return by_column(px.mean, px.columns, lambda place, value: probabilities[place])
+    own = layout(px.columns)
+    shares = [nn.softmax(logits) for logits in px.logits]
+    shares = [share.reshape(*share.shape[:-2], -1) for share in shares]
+    none = jnp.zeros((*px.batch_shape[:-1], len(own.constant)))
+    found = [px.real.mean, px.binary.mean, px.count.mean, *shares, none]
+    single = [own.starts[places] for places in (own.real, own.binary, own.count)]
+    grouped = [own.features_of(group).reshape(-1) for group in own.groups]
+    places = np.concatenate([*single, *grouped, own.starts[own.constant]])
+    return permuted(jnp.concatenate(found, -1), np.argsort(places))
 
 
 @encoding.register
@@ -178,22 +306,16 @@ def features(
     x: Float[Array, "... D"], columns: Columns
 ) -> Float[Array, "... features"]:
     """x with every category one-hot."""
-    return by_column(
-        x, columns, lambda place, code: one_hot(code, len(columns[place].values))
-    )
-
-
-def by_column(x: Array, columns: Columns, of_category: Any) -> Array:
-    """The features of each column side by side."""
-    return jnp.concatenate(
-        [
-            of_category(place, x[..., place])
-            if column.kind == "category"
-            else x[..., place : place + 1]
-            for place, column in enumerate(columns)
-        ],
-        -1,
-    )
+    own = layout(columns)
+    if not own.groups:
+        return x
+    source = np.repeat(np.arange(len(columns)), own.widths)
+    code = np.arange(len(source)) - own.starts[source]
+    lead = (None,) * (x.ndim - 1)
+    is_category = (own.widths[source] > 1)[lead]
+    wide = x[..., source]
+    hits = wide.astype(jnp.int32) == code[lead]
+    return jnp.where(is_category, hits.astype(x.dtype), wide)
 
 
 def decide(
@@ -202,16 +324,17 @@ def decide(
     """The value of each column from the average of features: the mean of numbers, the
     most probable of two or more values.
     """
-    found, start = [], 0
-    for column, width in zip(columns, widths(columns), strict=True):
-        own = mean[..., start : start + width]
-        start += width
-        if column.kind == "category":
-            own = own.argmax(-1, keepdims=True).astype(mean.dtype)
-        elif column.kind == "binary":
-            own = (own > 0.5).astype(mean.dtype)
-        found.append(own)
-    return jnp.concatenate(found, -1)
+    own = layout(columns)
+    most = [
+        mean[..., own.features_of(group)].argmax(-1).astype(mean.dtype)
+        for group in own.groups
+    ]
+    bits = (mean[..., own.starts[own.binary]] > 0.5).astype(mean.dtype)
+    real, count, constant = (
+        mean[..., own.starts[places]] for places in (own.real, own.count, own.constant)
+    )
+    found = jnp.concatenate([real, bits, count, *most, constant], -1)
+    return permuted(found, np.argsort(own.order))
 
 
 class Reader(nn.Module):
@@ -224,9 +347,14 @@ class Reader(nn.Module):
     reader: nn.Module | None = None
 
     def __call__(self, batch: Batch) -> Array:
+        own = layout(self.columns)
         x, mask = batch["x"], observed(batch)
-        counts = np.array([column.kind == "count" for column in self.columns])
+        counts = np.zeros(len(self.columns), bool)
+        counts[own.count] = True
         x = jnp.where(counts[None], jnp.log1p(jnp.where(counts[None], x, 0)), x)
-        wide_mask = jnp.repeat(mask, np.array(widths(self.columns)), axis=-1)
+        wide_mask = mask
+        if own.groups:
+            source = np.repeat(np.arange(len(self.columns)), own.widths)
+            wide_mask = mask[..., source]
         x = features(x, self.columns) * wide_mask
         return read(self.reader, {**batch, "x": x, "mask": wide_mask})

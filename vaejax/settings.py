@@ -57,7 +57,7 @@ class Data:
     dequantize: bool = False
     """Add uniform noise within a grey level, so that densities bound probabilities."""
     counts: tuple[str, ...] = ()
-    """Columns of a csv: table whose numbers are counts."""
+    """Columns of a csv: or npz: table that are counts: names, patterns (g*), or all."""
     categories: tuple[str, ...] = ()
     """Columns of a csv: table whose numbers stand for categories."""
     hide: Hide = "none"
@@ -113,6 +113,10 @@ class Network:
     """p(x | z); auto is bernoulli for images and gaussian for tables."""
     sigma: float = 1.0
     """Of gaussian_fixed, in the model's units: images are in [0, 1]."""
+    count_likelihood: Literal["poisson", "negative_binomial"] = "poisson"
+    """p(x | z) of counts; negative_binomial learns a dispersion for each column."""
+    library_size: Literal["none", "observed"] = "none"
+    """observed: counts share a row's total by a softmax, given that total."""
 
     def __post_init__(self) -> None:
         require(self.latents >= 1, "latents", self.latents, "at least 1")

@@ -2,12 +2,13 @@
 
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from vaejax.data.checks import (
-    KEYS,
+    ARRAYS,
     check_alike,
     check_keys,
     check_mask,
@@ -16,6 +17,7 @@ from vaejax.data.checks import (
 from vaejax.data.classes import check_y, numbered, of_training, plain
 from vaejax.data.dataset import Arrays, Dataset, describe
 from vaejax.data.splits import TEST_SHARE, cut, standardize
+from vaejax.data.wanted import of_arrays
 from vaejax.errors import InputError
 from vaejax.paths import absolute
 
@@ -37,6 +39,8 @@ def from_arrays(
     *,
     mask_train: np.ndarray | None = None,
     mask_test: np.ndarray | None = None,
+    columns: Sequence[str] = (),
+    counts: Sequence[str] = (),
     name: str = "arrays",
 ) -> Dataset:
     """A data set of arrays in memory.
@@ -51,6 +55,8 @@ def from_arrays(
       y_test: their labels.
       mask_train: of the shape of `x_train`, 1 where an entry is observed.
       mask_test: the same of `x_test`.
+      columns: names of a table's columns; 0, 1, ... by default.
+      counts: columns whose numbers are counts: names, patterns as `g*`, or `all`.
       name: what it is called in `config.json`.
 
     Returns:
@@ -61,15 +67,17 @@ def from_arrays(
         the others.
     """
     all_of = (x_train, y_train, x_test, y_test, mask_train, mask_test)
-    given = dict(zip(KEYS, all_of, strict=True))
+    given = dict(zip(ARRAYS, all_of, strict=True))
     arrays = {key: np.asarray(a) for key, a in given.items() if a is not None}
-    return standardize(of_training(check_arrays(arrays, name)))
+    if len(columns):
+        arrays["columns"] = np.asarray(columns)
+    return standardize(of_training(check_arrays(arrays, name, counts)))
 
 
-def open_npz(path: str) -> Dataset:
+def open_npz(path: str, counts: Sequence[str] = ()) -> Dataset:
     """The arrays of a file, under the keys of `from_arrays`; tables in their units."""
     place = absolute(path)
-    return check_arrays(read_npz(place), f"npz:{place}")
+    return check_arrays(read_npz(place), f"npz:{place}", counts)
 
 
 def read_npz(place: Path) -> Arrays:
@@ -85,7 +93,7 @@ def read_npz(place: Path) -> Arrays:
         raise InputError(f"{place} is not a readable .npz file: {hint}") from error
 
 
-def check_arrays(arrays: Arrays, name: str) -> Dataset:
+def check_arrays(arrays: Arrays, name: str, counts: Sequence[str] = ()) -> Dataset:
     """A data set of arrays by key, checked; tables in their own units, labels as the
     numbers that are stored.
     """
@@ -104,8 +112,9 @@ def check_arrays(arrays: Arrays, name: str) -> Dataset:
     if not test:
         train, test = cut(train, TEST_SHARE, purpose=0, what=repr(name))
     splits, names = numbered({"train": train, "test": test})
+    columns = of_arrays(splits, arrays.get("columns", ()), counts, repr(name))
     shaped = {key: _shaped(pair) for key, pair in splits.items()}
-    return describe(name, shaped, names=names)
+    return describe(name, shaped, columns=columns, names=names)
 
 
 def _pair(arrays: Arrays, split: str) -> Arrays:

@@ -5,7 +5,8 @@ import numpy as np
 from vaejax.data.dataset import Arrays
 from vaejax.errors import InputError
 
-KEYS = ("x_train", "y_train", "x_test", "y_test", "mask_train", "mask_test")
+ARRAYS = ("x_train", "y_train", "x_test", "y_test", "mask_train", "mask_test")
+KEYS = (*ARRAYS, "columns")
 
 
 def check_keys(arrays: Arrays, name: str) -> None:

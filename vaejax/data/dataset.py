@@ -60,6 +60,11 @@ class Spec(NamedTuple):
     unseen: tuple[str, ...] = ()
     """Labels of other splits that training has no example of: there `y` is -1."""
 
+    library: float = 0.0
+    """Mean sum of a training row's counts (tables with counts)."""
+    empty_rows: int = 0
+    """Rows, of all splits, whose counts are all observed and all 0."""
+
     @property
     def class_names(self) -> tuple[str, ...]:
         """The name of each class, by its index."""

@@ -30,7 +30,8 @@ def open_dataset(
       validation: in [0, 1), the fraction of the training split held out as the split
         "validation", the same examples in every run; a set which ships that split keeps
         its own. Tables are standardized by what is left to train on.
-      counts: columns of a CSV file whose numbers are counts.
+      counts: columns of a CSV or npz file that are counts: names, patterns as `g*`, or
+        `all`.
       categories: columns of a CSV file whose numbers stand for categories.
       reading: whether and how images stream.
       named: whether classes are those that training has, by name; otherwise labels are
@@ -73,10 +74,12 @@ def _open(
 ) -> Dataset:
     if name.startswith("csv:"):
         return open_csv(name.removeprefix("csv:"), counts, categories)
-    if counts or categories:
-        raise InputError("--counts and --categories are columns of a csv: data set")
+    if categories:
+        raise InputError("--categories are columns of a csv: data set")
     if name.startswith("npz:"):
-        return open_npz(name.removeprefix("npz:"))
+        return open_npz(name.removeprefix("npz:"), counts)
+    if counts:
+        raise InputError("--counts are columns of a csv: or npz: data set")
     found = _open_tfds(name, reading)
     return found._replace(spec=found.spec._replace(name=name))
 

@@ -6,13 +6,13 @@ A table is read as text, so that what is observed can be written as it was read.
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from vaejax.data.checks import check_finite
 from vaejax.data.dataset import Column, Dataset, describe
 from vaejax.data.splits import TEST_SHARE, cut
+from vaejax.data.wanted import wanted
 from vaejax.errors import InputError
 from vaejax.paths import absolute
 
@@ -32,10 +32,15 @@ def open_csv(
     """
     place = absolute(path)
     texts = read_csv(place)
+
+    def numeric(name: str) -> bool:
+        return all(is_number(cell) for cell in set(texts[name]) - {None})
+
+    counts = wanted(counts, list(texts), str(place), numeric)
+    categories = wanted(categories, list(texts), str(place))
     columns = tuple(
         column_of(name, cells, counts, categories) for name, cells in texts.items()
     )
-    check_names([*counts, *categories], texts, str(place))
     x = numbers_of(texts, columns, str(place))
     check_finite(x, str(place))
     train, test = cut({"x": x}, TEST_SHARE, purpose=0, what=str(place))
@@ -128,13 +133,6 @@ def is_number(text: str) -> bool:
         return not math.isnan(float(text))
     except ValueError:
         return False
-
-
-def check_names(names: Sequence[str], there: Mapping[str, Any], where: str) -> None:
-    """InputError where a column is asked for that is not there."""
-    unknown = [name for name in names if name not in there]
-    if unknown:
-        raise InputError(f"{where} has no column {unknown[0]!r}: it has {list(there)}")
 
 
 def numbers_of(

@@ -102,7 +102,20 @@ def standardize(dataset: Dataset) -> Dataset:
         return arrays | {"x": standardized(arrays["x"], known)}
 
     known = spec._replace(mean=tuple(mean.tolist()), scale=tuple(scale.tolist()))
+    known = known._replace(**libraries(dataset))
     return Dataset(known, split)
+
+
+def libraries(dataset: Dataset) -> dict[str, float]:
+    """`Spec.library` and `Spec.empty_rows` of a table in its own units."""
+    spec = dataset.spec
+    counts = [place for place, c in enumerate(spec.columns) if c.kind == "count"]
+    if not counts:
+        return {}
+    totals = {s: dataset.split(s)["x"][:, counts].sum(1) for s in spec.sizes}
+    train = np.nansum(dataset.split("train")["x"][:, counts], 1)
+    empty = sum(int((total == 0).sum()) for total in totals.values())
+    return {"library": float(train.mean()), "empty_rows": empty}
 
 
 def restore(dataset: Dataset) -> Dataset:

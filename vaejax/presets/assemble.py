@@ -11,8 +11,9 @@ import optax
 
 from vaejax import likelihoods as li
 from vaejax import networks as net
-from vaejax.columns import Reader, TableLikelihood, mixed
-from vaejax.data import Dataset, open_dataset
+from vaejax.columns import Reader, Table, TableLikelihood, mixed
+from vaejax.counts import NegativeBinomialCounts, OfLibrary, PoissonCounts
+from vaejax.data import Dataset, Spec, open_dataset
 from vaejax.data.holes import hide
 from vaejax.data.preprocess import Preprocess, preprocess
 from vaejax.errors import InputError, nearest
@@ -31,6 +32,12 @@ ACTIVATIONS: Mapping[str, Activation] = {
     "tanh": nn.tanh,
     "silu": nn.silu,
     "softplus": nn.softplus,
+}
+
+
+COUNTS: Mapping[str, Callable[[], li.Likelihood]] = {
+    "poisson": PoissonCounts,
+    "negative_binomial": NegativeBinomialCounts,
 }
 
 
@@ -170,10 +177,32 @@ def named_likelihood(network: Network, dataset: Dataset) -> li.Likelihood:
     }
     found = pick("likelihood", network.likelihood, known)()
     columns = dataset.spec.columns
+    counts = count_likelihood(network, dataset.spec)
     if not mixed(columns):
         return found
     li.check_fit(found, "real")
-    return TableLikelihood(columns, found)
+    return TableLikelihood(Table(columns), found, counts)
+
+
+def count_likelihood(network: Network, spec: Spec) -> li.Likelihood:
+    """The likelihood of counts that the settings name; InputError where rows without
+    counts have no library to share.
+    """
+    counts = pick("count likelihood", network.count_likelihood, COUNTS)()
+    asked = (network.count_likelihood, network.library_size)
+    if asked != ("poisson", "none") and not spec.library:
+        raise InputError(
+            f"--count-likelihood and --library-size are of --counts, which {spec.name} "
+            "has none of"
+        )
+    if network.library_size == "none":
+        return counts
+    if spec.empty_rows:
+        raise InputError(
+            f"--library-size observed: {spec.empty_rows} rows of {spec.name} hold no "
+            "counts above 0, so that nothing is to share: leave them out"
+        )
+    return OfLibrary(spec.library, counts)
 
 
 def decoder(body: Bodies, view: View, condition: nn.Module | None = None) -> Decoder:
@@ -203,7 +232,7 @@ def vae_model(
 def reader_of(view: View, reader: nn.Module | None = None) -> nn.Module | None:
     """How an encoder reads the data: a table's categories and counts are unfolded."""
     columns = view.dataset.spec.columns
-    return Reader(columns, reader) if mixed(columns) else reader
+    return Reader(Table(columns), reader) if mixed(columns) else reader
 
 
 def adam(
