@@ -148,6 +148,39 @@ def test_a_killed_study_goes_on_bit_for_bit(four, tmp_path):
         assert rows_of(replica.folder) == rows_of(undisturbed)
 
 
+def test_replicas_at_unlike_steps_go_on_bit_for_bit(four, tmp_path):
+    """A kill between the checkpoints of replicas: one has ended, one lost an interval,
+    one had saved nothing yet, and one had diverged. Programs keep their size.
+    """
+    whole = four[0].folder.parent
+    copy = shutil.copytree(whole, tmp_path / "copy")
+    names = [replica.folder.name for replica in four]
+    shutil.rmtree(copy / names[1] / "checkpoints" / "28")
+    shutil.rmtree(copy / names[2] / "checkpoints")
+    (copy / names[3] / "diverged.json").write_text('{"message": "made up"}')
+    run(presets.vae, copy, {"beta": (1, 4)}, **TINY)
+    for name in names[:3]:
+        again, once = load(copy / name)[1], load(whole / name)[1]
+        assert int(again.step) == int(once.step) == 28
+        jax.tree.map(np.testing.assert_array_equal, again, once)
+        assert rows_of(copy / name) == rows_of(whole / name)
+
+
+def test_a_study_keeps_out_of_the_folder_of_a_run(four):
+    before = {*four[0].folder.iterdir()}
+    with pytest.raises(InputError, match="holds a run"):
+        run(presets.vae, four[0].folder, {"beta": (1, 4)}, **TINY)
+    assert {*four[0].folder.iterdir()} == before
+
+
+def test_a_study_too_large_for_the_memory_is_refused_at_once(tmp_path):
+    with pytest.raises(InputError, match=r"runs of .* parameters .* TiB"):
+        run(presets.vae, tmp_path / "a", **TINY, seeds=10**9)
+    with pytest.raises(InputError, match="--seed is 4294967296"):
+        run(presets.vae, tmp_path / "a", **TINY, seed=2**32 - 2, seeds=3)
+    assert not (tmp_path / "a").exists()
+
+
 def test_more_seeds_later(four, tmp_path, monkeypatch):
     """Finished replicas stay as they are; only what is new is trained."""
     copy = shutil.copytree(four[0].folder.parent, tmp_path / "copy")
@@ -177,7 +210,7 @@ def test_a_signal_saves_every_replica(tmp_path, monkeypatch):
         patch.setattr("vaejax.studies.Interrupts", Sent)
         with pytest.raises(Stopped, match="at step 14, 2 replicas saved"):
             run(presets.vae, tmp_path / "a", **TINY)
-    steps = {load(folder)[1].step.item() for folder in (tmp_path / "a").iterdir()}
+    steps = {load(f)[1].step.item() for f in (tmp_path / "a").glob("seed=*")}
     assert steps == {14}
     stopped = run(presets.vae, tmp_path / "a", **TINY)
     whole = run(presets.vae, tmp_path / "b", **TINY)

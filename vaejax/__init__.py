@@ -1,5 +1,8 @@
 """Variational autoencoders and their adversarial and conditional relatives in JAX."""
 
+import vaejax.starting  # noqa: F401  (first: what follows loads for seconds)
+
+# isort: split
 from importlib.metadata import PackageNotFoundError, version
 
 from vaejax import objectives, presets

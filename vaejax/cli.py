@@ -9,6 +9,7 @@ import contextlib
 import functools
 import inspect
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,8 @@ from typing import Annotated, Any, NoReturn
 
 import tyro
 
-from vaejax.errors import InputError, nearest
+from vaejax.errors import InputError, nearest, shortened
+from vaejax.limits import check_flags
 
 Workdir = Annotated[
     Path, tyro.conf.Positional, tyro.conf.arg(metavar="WORKDIR", name="workdir")
@@ -215,6 +217,7 @@ def parse(
 
     @functools.wraps(main)
     def bound(*args: Any, **kwargs: Any) -> Callable[[], None]:
+        check_flags(inspect.signature(main).bind(*args, **kwargs).arguments)
         return functools.partial(main, *args, **kwargs)
 
     said = io.StringIO()
@@ -255,12 +258,34 @@ def errors_in_one_line() -> Iterator[None]:
         leave(str(stop), 128 + stop.signum)
     except KeyboardInterrupt:
         leave("stopped", 130)
+    except MemoryError as error:
+        leave(f"error: out of memory: {error or 'too large for this machine'}", 2)
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
         leave(f"error: cannot write or read{where}: {error.strerror or error}", 1)
+    except Exception as error:
+        if reason := of_jax(error):
+            leave(f"error: {reason}", 2)
+        raise
+
+
+def of_jax(error: Exception) -> str:
+    """The line for an error that is JAX's: no memory, or no device to start on."""
+    import jax
+
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        text = str(error)
+        return f"out of memory: {text}" if "RESOURCE_EXHAUSTED" in text else ""
+    try:
+        jax.devices()
+    except Exception as found:  # an AssertionError, where there is no CUDA
+        chosen = os.environ.get("JAX_PLATFORMS", "")
+        reason = str(found) or "there is no such device, or its plugin is missing"
+        return f"JAX finds no device for JAX_PLATFORMS={chosen!r}: {reason}"
+    return ""
 
 
 def leave(line: str, code: int) -> NoReturn:
     """Says one line and exits."""
-    print(" ".join(line.split()), file=sys.stderr, flush=True)
+    print(shortened(line), file=sys.stderr, flush=True)
     sys.exit(code)

@@ -209,8 +209,9 @@ def study(
 def markdown(rows: Sequence[Row]) -> str:
     """A line for each row of a study: settings, and every mean with its deviation."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+
+    from vaejax.terminal import console
 
     noted = ("examples", "generated", "compared_with")  # the same for all
     names = dict.fromkeys(name for row in rows for name in row.mean)
@@ -223,7 +224,7 @@ def markdown(rows: Sequence[Row]) -> str:
         cells = [value_of(value) for value in row.settings.values()]
         table.add_row(*cells, *map(str, counts), *(cell(row, n) for n in shown))
     text = io.StringIO()
-    Console(file=text, width=10_000).print(table)
+    console(text, width=10_000).print(table)
     lines = (line.strip() for line in text.getvalue().splitlines())
     return "".join(f"{line}\n" for line in lines if line)
 
@@ -238,8 +239,9 @@ def cell(row: Row, name: str) -> str:
 
 def print_table(title: str, values: Mapping[str, float]) -> None:
     """Values with standard errors over examples, and what they mean."""
-    from rich.console import Console
     from rich.table import Table
+
+    from vaejax.terminal import console
 
     table = Table("metric", "value", "± s.e.", "meaning", title=title)
     for name, meaning in MEANINGS.items():
@@ -247,7 +249,7 @@ def print_table(title: str, values: Mapping[str, float]) -> None:
             error = values.get(f"{name}_se")
             shown = "" if error is None else f"{error:.3g}"
             table.add_row(name, f"{values[name]:.6g}", shown, meaning)
-    Console().print(table)
+    console().print(table)
 
 
 def sample(

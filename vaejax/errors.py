@@ -21,7 +21,25 @@ def require(holds: Any, name: str, value: object, wanted: str) -> None:
     """
     if isinstance(holds, bool | np.bool_) and not holds:
         flag = name.replace("_", "-")
-        raise InputError(f"--{flag} is {value}: it must be {wanted}")
+        raise InputError(f"--{flag} is {as_text(value)}: it must be {wanted}")
+
+
+def as_text(value: object) -> str:
+    """A value for a line: cut where it is long, as numbers of 1,000 digits are."""
+    try:
+        text = str(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def shortened(line: str, most: int = 500) -> str:
+    """One line of at most `most` characters, its middle left out where it is longer."""
+    line = " ".join(line.split())
+    if len(line) <= most:
+        return line
+    end = most // 3
+    return f"{line[: most - end - 5]} ... {line[-end:]}"
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

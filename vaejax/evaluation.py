@@ -11,8 +11,8 @@ from jax.sharding import Mesh
 
 from vaejax import parallel
 from vaejax.data.feed import Sequential, permutation
-from vaejax.errors import require
 from vaejax.experiment import Experiment, TrainState, variables_of
+from vaejax.limits import check_count
 from vaejax.step import DATA
 from vaejax.streaming import feed_of
 
@@ -102,7 +102,7 @@ def evaluate(
       split: train, validation or test.
       samples: importance samples of the log-likelihood, exactly so many for each
         example; 0 leaves it out.
-      batch_size: examples at a time; a part of the noise's definition.
+      batch_size: examples at a time, at most all; a part of the noise's definition.
       devices: devices to use of each host.
 
     Returns:
@@ -113,8 +113,13 @@ def evaluate(
     Raises:
       InputError: no such split, or a number out of range.
     """
-    require(samples >= 0, "samples", samples, "at least 0")
-    require(batch_size >= 1, "batch_size", batch_size, "at least 1")
+    check_count("samples", samples, 0)
+    check_count("batch_size", batch_size, 1)
+    # No larger than the split: padding would take memory for nothing.
+    most = experiment.dataset.size(split)
+    if batch_size > most:
+        each = len(jax.local_devices()) if devices is None else max(1, devices)
+        batch_size = most + -most % (each * jax.process_count())
     mesh = parallel.make_mesh(devices, batch_size)
     state = parallel.place(state, mesh)
     return Evaluator(experiment, split, samples, mesh, batch_size)(state)

@@ -11,6 +11,7 @@ import optax
 from vaejax.data import Dataset
 from vaejax.data.preprocess import Preprocess
 from vaejax.errors import InputError
+from vaejax.limits import MOST
 from vaejax.settings import Training
 from vaejax.types import Array, Batch, Key, Metrics, Objective, Variables
 
@@ -60,12 +61,21 @@ class TrainState(NamedTuple):
 
 
 def epoch_steps(dataset: Dataset, training: Training) -> int:
-    """Steps of one epoch; InputError where there is not one whole batch."""
+    """Steps of one epoch.
+
+    InputError where there is not one whole batch, or where the steps of all epochs are
+    more than an int32 counts.
+    """
     size, batch = dataset.spec.sizes["train"], training.batch_size
     if batch > size:
         raise InputError(
             f"--batch-size {batch} is larger than the training split of "
             f"{dataset.spec.name}, which has {size} examples"
+        )
+    if size // batch * training.epochs > MOST:
+        raise InputError(
+            f"--epochs {training.epochs} of {size // batch:,} steps are more than "
+            f"{MOST:,} steps: train fewer"
         )
     return size // batch
 

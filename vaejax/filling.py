@@ -8,11 +8,12 @@ import numpy as np
 
 from vaejax import parallel
 from vaejax.columns import decide
-from vaejax.errors import InputError, require
+from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.gibbs import chain
 from vaejax.imputation import LEAST_ESS
 from vaejax.imputation import impute as by_importance
+from vaejax.limits import check_count
 from vaejax.models import conditional, proposal_of
 from vaejax.query import batch_of
 from vaejax.types import ArrayLike, Key, LatentModel
@@ -66,8 +67,8 @@ def impute(
     Raises:
       InputError: a number is out of range, or the model has no Markov chain.
     """
-    require(samples >= 1, "samples", samples, "at least 1")
-    require(multiple >= 0, "multiple", multiple, "at least 0")
+    check_count("samples", samples, 1)
+    check_count("multiple", multiple, 0)
     model = experiment.model
     if not isinstance(model, LatentModel):
         raise InputError(f"{experiment.name} has no posterior to impute by: use miwae")

@@ -6,6 +6,7 @@ and nothing here costs anything.
 """
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -43,6 +44,8 @@ def join(
             "--coordinator, --hosts and --host go together; on TPU VMs, Slurm and "
             "Kubernetes none is needed"
         )
+    if coordinator is not None and not re.fullmatch(r".+:\d{1,5}", coordinator):
+        raise InputError(f"--coordinator {coordinator}: give ADDRESS:PORT of host 0")
     if hosts is not None and not 0 <= (host or 0) < hosts:
         raise InputError(f"--host {host}: {hosts} hosts are 0 to {hosts - 1}")
     try:

@@ -1,11 +1,17 @@
-"""SIGTERM and Ctrl-C as requests: finish the steps under way, save, leave."""
+"""SIGTERM, SIGHUP and Ctrl-C as requests: finish the steps under way, save, leave."""
 
 import signal
 import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def caught() -> list[signal.Signals]:
+    """The signals that are answered: after `nohup`, a lost terminal is none."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [s for s in SIGNALS if s != signal.SIGHUP or not ignored]
 
 
 class Stopped(KeyboardInterrupt):
@@ -28,7 +34,7 @@ class Interrupts:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {s: signal.signal(s, self._note) for s in SIGNALS}
+            self._before = {s: signal.signal(s, self._note) for s in caught()}
         return self
 
     def came(self) -> bool:

@@ -72,14 +72,15 @@ def train(
       validation split.
 
     Raises:
-      InputError: the workdir holds another run, or the batch does not split over the
-        devices.
+      InputError: the workdir holds another run, the batch does not split over the
+        devices, or the parameters do not fit the memory.
       Diverged: a term or parameter was not finite.
       Stopped: SIGTERM or Ctrl-C; the state has been saved, call again to go on.
     """
     check_patience(experiment)
     training = experiment.training
     mesh = parallel.make_mesh(devices, training.batch_size, training.fsdp)
+    parallel.check_memory(experiment, mesh)
     folder = None if workdir is None else workdir_of(workdir)
     with Keeper(experiment, folder, quiet) as keeper, Interrupts() as interrupts:
         state = keeper.restore(mesh)

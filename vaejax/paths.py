@@ -26,11 +26,12 @@ def path_of(name: str | os.PathLike[str]) -> Path:
     if not found:
         return Path(name)
     library, extra = LIBRARIES[found[1]]
+    address = f"{found[1]}://{os.fspath(name)[found.end() :]}"
     if importlib.util.find_spec(library) is None:
-        raise InputError(f"{name} needs {library}: pip install 'vaejax[{extra}]'")
+        raise InputError(f"{address} needs {library}: pip install 'vaejax[{extra}]'")
     from etils import epath  # not needed for local paths
 
-    return cast(Path, epath.Path(f"{found[1]}://{os.fspath(name)[found.end() :]}"))
+    return cast(Path, epath.Path(address))
 
 
 def is_remote(path: Path) -> bool:

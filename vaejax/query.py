@@ -21,8 +21,9 @@ from vaejax import metrics, parallel
 from vaejax.data.classes import plain
 from vaejax.data.dataset import Spec
 from vaejax.data.preprocess import blank
-from vaejax.errors import InputError, require
+from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState, variables_of
+from vaejax.limits import check_count
 from vaejax.types import Array, ArrayLike, Distribution, Key, Size
 
 Given = Mapping[str, ArrayLike | Sequence[str]]
@@ -166,7 +167,7 @@ def sample(
     Raises:
       InputError: num < 1.
     """
-    require(num >= 1, "num", num, "at least 1")
+    check_count("num", num, 1)
     latent_key, noise_key = jax.random.split(key)
     given = {**in_turn(experiment, num), **given}
     z = draw_latents(experiment, state, latent_key, num, given)
@@ -210,7 +211,7 @@ def log_likelihood(
     Raises:
       InputError: samples < 1, or labels are needed and none are given.
     """
-    require(samples >= 1, "samples", samples, "at least 1")
+    check_count("samples", samples, 1)
     apply = parallel.compile_function(
         metrics.log_likelihood, experiment.model, samples=samples
     )

@@ -107,7 +107,8 @@ class Group:
         devices: int | None,
     ) -> None:
         self.replicas, self.traced = replicas, traced
-        self.experiment, self.start = replicas[0].experiment, replicas[0].step
+        self.experiment = replicas[0].experiment
+        self.start = min(replicas[n].step for n in still_training(replicas))
         self.mesh = parallel.study_mesh(devices, len(replicas))
         self._build, self._single = build, parallel.make_mesh(1, 1)
         self._numbers = [
@@ -134,12 +135,34 @@ class Group:
 
     def _first(self) -> TrainState:
         """The states as they were restored, or before the first step."""
-        states = [each.state for each in self.replicas if each.state is not None]
-        if states:
-            return parallel.spread(states, self.mesh)
+        known = [each.state for each in self.replicas]
+        begun = [state for state in known if state is not None]
+        if len(begun) == len(known):
+            return parallel.spread(begun, self.mesh)
         raw = parallel.place(blank(self.experiment.dataset.spec), self.mesh)
         init = parallel.compile_study_init(self._build, self.mesh)
-        return init(self._stacked(jax.random.key), raw)
+        states = init(self._stacked(jax.random.key), raw)
+        return self._with(states, known) if begun else states
+
+    def _with(
+        self, stacked: TrainState, known: Sequence[TrainState | None]
+    ) -> TrainState:
+        """The stacked states, with those in their places that are known."""
+        whole = jax.device_get(stacked)
+        rows = [
+            parallel.row(whole, number) if state is None else jax.device_get(state)
+            for number, state in enumerate(known)
+        ]
+        return parallel.spread(rows, self.mesh)
+
+    def moving(self, start: int) -> list[int]:
+        """The places of replicas that train from step `start` on.
+
+        Others are there because the program's size is what it was: they have ended, or
+        they wait at a later step for the rest to reach it.
+        """
+        training = still_training(self.replicas)
+        return [n for n in training if self.replicas[n].step <= start]
 
     def advance(self, start: int, stop: int) -> list[Interval]:
         """Trains all replicas; what the steps came to for each of them."""
@@ -150,6 +173,11 @@ class Group:
         )
         examples = (stop - start) * self.experiment.training.batch_size
         speed = examples / (time.perf_counter() - began)
+        waits = {*still_training(self.replicas)} - {*self.moving(start)}
+        if waits:
+            each = enumerate(self.replicas)
+            known = [one.state if n in waits else None for n, one in each]
+            self._states = self._with(self._states, known)
         history, finite, self._copy = jax.device_get((*seen, self._states))
         return [
             Interval(

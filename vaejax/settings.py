@@ -126,6 +126,7 @@ class Network:
         widths = bool(self.channels) and min(self.channels) >= 1
         require(widths, "channels", self.channels, "widths of at least 1")
         at_least(0, self, "blocks")
+        require(self.blocks <= 1000, "blocks", self.blocks, "at most 1000")
 
 
 @dataclasses.dataclass(frozen=True)

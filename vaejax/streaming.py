@@ -23,6 +23,7 @@ from vaejax.data.examples import Notes, Warned
 from vaejax.data.feed import Feed, Order, ordered_feed
 from vaejax.data.quiet import one_line
 from vaejax.errors import InputError
+from vaejax.interrupt import SIGNALS
 from vaejax.types import Batch
 
 AHEAD = 2
@@ -254,7 +255,7 @@ def attend(worker: int, workers: int) -> None:
     """
     import multiprocessing
 
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in SIGNALS:
         signal.signal(signum, signal.SIG_IGN)
     main = multiprocessing.parent_process()
     assert main is not None

@@ -8,8 +8,10 @@ shapes it (widths, batch size, names) splits a study into several programs.
 import contextlib
 import inspect
 import itertools
+import json
+import math
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,18 +21,21 @@ import numpy as np
 from vaejax import parallel
 from vaejax.data.preprocess import blank
 from vaejax.environment import device_words
-from vaejax.errors import InputError, require
+from vaejax.errors import InputError
 from vaejax.experiment import Experiment
 from vaejax.interrupt import Interrupts, Stopped
 from vaejax.keeper import Keeper
+from vaejax.limits import check_count, check_seed
 from vaejax.loop import (
     Interval,
     check_patience,
     intervals,
 )
 from vaejax.replicas import Changes, Group, Replica, book, opened, still_training
-from vaejax.run import workdir_of
+from vaejax.run import workdir_of, write_json
 from vaejax.writer import Progress
+
+PROGRAMS = "programs.json"  # in the folder of a study: which replicas began together
 
 
 def study(
@@ -62,32 +67,64 @@ def study(
       InputError: a setting is unknown or impossible, or a workdir holds another run.
       Stopped: SIGTERM or Ctrl-C; all have been saved, call again to go on.
     """
-    require(seeds >= 1, "seeds", seeds, "at least 1")
+    check_count("seeds", seeds, 1)
     values = checked(make, vary or {})
     first = fixed.get("seed", inspect.signature(make).parameters["seed"].default)
+    check_seed("seed", first)
+    check_seed("seed", first + seeds - 1)
     counted = {**values, "seed": range(first, first + seeds)}
-    combinations = [
+    combinations = (
         dict(zip(counted, each, strict=True))
         for each in itertools.product(*counted.values())
-    ]
-    experiments = [make(**{**fixed, **changes}) for changes in combinations]
+    )
+    count = seeds * math.prod(map(len, values.values()))
+    experiments = made(make, fixed, combinations, count, devices)
     build = partial(built, make, fixed)
-    traced = traceable(build, experiments[0], values)
+    traced = traceable(build, experiments[0][1], values)
+    folder = workdir_of(workdir)
+    check_no_run(folder)
     with contextlib.ExitStack() as stack:
         replicas = []
-        for changes, experiment in zip(combinations, experiments, strict=True):
-            check_patience(experiment)
-            check_parallel(experiment)
-            folder = workdir_of(workdir) / name_of(changes)
-            keeper = stack.enter_context(Keeper(experiment, folder, quiet=True))
-            replicas.append(opened(changes, experiment, folder, keeper))
+        for changes, experiment in experiments:
+            place = folder / name_of(changes)
+            keeper = stack.enter_context(Keeper(experiment, place, quiet=True))
+            replicas.append(opened(changes, experiment, place, keeper))
         interrupts = stack.enter_context(Interrupts())
-        for members in groups(replicas, traced):
+        for members in programs(replicas, traced, folder):
             changes = members[0].changes
             shaping = {n: v for n, v in changes.items() if n not in traced}
             group = Group(members, partial(build, shaping), traced, devices)
             train_group(group, interrupts, quiet)
     return replicas
+
+
+def made(
+    make: Callable[..., Experiment],
+    fixed: Changes,
+    combinations: Iterable[Changes],
+    count: int,
+    devices: int | None,
+) -> list[tuple[Changes, Experiment]]:
+    """The experiment of every combination; InputError where so many do not fit."""
+    found = []
+    for changes in combinations:
+        experiment = make(**{**fixed, **changes})
+        if not found:
+            mesh = parallel.study_mesh(devices, count)
+            parallel.check_memory(experiment, mesh, count)
+        check_patience(experiment)
+        check_parallel(experiment)
+        found.append((changes, experiment))
+    return found
+
+
+def check_no_run(folder: Path) -> None:
+    """InputError where the folder of a study is that of a run."""
+    if (folder / "config.json").exists():
+        raise InputError(
+            f"{folder} holds a run, and a study keeps each of its runs in a folder of "
+            "its own: give another --workdir"
+        )
 
 
 def check_parallel(experiment: Experiment) -> None:
@@ -148,35 +185,53 @@ def traceable(
     ]
 
 
-def groups(replicas: Sequence[Replica], traced: Sequence[str]) -> list[list[Replica]]:
-    """Replicas that go on as one program: equal in its shape, and at the same step."""
+def programs(
+    replicas: Sequence[Replica], traced: Sequence[str], folder: Path
+) -> list[list[Replica]]:
+    """Replicas that train as one program, in which some are still training.
+
+    A program of another size rounds otherwise. So the study's folder records which
+    replicas began together, and they go on together, whatever has ended; those that no
+    earlier call knew form programs of their own, by the settings that shape one.
+    """
+    place = folder / PROGRAMS
+    begun = json.loads(place.read_text("utf-8")) if place.exists() else []
+    number_of = {name: n for n, names in enumerate(begun) for name in names}
     found: dict[Any, list[Replica]] = {}
-    inside = {*traced, "seed"}
-    for replica in (replicas[number] for number in still_training(replicas)):
-        shaping = [v for n, v in replica.changes.items() if n not in inside]
-        found.setdefault((*shaping, replica.step), []).append(replica)
-    return list(found.values())
+    for replica in replicas:
+        shaping = [v for n, v in replica.changes.items() if n not in {*traced, "seed"}]
+        number = number_of.get(replica.folder.name)
+        if number is not None or still_training([replica]):
+            found.setdefault((*shaping, number), []).append(replica)
+    new = [group for key, group in found.items() if key[-1] is None]
+    if new:
+        names = [[replica.folder.name for replica in group] for group in new]
+        write_json(place, [*begun, *names])
+    return [group for group in found.values() if still_training(group)]
 
 
 def train_group(group: Group, interrupts: Interrupts, quiet: bool) -> None:
-    """Trains replicas side by side to their ends."""
+    """Trains replicas side by side to their ends.
+
+    Those that are further than others, after a kill, wait for them.
+    """
     experiment, replicas = group.experiment, group.replicas
-    for replica in replicas:
-        replica.keeper.starts(group.start, group.mesh)
+    for number in still_training(replicas):
+        replicas[number].keeper.starts(replicas[number].step, group.mesh)
     progress = None if quiet else Progress(experiment.steps, group.start)
     if progress:
         progress.say(introduction(group))
     length = experiment.training.log_every or experiment.epoch_steps
     with contextlib.closing(progress) if progress else contextlib.nullcontext():
         for start, stop in intervals(group.start, experiment.steps, length):
-            parts = group.advance(start, stop)
+            moved, parts = group.moving(start), group.advance(start, stop)
             signum = interrupts.signum  # read once: all replicas leave, or none
-            for number in still_training(replicas):
+            for number in moved:
                 evaluate = partial(group.evaluate, number)
                 state, leaves = group.state(number), signum is not None
                 book(replicas[number], parts[number], state, evaluate, leaves)
             if progress:
-                sound = [p for p, r in zip(parts, replicas, strict=True) if r.sound]
+                sound = [parts[n] for n in moved if replicas[n].sound]
                 show(progress, stop, sound)
             if signum is not None and stop < experiment.steps:
                 raise Stopped(stopped(replicas, stop, signum), signum)

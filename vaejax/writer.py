@@ -172,14 +172,15 @@ class Progress:
 def terminal_bar(total: int, start: int) -> Any:
     """A rich progress bar with the loss terms, the speed and the time that is left."""
     from rich import progress
-    from rich.console import Console
+
+    from vaejax.terminal import console
 
     bar = progress.Progress(
         progress.TextColumn("step {task.completed}/{task.total}"),
         progress.BarColumn(bar_width=20),
         progress.TextColumn("{task.fields[text]}"),
         progress.TimeRemainingColumn(compact=True),
-        console=Console(stderr=True),
+        console=console(stderr=True),
         refresh_per_second=4,
     )
     bar.add_task("train", total=total, completed=start, text="compiling")

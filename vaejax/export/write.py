@@ -20,10 +20,11 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.export import Exported, symbolic_shape
 
 from vaejax import parallel, query
-from vaejax.errors import InputError, require
+from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.export import load as loader
 from vaejax.export.functions import PRNG, Function, functions
+from vaejax.limits import check_count
 from vaejax.run import load, write_json
 from vaejax.types import Array
 
@@ -48,7 +49,7 @@ Arguments = dict[str, jax.ShapeDtypeStruct]
 
 def export(workdir: Path, out: Path, samples: int) -> None:
     """Exports the model of a run and says what was written."""
-    require(samples >= 1, "samples", samples, "at least 1")
+    check_count("samples", samples, 1)
     experiment, state = load(workdir)
     write(experiment, state, out, samples)
     for path in sorted(out.iterdir()):

@@ -22,6 +22,7 @@ from vaejax.parallel.placement import (
 )
 from vaejax.parallel.steps import (
     abstract_state,
+    check_memory,
     compile_init,
     compile_scan,
     compile_steps,
@@ -44,6 +45,7 @@ __all__ = [
     "abstract_state",
     "axes",
     "can_trace",
+    "check_memory",
     "compile_function",
     "compile_init",
     "compile_metric",

@@ -1,5 +1,6 @@
 """Steps of training, compiled: many as one call."""
 
+import math
 import re
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +16,7 @@ from vaejax.data.feed import Feed
 from vaejax.data.preprocess import blank
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
+from vaejax.memory import available_on, bytes_of, refuse_above
 from vaejax.parallel import shards
 from vaejax.parallel.placement import (
     FSDP,
@@ -50,6 +52,22 @@ def abstract_state(experiment: Experiment, mesh: Mesh | None = None) -> TrainSta
         shapes,
         layout(shapes, mesh),
     )
+
+
+def check_memory(experiment: Experiment, mesh: Mesh, replicas: int = 1) -> None:
+    """InputError where parameters, optimizer and gradients of so many runs at once are
+    more than the memory of the mesh's devices: a lower bound, known before compiling.
+    """
+    shapes = state_shapes(experiment)
+    alone = bytes_of(shapes) + bytes_of(shapes.params)
+    local, split = mesh.local_devices, mesh.shape.get(FSDP, 1)
+    copies = len(local) / (split if replicas == 1 else mesh.size)
+    numbers = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes.params))
+    each = f"{replicas:,} runs of {numbers:,} parameters"
+    what = f"{numbers:,} parameters" if replicas == 1 else each
+    advice = "choose a smaller network" if replicas == 1 else "train fewer at once"
+    room = available_on(local) * len(local)
+    refuse_above(room, alone * copies * replicas, f"{what} and their optimizer", advice)
 
 
 def state_shapes(experiment: Experiment) -> TrainState:

@@ -16,9 +16,10 @@ from vaejax.counts import NegativeBinomialCounts, OfLibrary, PoissonCounts
 from vaejax.data import Dataset, Spec, open_dataset
 from vaejax.data.holes import hide
 from vaejax.data.preprocess import Preprocess, preprocess
-from vaejax.errors import InputError, nearest
+from vaejax.errors import InputError, nearest, require
 from vaejax.experiment import Experiment, Metric, Player, epoch_steps
 from vaejax.layers import Activation
+from vaejax.limits import MOST
 from vaejax.metrics import active_units, count, imputation, likelihood_metrics
 from vaejax.models import VAE, Decoder, GaussianEncoder, Label, StandardNormal
 from vaejax.schedules import SCHEDULES
@@ -253,6 +254,7 @@ def weight_schedule(
 ) -> optax.Schedule:
     """The weight over steps."""
     steps = round(weight.warm_up * epoch_steps(dataset, training))
+    require(steps <= MOST, "warm_up", weight.warm_up, f"below {MOST:,} steps")
     # A warm-up within one step is none: beta would stay at the start of its rise.
     kind = weight.schedule if steps > 1 else "constant"
     return pick("schedule", kind, SCHEDULES)(weight.beta, steps)

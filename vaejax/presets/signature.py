@@ -13,6 +13,7 @@ from typing import Any
 
 from vaejax.errors import InputError, nearest
 from vaejax.experiment import Experiment
+from vaejax.limits import check_setting
 
 OF_ALL = """
 
@@ -63,6 +64,8 @@ def preset(make: Callable[..., Experiment]) -> Callable[..., Experiment]:
             known = nearest(name, settings)
             raise InputError(f"{make.__name__} has no setting {name!r}: {known}")
         flat = {name: given.get(name, s.default) for name, s in settings.items()}
+        for setting in settings.values():
+            check_setting(setting.name, setting.annotation, flat[setting.name])
         made = make(**grouped(flat, settings, groups))
         return dataclasses.replace(made, name=make.__name__, arguments=flat)
 
