@@ -275,7 +275,7 @@ def test_a_full_disk_gets_one_line_and_loses_nothing(capsys, tmp_path, monkeypat
     assert stop.value.code == 1
     said = capsys.readouterr().err.splitlines()
     assert said[-1].startswith("error: cannot")
-    assert "MiB free" in said[-1]
+    assert "KiB needed for a checkpoint, 10 bytes free" in said[-1]
     call("train", *words, "--checkpoint-every", 1)
     assert load(tmp_path / "run")[1].step == 28
 

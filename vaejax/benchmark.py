@@ -15,6 +15,7 @@ import numpy as np
 from vaejax import parallel
 from vaejax.data.feed import resident_feed
 from vaejax.experiment import Experiment
+from vaejax.limits import check_count
 from vaejax.loop import first_state, train
 from vaejax.presets import vae, vaegan
 from vaejax.types import Array
@@ -32,6 +33,8 @@ def lines(
     Of `model` vaegan, epochs alone; with `seeds`, those of as many replicas side by
     side, against one after another.
     """
+    for name, value in {"epochs": epochs, "hidden": hidden, "seeds": seeds}.items():
+        check_count(name, value, 1)
     shape = {"hidden": (hidden,), "latents": LATENTS, "batch_size": batch_size}
     shape |= {"binarize": "none", "epochs": epochs + 1, "decay": "constant"}
     experiment = vaegan(**shape, **GAME) if model == "vaegan" else vae(**shape)

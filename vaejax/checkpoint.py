@@ -21,6 +21,7 @@ import numpy as np
 
 from vaejax import hosts
 from vaejax.errors import InputError
+from vaejax.memory import size
 from vaejax.paths import absolute, is_remote
 
 log = logging.getLogger(__name__)
@@ -167,7 +168,7 @@ def check_space(directory: Path, state: Any) -> None:
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     free = shutil.disk_usage(directory).free
     if free < needed:
-        reason = f"{needed >> 20} MiB needed for a checkpoint, {free >> 20} MiB free"
+        reason = f"{size(needed)} needed for a checkpoint, {size(free)} free"
         raise OSError(errno.ENOSPC, reason, str(directory))
 
 

@@ -11,21 +11,25 @@ import jax
 import numpy as np
 
 from vaejax import hosts, parallel
-from vaejax.errors import InputError, require
+from vaejax.effort import check_measuring, check_sampling, warn_of_passes
+from vaejax.errors import InputError
 from vaejax.evaluation import evaluate as evaluate_split
 from vaejax.experiment import Experiment, TrainState
 from vaejax.filling import Method, collapse
 from vaejax.filling import impute as fill
+from vaejax.limits import check_count
 from vaejax.loop import train as train_experiment
 from vaejax.meanings import MEANINGS
 from vaejax.models import conditional
 from vaejax.paths import is_remote
 from vaejax.profiling import Profile
+from vaejax.query import in_turn
 from vaejax.query import sample as sample_model
 from vaejax.run import load, workdir_of, write_json
 from vaejax.studies import study as train_study
 from vaejax.studies import value_of
 from vaejax.summary import Row, summarize
+from vaejax.types import Key
 
 
 def join(
@@ -36,8 +40,8 @@ def join(
     heartbeat: int,
 ) -> None:
     """Joins the other hosts, where there are any."""
+    check_count("heartbeat", heartbeat, 1)
     if distributed:
-        require(heartbeat >= 1, "heartbeat", heartbeat, "at least 1")
         hosts.join(coordinator, number, host, heartbeat)
     elif (coordinator, number, host) != (None, None, None):
         raise InputError("--coordinator, --hosts and --host need --distributed")
@@ -52,7 +56,7 @@ def train(
     workers: int = 0,
 ) -> None:
     """Trains in a workdir and says what to do next."""
-    require(workers >= 0, "workers", workers, "at least 0")
+    check_count("workers", workers)
     workdir = workdir_of(workdir)
     if profile and is_remote(workdir):
         raise InputError("--profile writes to this machine: give a local --workdir")
@@ -110,6 +114,7 @@ def evaluate(
     workdir = workdir_of(workdir)
     keep_compiled()
     experiment, state = load(workdir)
+    check_measuring(experiment, samples, split, classifier, num)
     values, seen = measured(
         workdir, experiment, state, samples, split, batch_size, classifier, num, devices
     )
@@ -154,7 +159,6 @@ def measured(
     if classifier is not None:
         from vaejax.judging import judged  # loads SciPy
 
-        require(num >= 2, "num", num, "at least 2")
         seen = judged(experiment, state, classifier, num)
     step = {"step": int(state.step)}
     if hosts.first():
@@ -182,6 +186,8 @@ def study(
     workdir = workdir_of(workdir)
     keep_compiled()
     parallel.device_per_core()
+    first = make(**{**fixed, **{name: each[0] for name, each in vary.items() if each}})
+    check_measuring(first, samples, "test", classifier, num, "importance_samples")
     replicas = train_study(make, workdir, vary, seeds=seeds, devices=devices, **fixed)
     numbers = []
     for replica in replicas:
@@ -269,9 +275,9 @@ def sample(
         raise InputError(f"{workdir} models a table: give --out a name ending in .npz")
     if not hasattr(experiment.model, "likelihood"):
         raise InputError(f"{workdir} holds {experiment.name}, which generates nothing")
+    check_sampling(experiment, num, out.suffix == ".png")
     given = {"y": labels_of(experiment, label, num)} if label else {}
-    key = jax.random.key(seed)
-    x = np.asarray(sample_model(experiment, state, key, num, noise=noise, given=given))
+    x = drawn(experiment, state, jax.random.key(seed), num, noise, given)
     if out.suffix == ".png":
         from vaejax.plots import save_grid
 
@@ -300,6 +306,7 @@ def impute(
     keep_compiled()
     experiment, state = load(workdir)
     holey = open_holey(source, experiment.dataset.spec)
+    warn_of_passes(samples, len(holey.x))
     filled = fill(
         experiment,
         state,
@@ -318,6 +325,32 @@ def impute(
         holey.write(x, out.with_stem(f"{out.stem}-{number:0{digits}d}"))
     many = f" and {multiple} draws beside it" if multiple else ""
     print(f"filled {int((~holey.mask).sum())} holes; wrote {out}{many}")
+
+
+def drawn(
+    experiment: Experiment,
+    state: TrainState,
+    key: Key,
+    num: int,
+    noise: bool,
+    given: Mapping[str, Any],
+    chunk: int = 10_000,
+) -> np.ndarray:
+    """Samples `[num, *shape]`, of which no more than `chunk` are computed at once.
+
+    The first chunk is what `vaejax.sample` draws with the key.
+    """
+    given, parts = {**in_turn(experiment, num), **given}, []
+    for start in range(0, num, chunk):
+        count = min(chunk, num - start)
+        own = jax.random.fold_in(key, start) if start else key
+        some = {name: each[start : start + count] for name, each in given.items()}
+        parts.append(
+            np.asarray(
+                sample_model(experiment, state, own, count, noise=noise, given=some)
+            )
+        )
+    return np.concatenate(parts)
 
 
 def labels_of(experiment: Experiment, label: tuple[str, ...], num: int) -> np.ndarray:

@@ -27,7 +27,7 @@ def require(holds: Any, name: str, value: object, wanted: str) -> None:
 def as_text(value: object) -> str:
     """A value for a line: cut where it is long, as numbers of 1,000 digits are."""
     try:
-        text = str(value)
+        text = repr(value) if isinstance(value, str) else str(value)
     except ValueError:  # Python writes no number of more than 4,300 digits
         return "a number of thousands of digits"
     return text if len(text) <= 60 else f"{text[:57]}..."

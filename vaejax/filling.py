@@ -14,6 +14,7 @@ from vaejax.gibbs import chain
 from vaejax.imputation import LEAST_ESS
 from vaejax.imputation import impute as by_importance
 from vaejax.limits import check_count
+from vaejax.memory import check_fits
 from vaejax.models import conditional, proposal_of
 from vaejax.query import batch_of
 from vaejax.types import ArrayLike, Key, LatentModel
@@ -77,6 +78,8 @@ def impute(
     if method != "importance" and proposal_of(model) == "prior":
         raise InputError(f"{experiment.name} draws from its prior: use importance")
     x, mask = np.asarray(x, np.float32), np.asarray(np.asarray(mask) == 1)
+    needed = max(1, multiple) * max(x.nbytes, x[:1].nbytes * batch_size)
+    check_fits(needed, f"--multiple {multiple:,} imputations", "draw fewer")
     settings = {"samples": samples, "draws": max(1, multiple)}
     if method == "importance":
         run = parallel.compile_function(by_importance, model, **settings)

@@ -28,7 +28,7 @@ class Profile(NamedTuple):
     @classmethod
     def parse(cls, text: str, folder: Path) -> Self:
         """From `START:STOP`; InputError where it is something else."""
-        found = re.fullmatch(r"(\d+):(\d+)", text)
+        found = re.fullmatch(r"(\d{1,10}):(\d{1,10})", text)
         if not found or int(found[1]) >= int(found[2]):
             raise InputError(
                 f"--profile {text}: give two steps, the lesser first, as 100:105"

@@ -10,6 +10,7 @@ Labels are texts, the names of classes, or integers, their indices 0 .. C - 1, a
 labels.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -24,6 +25,7 @@ from vaejax.data.preprocess import blank
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.limits import check_count
+from vaejax.memory import check_fits
 from vaejax.types import Array, ArrayLike, Distribution, Key, Size
 
 Given = Mapping[str, ArrayLike | Sequence[str]]
@@ -168,6 +170,8 @@ def sample(
       InputError: num < 1.
     """
     check_count("num", num, 1)
+    needed = num * math.prod(experiment.dataset.spec.shape) * 4
+    check_fits(needed, f"{num:,} samples", "draw fewer at a time")
     latent_key, noise_key = jax.random.split(key)
     given = {**in_turn(experiment, num), **given}
     z = draw_latents(experiment, state, latent_key, num, given)

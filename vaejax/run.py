@@ -8,6 +8,7 @@ import dataclasses
 import inspect
 import json
 import os
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,8 @@ def workdir_of(name: str | os.PathLike[str]) -> Path:
     path = path_of(name)
     if str(path).startswith("s3:"):
         raise InputError(
-            f"{path}: checkpoints go to a folder or to gs://, not to s3://; mount the "
-            "bucket as a folder"
+            f"{re.sub('^s3:/+', 's3://', str(path))}: checkpoints go to a folder or to "
+            "gs://, not to s3://; mount the bucket as a folder"
         )
     return path
 

@@ -111,9 +111,7 @@ class Watch:
         training = inspect.ismethod(handler) and handler.__self__
         if isinstance(training, Interrupts) and training is not self._told:
             self._told = training
-            say(
-                f"{signum.name}: will save after the steps under way; again ends at once"
-            )
+            say(f"{signum.name}: saves after the steps under way; again ends at once")
         else:
             self._end(f"stopped by {signum.name}", 128 + signum)
 

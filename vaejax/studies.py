@@ -72,10 +72,10 @@ def study(
     first = fixed.get("seed", inspect.signature(make).parameters["seed"].default)
     check_seed("seed", first)
     check_seed("seed", first + seeds - 1)
-    counted = {**values, "seed": range(first, first + seeds)}
     combinations = (
-        dict(zip(counted, each, strict=True))
-        for each in itertools.product(*counted.values())
+        {**dict(zip(values, each, strict=True)), "seed": seed}
+        for each in itertools.product(*values.values())
+        for seed in range(first, first + seeds)
     )
     count = seeds * math.prod(map(len, values.values()))
     experiments = made(make, fixed, combinations, count, devices)

@@ -45,7 +45,7 @@ def compile_check(
 
 def stand_in(text: str) -> Dataset:
     """Images in 10 classes that need not be here, described as `162770x64x64x3`."""
-    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*){3}", text):
+    if not re.fullmatch(r"[1-9]\d{0,9}(x[1-9]\d{0,9}){3}", text):
         raise InputError(f"--images {text}: give COUNTxHEIGHTxWIDTHxCHANNELS")
     count, *shape = (int(number) for number in text.split("x"))
     spec = Spec(

@@ -85,7 +85,7 @@ def open_slice(name: str, fsdp: int = 1) -> Slice:
 
 def chip_of(name: str) -> Chip:
     """The chip of a well-formed name; InputError with the nearest name of others."""
-    found = re.fullmatch(r"(\w+):(\d+(?:x\d+)*)", name)
+    found = re.fullmatch(r"(\w+):(\d{1,9}(?:x\d{1,9})*)", name)
     chip = CHIPS.get(found[1]) if found else None
     if not found or chip is None:
         raise InputError(f"--topology {name}: {suggestion(name)}")
@@ -108,7 +108,7 @@ def suggestion(name: str) -> str:
     cores of 8 chips.
     """
     plain = name.lower().replace("v5litepod", "v5e").replace("v5lite", "v5e")
-    counted = re.fullmatch(r"(v\d\w?)-(\d+)", plain)
+    counted = re.fullmatch(r"(v\d\w?)-(\d{1,9})", plain)
     chip = CHIPS.get(counted[1]) if counted else None
     if counted and chip:
         count = int(counted[2]) // (2 if chip.axes == 3 else 1)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vaejax.data.archive import check_sizes
 from vaejax.data.checks import (
     ARRAYS,
     check_alike,
@@ -84,8 +85,12 @@ def read_npz(place: Path) -> Arrays:
     """The arrays of a file; InputError where it is none."""
     try:
         # Opened here, since NumPy does not close what it cannot read.
-        with place.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
+        with place.open("rb") as stream:
+            check_sizes(stream, place)
+            with np.load(stream, allow_pickle=False) as file:
+                return {key: file[key] for key in file.files}
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"there is no file {place}") from None
     except _UNREADABLE as error:

@@ -127,8 +127,22 @@ def _base(root: Path, address: Address) -> Path:
     # TFDS notes there which config a bare name means.
     note = base / ".config" / "metadata.json"
     if config is None and note.is_file():
-        config = json.loads(note.read_text())["default_config_name"]
+        config = default_config(note)
     return base / config if config else base
+
+
+def default_config(note: Path) -> str:
+    """The config that TFDS noted as the one that a bare name means."""
+    try:
+        config = json.loads(note.read_text("utf-8"))["default_config_name"]
+    except (ValueError, KeyError, TypeError):
+        config = None
+    if not isinstance(config, str):
+        raise InputError(
+            f"{note} names no default_config_name: it is damaged; name the config, as "
+            "NAME/CONFIG, or delete the file and prepare the set again"
+        )
+    return config
 
 
 def _versions(base: Path) -> dict[str, Path]:

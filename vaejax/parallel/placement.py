@@ -56,7 +56,10 @@ def axes(count: int, fsdp: int) -> dict[str, int]:
 
 def study_mesh(devices: int | None, replicas: int) -> Mesh:
     """A mesh over as many of the devices as the replicas divide over."""
-    available = len(jax.local_devices()) if devices is None else max(1, devices)
+    here = len(jax.local_devices())
+    available = here if devices is None else devices
+    if not 1 <= available <= here:
+        raise InputError(f"--devices {devices}: this host has 1 to {here}")
     count = max(n for n in range(1, available + 1) if replicas % n == 0)
     return make_mesh(count, count)
 
