@@ -234,7 +234,9 @@ def condensed(box: str, prog: str) -> str:
     """tyro's framed message as one line."""
     framed = (re.sub(r"^[│|╭╰+] ?|[│|╮╯+]$", "", line) for line in box.splitlines())
     _, *lines = (line.strip() for line in framed)
-    message, *rest = re.split(r"\s[─-]{3,}", " ".join(lines))
+    # Where stdout is ASCII the title has a rule of its own.
+    ruled = " ".join(lines).lstrip(" -")
+    message, *rest = re.split(r"\s[─-]{3,}", ruled)
     message = re.sub(r"^ *Error parsing settings\S*: ", "", message)
     named = [word for part in rest for word in part.split() if word.startswith("--")]
     meant = dict.fromkeys(word for word in named if word != "--help")
