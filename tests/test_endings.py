@@ -41,6 +41,7 @@ def ended(process, *signums):
     return process.returncode, said, time.perf_counter() - began
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_an_evaluation_with_a_line(run):  # noqa: F811
     """Its loop runs in XLA; the interpreter must not be taken down beside it."""
     process = started(f"evaluate {run} --samples {ENDLESS}")
@@ -51,6 +52,7 @@ def test_ctrl_c_ends_an_evaluation_with_a_line(run):  # noqa: F811
     assert seconds < 10
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_imports_with_a_line():
     process = started("train vae --help", stdout=subprocess.DEVNULL)
     time.sleep(0.7)
@@ -62,6 +64,7 @@ def test_ctrl_c_ends_imports_with_a_line():
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_a_lost_terminal_saves_a_training(tmp_path):
     """SIGHUP, and a stderr whose reader has left: saved at the end of the steps."""
     process = started(f"train vae {TINY} --epochs 100000 --workdir {tmp_path / 'run'}")
@@ -75,6 +78,7 @@ def test_a_lost_terminal_saves_a_training(tmp_path):
     assert int(load(tmp_path / "run")[1].step) > 0
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_the_first_compilation(tmp_path):
     words = f"train vae_conv --dataset digits --workdir {tmp_path / 'run'}"
     env = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
@@ -89,6 +93,7 @@ def test_a_second_signal_ends_the_first_compilation(tmp_path):
     assert seconds < 10
 
 
+@pytest.mark.slow
 def test_a_training_needs_no_terminal(tmp_path):
     """All of it is there, and no file has what belongs on a terminal."""
     script = '"$0" "$@" 2>&- | head -1'
@@ -107,6 +112,7 @@ def test_a_training_needs_no_terminal(tmp_path):
         [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -147,6 +153,7 @@ def test_frames_of_ascii_terminals_are_left_out():
     assert line == f"{wanted} (see train.py --help)"
 
 
+@pytest.mark.slow
 def test_help_may_be_cut():
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", '"$0" "$@" --help | head -1']

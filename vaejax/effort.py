@@ -12,6 +12,7 @@ from vaejax.errors import InputError
 from vaejax.experiment import Experiment, variables_of
 from vaejax.limits import check_count
 from vaejax.memory import bytes_of, check_fits
+from vaejax.models import Judge
 
 PASSES = 10**10
 """Passes of a decoder that take hours, with the smallest networks, on any machine."""
@@ -38,6 +39,7 @@ def check_measuring(
 
     judge, state = load(classifier)
     check_judge(experiment, judge, classifier)
+    assert isinstance(judge.model, Judge)  # checked
     one = jnp.zeros((1, *judge.dataset.spec.shape))
     seen = jax.eval_shape(partial(see, judge.model), variables_of(state), one)
     needed = num * bytes_of(seen.features[-1])

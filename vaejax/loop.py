@@ -75,7 +75,7 @@ def train(
       InputError: the workdir holds another run, the batch does not split over the
         devices, or the parameters do not fit the memory.
       Diverged: a term or parameter was not finite.
-      Stopped: SIGTERM or Ctrl-C; the state has been saved, call again to go on.
+      Stopped: SIGTERM, SIGHUP or Ctrl-C; the state has been saved, call again to go on.
     """
     check_patience(experiment)
     training = experiment.training

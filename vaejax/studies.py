@@ -65,7 +65,7 @@ def study(
 
     Raises:
       InputError: a setting is unknown or impossible, or a workdir holds another run.
-      Stopped: SIGTERM or Ctrl-C; all have been saved, call again to go on.
+      Stopped: SIGTERM, SIGHUP or Ctrl-C; all have been saved, call again to go on.
     """
     check_count("seeds", seeds, 1)
     values = checked(make, vary or {})
