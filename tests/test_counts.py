@@ -258,7 +258,7 @@ def test_a_library_needs_counts_in_every_row():
     with pytest.raises(InputError, match="has none of"):
         presets.vae(dataset=from_arrays(WIDE), library_size="observed", **tiny)
     data = from_arrays(np.where(np.arange(24)[:, None] == 3, 0, WIDE), counts=("all",))
-    with pytest.raises(InputError, match="1 rows of 'arrays' hold no counts"):
+    with pytest.raises(InputError, match="1 rows of arrays hold no counts"):
         presets.vae(dataset=data, library_size="observed", **tiny)
 
 
