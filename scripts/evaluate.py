@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from vaejax import cli, commands
+from vaejax import cli, commands, commands_data
+from vaejax.errors import InputError
 
 
 def main(
@@ -18,6 +19,7 @@ def main(
     hosts: int | None = None,
     host: int | None = None,
     heartbeat: int = 100,
+    input: Path | None = None,
 ) -> None:
     """ELBO, importance-weighted likelihood, bits/dim and active units of a run.
 
@@ -34,7 +36,14 @@ def main(
       hosts: how many there are, where JAX does not know it.
       host: the number of this one, from 0, where JAX does not know it.
       heartbeat: seconds of silence after which a host is given up and all end.
+      input: .csv or .npz with examples to evaluate on, like those that were trained
+        on, instead of a split; on one host.
     """
+    if input is not None:
+        if classifier is not None or distributed or split != "test":
+            raise InputError("--input goes without --split, --classifier and hosts")
+        commands_data.evaluate_own(workdir, input, samples, batch_size, devices)
+        return
     commands.join(distributed, coordinator, hosts, host, heartbeat)
     commands.evaluate(workdir, samples, split, batch_size, classifier, num, devices)
 

@@ -12,19 +12,22 @@ def main(
     label: tuple[str, ...] = (),
     noise: bool = False,
     seed: int = 0,
+    mean: bool = False,
 ) -> None:
-    """Draws examples from a trained model, as a picture or as arrays.
+    """Draws examples from a trained model, as a picture, arrays or rows of a table.
 
     Args:
       workdir: folder of the run.
       num: how many.
-      out: a .png (a grid of images), or an .npz with `x` in the data's own units.
+      out: a .png (a grid of images), an .npz with `x` in the data's own units, or a
+        .csv: rows with the names, texts and units of the table that was trained on.
       label: classes to sample by their names, in turn (conditional models); all by
         default.
-      noise: draw x from p(x | z) instead of taking its mean.
+      noise: draw x from p(x | z) instead of taking its mean; rows of a .csv always are.
       seed: of the draws.
+      mean: write means to a .csv, the most probable of categories, instead of draws.
     """
-    commands.sample(workdir, num, out, label, noise, seed)
+    commands.sample(workdir, num, out, label, noise, seed, mean)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from vaejax.paths import is_remote
 from vaejax.profiling import Profile
 from vaejax.query import in_turn
 from vaejax.query import sample as sample_model
+from vaejax.rows import write_npz, write_rows
 from vaejax.run import load, workdir_of, write_json
 from vaejax.studies import study as train_study
 from vaejax.studies import value_of
@@ -265,25 +266,38 @@ def sample(
     label: tuple[str, ...],
     noise: bool,
     seed: int,
+    mean: bool = False,
 ) -> None:
-    """Writes samples as a picture or as arrays."""
-    if out.suffix not in (".png", ".npz"):
-        raise InputError(f"--out {out}: the name must end in .png or .npz")
+    """Writes samples as a picture, as arrays, or as rows of a table."""
+    if out.suffix not in (".png", ".npz", ".csv"):
+        raise InputError(f"--out {out}: the name must end in .png, .npz or .csv")
     keep_compiled()
     experiment, state = load(workdir)
-    if out.suffix == ".png" and experiment.dataset.spec.kind != "image":
-        raise InputError(f"{workdir} models a table: give --out a name ending in .npz")
+    spec = experiment.dataset.spec
+    if out.suffix == ".png" and spec.kind != "image":
+        raise InputError(
+            f"{workdir} models a table: give --out a name ending in .csv or .npz"
+        )
+    if out.suffix == ".csv" and spec.kind == "image":
+        raise InputError(
+            f"{workdir} models images: give --out a name ending in .png or .npz"
+        )
     if not hasattr(experiment.model, "likelihood"):
         raise InputError(f"{workdir} holds {experiment.name}, which generates nothing")
     check_sampling(experiment, num, out.suffix == ".png")
     given = {"y": labels_of(experiment, label, num)} if label else {}
+    noise = noise or (out.suffix == ".csv" and not mean)
     x = drawn(experiment, state, jax.random.key(seed), num, noise, given)
     if out.suffix == ".png":
         from vaejax.plots import save_grid
 
         save_grid(x, out)
+    elif out.suffix == ".csv":
+        write_rows(x, spec, out)
     else:
-        np.savez_compressed(out, x=experiment.preprocess.restore(x))
+        names = {"columns": np.array([c.name for c in spec.columns])}
+        arrays = {"x": experiment.preprocess.restore(x)}
+        write_npz(out, arrays | (names if spec.columns else {}))
     print(f"wrote {out}")
 
 

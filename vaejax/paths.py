@@ -45,13 +45,14 @@ def absolute(name: str | os.PathLike[str]) -> Path:
     return path if is_remote(path) else path.expanduser().absolute()
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file whole or not at all, as every object of a bucket is written."""
+    content = content.encode() if isinstance(content, str) else content
     if is_remote(path):
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(content)
         return
     scratch = path.with_suffix(".tmp")
-    scratch.write_text(text, encoding="utf-8")
+    scratch.write_bytes(content)
     os.replace(scratch, path)
 
 

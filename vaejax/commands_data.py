@@ -1,0 +1,52 @@
+"""What the scripts do that read or write users' own examples."""
+
+from pathlib import Path
+
+from vaejax.commands import keep_compiled, print_table
+from vaejax.errors import InputError, require
+from vaejax.evaluation import evaluate
+from vaejax.own import encode_own, on_own
+from vaejax.rows import write_codes
+from vaejax.run import load, workdir_of, write_json
+
+
+def encode(workdir: Path, source: Path, out: Path, batch_size: int, seed: int) -> None:
+    """Writes the codes of a file's examples."""
+    check_out(out)
+    keep_compiled()
+    experiment, state = load(workdir_of(workdir))
+    codes = encode_own(experiment, state, source, batch_size, seed)
+    write_codes(codes, out)
+    count, latents = codes.mean.shape
+    print(f"encoded {count:,} examples to {latents} latents; wrote {out}")
+
+
+def check_out(out: Path) -> None:
+    """InputError where a table cannot be written there."""
+    if out.suffix not in (".csv", ".npz"):
+        raise InputError(f"--out {out}: the name must end in .csv or .npz")
+    if not out.parent.is_dir():
+        raise InputError(f"--out {out}: there is no folder {out.parent}")
+
+
+def evaluate_own(
+    workdir: Path, source: Path, samples: int, batch_size: int, devices: int
+) -> None:
+    """Prints the metrics over a file's examples, and writes them beside the run's.
+
+    `evaluation.json`, which reports are made of, stays that of the run's own data.
+    """
+    require(samples >= 0, "samples", samples, "at least 0")
+    require(batch_size >= 1, "batch_size", batch_size, "at least 1")
+    workdir = workdir_of(workdir)
+    keep_compiled()
+    experiment, state = load(workdir)
+    experiment = on_own(experiment, source)
+    values = evaluate(
+        experiment, state, samples=samples, batch_size=batch_size, devices=devices
+    )
+    print_table(f"{experiment.name} on {source}", values)
+    noted = {"input": str(source), "samples": samples, "batch_size": batch_size}
+    out = workdir / f"evaluation-{source.stem}.json"
+    write_json(out, noted | {"step": int(state.step)} | values)
+    print(f"wrote {out}")
