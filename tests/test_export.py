@@ -180,6 +180,7 @@ def test_the_manifest_says_how_to_call(exported):
     (x,) = found["functions"]["encode"]["arguments"]
     assert (x["name"], x["shape"], x["dtype"]) == ("x", ["n", 8, 8, 1], "float32")
     assert "nats" in found["functions"]["log_likelihood"]["says"]
+    assert (found["columns"], found["classes"]) == ([], [*map(str, range(10))])
 
 
 @pytest.mark.parametrize("name", ["encode.jax", "parameters.npz"])

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import jax
 import numpy as np
+from jax.export import is_symbolic_dim
 
 from vaejax.errors import InputError, nearest, require
 
@@ -20,7 +21,12 @@ LARGEST = float(np.finfo(np.float32).max)
 
 
 def check_count(name: str, value: Any, least: int = 0, most: int = MOST) -> None:
-    """InputError where the value is no whole number from `least` to `most`."""
+    """InputError where the value is no whole number from `least` to `most`.
+
+    A size that an export leaves open passes.
+    """
+    if is_symbolic_dim(value):
+        return
     require(is_whole(value), name, value, "a whole number")
     require(value >= least, name, value, f"at least {least}")
     require(value <= most, name, value, f"at most {most:,}")
