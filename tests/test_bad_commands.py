@@ -22,6 +22,7 @@ COUNTS = [  # a command line that would run, and its flags of whole numbers
     ("evaluate", "{run}", ["samples", "batch-size", "num", "devices", "heartbeat"]),
     ("sample", "{run}", ["num", "seed"]),
     ("impute", "{run} --input x.npz --out y.npz", ["multiple", "samples", "seed"]),
+    ("encode", "{run} --input x.npz --out z.npz", ["batch-size", "seed"]),
     ("export", "{run} --out {run}/model", ["samples"]),
     ("benchmark", "", ["epochs", "hidden", "batch-size", "seeds"]),
     ("study", f"vae {PRESET}", ["seeds", "devices", "importance-samples", "num"]),

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from vaejax.commands import keep_compiled, print_table
-from vaejax.errors import InputError, require
+from vaejax.effort import warn_of_passes
+from vaejax.errors import InputError
 from vaejax.evaluation import evaluate
+from vaejax.limits import check_count
 from vaejax.own import encode_own, on_own
 from vaejax.rows import write_codes
 from vaejax.run import load, workdir_of, write_json
@@ -36,12 +38,13 @@ def evaluate_own(
 
     `evaluation.json`, which reports are made of, stays that of the run's own data.
     """
-    require(samples >= 0, "samples", samples, "at least 0")
-    require(batch_size >= 1, "batch_size", batch_size, "at least 1")
+    check_count("samples", samples)
+    check_count("batch_size", batch_size, 1)
     workdir = workdir_of(workdir)
     keep_compiled()
     experiment, state = load(workdir)
     experiment = on_own(experiment, source)
+    warn_of_passes(samples, experiment.dataset.size("test"))
     values = evaluate(
         experiment, state, samples=samples, batch_size=batch_size, devices=devices
     )

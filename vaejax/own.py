@@ -16,8 +16,9 @@ from vaejax.data.dataset import Arrays, Spec, in_memory
 from vaejax.data.holes import hide
 from vaejax.data.units import standardized
 from vaejax.data.wanted import check_counts
-from vaejax.errors import InputError, require
+from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
+from vaejax.limits import check_count
 from vaejax.models import Judge, conditional
 from vaejax.tables import open_holey
 
@@ -157,7 +158,7 @@ def encode_own(
       InputError: the model has no encoder, or the examples are not like those that were
         trained on.
     """
-    require(batch_size >= 1, "batch_size", batch_size, "at least 1")
+    check_count("batch_size", batch_size, 1)
     if not hasattr(experiment.model, "posterior"):
         raise InputError(f"{experiment.name} has no encoder: choose another run")
     arrays = read_own(path, experiment.dataset.spec)
