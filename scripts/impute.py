@@ -17,13 +17,13 @@ def main(
 ) -> None:
     """Fills what is missing in a table or in images by a trained model.
 
-    Observed entries are written as they were read. Of a table the single imputation is
+    Observed entries are copied unchanged. Of a table the single imputation is
     the mean of numbers and the most probable of categories.
 
     Args:
       workdir: folder of the run.
-      input: .csv with the columns that were trained on, or .npz with x (NaN is a hole)
-        and, for images, mask.
+      input: .csv (or .tsv, .csv.gz) with the columns that were trained on, or .npz with
+        x (NaN is a hole) and, for images, mask.
       out: where to write, of the same kind; with --multiple 20 also
         out-01 to out-20.
       multiple: draws of the missing entries beside the single imputation.

@@ -188,3 +188,36 @@ def test_any_part_may_be_seen(shape):
     assert (share == 0.5).mean() > 0.2 or len(shape) == 2
     if len(shape) == 4:
         assert (seen == seen[..., :1]).all()
+
+
+def test_what_numpy_ma_masks_is_a_hole():
+    """-9999 under the mask has no say in the mean; NaN and a mask add up."""
+    x = np.random.default_rng(0).normal(10, 1, (60, 2))
+    gone = np.arange(120).reshape(60, 2) % 5 == 0
+    masked = np.ma.masked_array(np.where(gone, -9999, x), gone)
+    dataset = from_arrays(masked, x_test=masked)
+    assert dataset.spec.masked
+    wanted = np.nanmean(np.where(gone, np.nan, x), 0)
+    np.testing.assert_allclose(dataset.spec.mean, wanted)
+    assert (dataset.split("train")["mask"] == ~gone).all()
+    other = np.arange(120).reshape(60, 2) % 3 > 0
+    both = from_arrays(masked, mask_train=other, x_test=masked).split("train")["mask"]
+    assert (both == (~gone & other)).all()
+    images = np.ma.masked_array(np.full((40, 4, 4), 9, np.uint8), False)
+    images[:, 0, 0] = np.ma.masked
+    seen = from_arrays(images).split("train")["mask"]
+    assert (seen.sum(1) == 15).all()
+    with pytest.raises(InputError, match="masked array"):
+        from_arrays(x, np.ma.masked_array(np.zeros(60, int), np.arange(60) < 3))
+
+
+def test_sparse_matrices_are_their_dense_tables():
+    from scipy import sparse
+
+    x = np.random.default_rng(0).poisson(0.5, (60, 4)).astype(np.float32)
+    one, other = from_arrays(sparse.csr_array(x)), from_arrays(x)
+    assert one.spec == other.spec
+    assert from_arrays(sparse.csc_matrix(x)).spec == other.spec
+    wide = sparse.csr_array((10**7, 10**6), dtype=np.float32)
+    with pytest.raises(InputError, match="74,505"):
+        from_arrays(wide)

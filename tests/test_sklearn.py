@@ -89,3 +89,13 @@ def test_draws_differ_by_the_seed_and_go_around_the_mean(table):
 def test_it_stands_in_a_union(table):
     both = make_union(TINY, MissingIndicator())
     assert both.fit_transform(table).shape == (80, 8)
+
+
+def test_what_numpy_ma_masks_is_filled():
+    """As the same table with NaN there, whatever lies under the mask."""
+    x = np.random.default_rng(0).normal(10, 1, (40, 2))
+    gone = np.arange(80).reshape(40, 2) % 5 == 0
+    imputer = VAEImputer(hidden=(4,), latents=1, epochs=1, samples=5)
+    filled = imputer.fit_transform(np.ma.masked_array(np.where(gone, -9999, x), gone))
+    assert (filled[~gone] == x[~gone]).all()
+    assert (np.abs(filled[gone] - 10) < 6).all()

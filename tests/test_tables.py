@@ -8,7 +8,7 @@ from tests.test_impute import holey, trained
 from vaejax import InputError, commands, presets
 from vaejax.data import open_dataset
 from vaejax.data.dataset import Column
-from vaejax.data.schema import text_of
+from vaejax.data.numerals import text_of
 from vaejax.tables import open_holey
 
 TINY = {"hidden": (6,), "latents": 2, "epochs": 1, "batch_size": 16}

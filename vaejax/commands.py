@@ -311,10 +311,11 @@ def impute(
     seed: int,
 ) -> None:
     """Writes the filled examples and, of multiple imputation, each draw."""
-    from vaejax.tables import open_holey
+    from vaejax.tables import numbered, open_holey, suffix_of
 
-    if out.suffix != source.suffix:
-        raise InputError(f"--out {out}: the name must end in {source.suffix}")
+    ends = (suffix_of(out).removesuffix(".gz"), suffix_of(source).removesuffix(".gz"))
+    if ends[0] != ends[1]:
+        raise InputError(f"--out {out}: the name must end in {suffix_of(source)}")
     if not out.parent.is_dir():
         raise InputError(f"--out {out}: there is no folder {out.parent}")
     keep_compiled()
@@ -336,7 +337,7 @@ def impute(
     holey.write(filled.single, out)
     digits = len(str(multiple))
     for number, x in enumerate(filled.draws, 1):
-        holey.write(x, out.with_stem(f"{out.stem}-{number:0{digits}d}"))
+        holey.write(x, numbered(out, f"{number:0{digits}d}"))
     many = f" and {multiple} draws beside it" if multiple else ""
     print(f"filled {int((~holey.mask).sum())} holes; wrote {out}{many}")
 

@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from vaejax import hosts, parallel, writer
+from vaejax.data.remarks import introduction as table_lines
 from vaejax.environment import device_words, environment
 from vaejax.experiment import Experiment, TrainState
 from vaejax.run import claim, config_of, differences
@@ -214,6 +215,7 @@ def introduction(
         f"{count_parameters(state):,} parameters; {device_words(mesh)}; "
         f"{'nothing is kept' if folder is None else f'writes to {folder}'}",
         *experiment.notes,
+        *table_lines(spec),
     ]
     if step >= experiment.steps:
         return [*lines, f"finished already, at step {step}"]

@@ -180,12 +180,19 @@ def recorded_dataset(spec: Spec, arguments: Mapping[str, Any]) -> Dataset:
 
     def found() -> Dataset:
         from vaejax.data import open_dataset
+        from vaejax.data.numerals import HOLES
 
         fields = (field.name for field in dataclasses.fields(Data))
         data = Data(**{name: arguments[name] for name in fields})
         chosen = data.dataset, data.validation, data.counts, data.categories
         # Runs that know no names took labels as they are stored.
-        found = open_dataset(*chosen, data.reading, named=bool(spec.names))
+        named = bool(spec.names)
+        table = data.csv
+        if (
+            spec.name.startswith("csv:") and spec.dialect is None
+        ):  # NA in texts was a hole then
+            table = table._replace(missing=HOLES)
+        found = open_dataset(*chosen, data.reading, named=named, table=table)
         if found.spec.digest != spec.digest:
             raise InputError(f"the content of {spec.name} is not what the run saw")
         return found

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import tyro
 
 from vaejax.data import Dataset
+from vaejax.data.dialect import Csv, Decimal, Header
 from vaejax.data.holes import Hide
 from vaejax.data.reading import Reading, Stream
 from vaejax.errors import InputError, require
@@ -60,6 +61,18 @@ class Data:
     """Columns of a csv: or npz: table that are counts: names, patterns (g*), or all."""
     categories: tuple[str, ...] = ()
     """Columns of a csv: table whose numbers stand for categories."""
+    missing: tuple[str, ...] = ()
+    """Texts that are holes in a csv: table, beside empty cells; NA in numbers is."""
+    separator: str = "auto"
+    """Of the fields of a csv: file: one character, tab, comma, semicolon or pipe."""
+    decimal: Decimal = "auto"
+    """Sign of a csv: file; the other one may group digits by three."""
+    encoding: str = "auto"
+    """Of a csv: file: utf-8, utf-16, latin-1, cp1252, ..."""
+    header: Header = "first"
+    """Line of a csv: file with the names of columns; none calls them column_1, ..."""
+    ignore: tuple[str, ...] = ()
+    """Columns of a csv: table to leave out; impute.py copies them."""
     hide: Hide = "none"
     """What is hidden, its truth kept; mar, mnar, above_mean: tables; shapes: images."""
     hide_rate: float = 0.5
@@ -78,6 +91,18 @@ class Data:
     """Mirror half of the training images, left to right; they stream."""
     skip_corrupt: bool = False
     """Let the next sound record stand for one that cannot be decoded."""
+
+    @property
+    def csv(self) -> Csv:
+        """The settings of reading a table."""
+        return Csv(
+            self.separator,
+            self.decimal,
+            self.encoding,
+            self.header,
+            tuple(self.missing),
+            tuple(self.ignore),
+        )
 
     @property
     def reading(self) -> Reading:

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted, check_random_state, valida
 from vaejax import presets
 from vaejax.data import Dataset, Spec, from_arrays
 from vaejax.data.dataset import in_memory
+from vaejax.data.holders import with_nan
 from vaejax.data.units import in_units, standardized
 from vaejax.experiment import Experiment
 from vaejax.filling import impute
@@ -18,7 +19,8 @@ from vaejax.presets import assemble as a
 
 
 class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
-    """Fills NaN in tables of numbers by MIWAE or a relative of it.
+    """Fills holes in tables of numbers by MIWAE or a relative of it: NaN, or what
+    an array of `numpy.ma` masks.
 
     Observed entries are returned as they are. A column that is missing everywhere in
     `fit` has nothing to learn from: it is filled with 0, as by scikit-learn's imputers
@@ -133,7 +135,7 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _table(self, X: Any, reset: bool) -> Any:
         return validate_data(
             self,
-            X,
+            with_nan(X),
             reset=reset,
             dtype=np.float64,
             ensure_all_finite="allow-nan",

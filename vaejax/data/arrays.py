@@ -17,6 +17,7 @@ from vaejax.data.checks import (
 )
 from vaejax.data.classes import check_y, numbered, of_training, plain
 from vaejax.data.dataset import Arrays, Dataset, describe
+from vaejax.data.holders import unmasked
 from vaejax.data.splits import TEST_SHARE, cut, standardize
 from vaejax.data.wanted import of_arrays
 from vaejax.errors import InputError
@@ -48,7 +49,8 @@ def from_arrays(
 
     Args:
       x_train: uint8 `[N, H, W]` or `[N, H, W, C]` for images, numbers `[N, D]` for
-        tables, where NaN is a hole.
+        tables, where NaN is a hole, and so is what an array of `numpy.ma` masks. A
+        sparse matrix of SciPy is made dense.
       y_train: labels `[N]`: whole numbers, texts or truth values. Classes are those of
         the training split, and keep their names.
       x_test: examples of the test split, like `x_train`; without, a fixed 10 % is held
@@ -69,7 +71,8 @@ def from_arrays(
     """
     all_of = (x_train, y_train, x_test, y_test, mask_train, mask_test)
     given = dict(zip(ARRAYS, all_of, strict=True))
-    arrays = {key: np.asarray(a) for key, a in given.items() if a is not None}
+    there = {key: a for key, a in given.items() if a is not None}
+    arrays = {key: np.asarray(a) for key, a in unmasked(there).items()}
     if len(columns):
         arrays["columns"] = np.asarray(columns)
     return standardize(of_training(check_arrays(arrays, name, counts)))

@@ -15,6 +15,22 @@ Arrays = dict[str, np.ndarray]
 """The examples of one split: `x`, and where there are any, labels `y` and a `mask`."""
 
 
+class Dialect(NamedTuple):
+    """How a CSV file is written, as it was found or told."""
+
+    separator: str = ","
+    decimal: str = "."
+    encoding: str = "utf-8"
+    header: str = "first"
+    """`first` line, or `none`."""
+    missing: tuple[str, ...] = ()
+    """Texts that are holes in all columns, beside empty cells."""
+    ignore: tuple[str, ...] = ()
+    """Columns that are copied, not trained on."""
+    grouped: bool = False
+    """Whether digits of some numbers are grouped by three, as in 12,345.5."""
+
+
 class Column(NamedTuple):
     """One column of a table: what its numbers are."""
 
@@ -23,6 +39,13 @@ class Column(NamedTuple):
     """real, constant, binary, category or count."""
     values: tuple[str, ...] = ()
     """What the numbers 0, 1, ... of a binary column or a category are called."""
+    form: str = ""
+    """How its numbers are written: `whole`, `whole.0` (as in 98.0), `percent`, or of
+    dates, which are seconds since 1970, a pattern of `strftime`; empty: as floats."""
+    limits: tuple[float, ...] = ()
+    """The least and the largest number; empty where values have names."""
+    missing: float | None = None
+    """Share of its cells that are holes, over all rows of a CSV file."""
 
 
 class Spec(NamedTuple):
@@ -59,6 +82,10 @@ class Spec(NamedTuple):
     """Names of classes 0, 1, ...; empty where their numbers are their names."""
     unseen: tuple[str, ...] = ()
     """Labels of other splits that training has no example of: there `y` is -1."""
+    dialect: Dialect | None = None
+    """How a csv: file was read; None of other data, and of runs that are older."""
+    remarks: tuple[str, ...] = ()
+    """What a run says of its table: what was guessed, and warnings."""
 
     library: float = 0.0
     """Mean sum of a training row's counts (tables with counts)."""
@@ -91,10 +118,21 @@ class Spec(NamedTuple):
         """The inverse of `to_json`; KeyError or TypeError where it is none."""
         spec = cls(**fields)
         shape, mean, scale = tuple(spec.shape), tuple(spec.mean), tuple(spec.scale)
-        columns = tuple(Column(n, kind, tuple(v)) for n, kind, v in spec.columns)
+        columns = tuple(
+            Column(*(tuple(f) if isinstance(f, list | tuple) else f for f in column))
+            for column in spec.columns
+        )
+        if spec.dialect is not None:
+            fields = (tuple(f) if isinstance(f, list) else f for f in spec.dialect)
+            spec = spec._replace(dialect=Dialect(*fields))
         classes = {"names": tuple(spec.names), "unseen": tuple(spec.unseen)}
         return spec._replace(
-            shape=shape, mean=mean, scale=scale, columns=columns, **classes
+            shape=shape,
+            mean=mean,
+            scale=scale,
+            columns=columns,
+            remarks=tuple(spec.remarks),
+            **classes,
         )
 
 

@@ -6,6 +6,7 @@ from vaejax.data.arrays import open_npz
 from vaejax.data.cache import load, save
 from vaejax.data.classes import of_training
 from vaejax.data.dataset import Dataset
+from vaejax.data.dialect import Csv
 from vaejax.data.places import find, parse
 from vaejax.data.reading import Reading, check
 from vaejax.data.schema import open_csv
@@ -20,6 +21,7 @@ def open_dataset(
     categories: Sequence[str] = (),
     reading: Reading = Reading(),
     named: bool = True,
+    table: Csv = Csv(),
 ) -> Dataset:
     """Opens a data set by its name.
 
@@ -36,6 +38,7 @@ def open_dataset(
       reading: whether and how images stream.
       named: whether classes are those that training has, by name; otherwise labels are
         the numbers that are stored, as older runs took them.
+      table: how a CSV file is written, where that is not to be found out.
 
     Returns:
       The description, and the examples of each split: `x` `[N, H * W * C]` of images,
@@ -52,7 +55,7 @@ def open_dataset(
         if not validation:
             return name
         return standardize(of_training(hold_out(restore(name), validation)))
-    dataset = _open(name, counts, categories, reading)
+    dataset = _open(name, counts, categories, reading, table)
     _check_read(dataset, reading)
     held = hold_out(dataset, validation)
     return standardize(of_training(held) if named else held)
@@ -70,12 +73,20 @@ def _check_read(dataset: Dataset, reading: Reading) -> None:
 
 
 def _open(
-    name: str, counts: Sequence[str], categories: Sequence[str], reading: Reading
+    name: str,
+    counts: Sequence[str],
+    categories: Sequence[str],
+    reading: Reading,
+    table: Csv,
 ) -> Dataset:
     if name.startswith("csv:"):
-        return open_csv(name.removeprefix("csv:"), counts, categories)
+        return open_csv(name.removeprefix("csv:"), counts, categories, table)
     if categories:
         raise InputError("--categories are columns of a csv: data set")
+    if table != Csv():
+        usual = Csv()._asdict()
+        given = [f"--{n}" for n, v in table._asdict().items() if v != usual[n]]
+        raise InputError(f"{', '.join(given)}: these are of a csv: data set")
     if name.startswith("npz:"):
         return open_npz(name.removeprefix("npz:"), counts)
     if counts:

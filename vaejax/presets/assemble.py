@@ -139,6 +139,7 @@ def open_data(settings: Data, likelihood: li.Likelihood | Network) -> View:
             settings.counts,
             settings.categories,
             settings.reading,
+            table=settings.csv,
         ),
         settings.hide,
         settings.hide_rate,

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vaejax.data.dataset import Spec
+from vaejax.data.remarks import rows_of
 from vaejax.errors import InputError
 from vaejax.meanings import meaning, rank
 from vaejax.replicas import RECORD
@@ -89,6 +91,11 @@ class Facts(NamedTuple):
     def arguments(self) -> dict[str, Any]:
         """The settings by name."""
         return {setting.name: setting.value for setting in self.settings}
+
+    @property
+    def columns(self) -> list[tuple[str, str, str, str]]:
+        """Name, kind, values or range, and share missing of a table's columns."""
+        return list(rows_of(Spec.from_json(self.data).columns))
 
     @property
     def classes(self) -> str:
