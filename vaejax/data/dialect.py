@@ -7,6 +7,7 @@ import io
 import itertools
 import re
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -98,7 +99,7 @@ def read_page(place: Path, asked: Csv) -> Page:
         names, rows, lines = rows[0], rows[1:], lines[1:]
     if not rows:
         raise InputError(f"{place} holds no rows: give a header and examples below it")
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise InputError(
             f"{place} needs a name of its own for each column: {short(twice[0])} "

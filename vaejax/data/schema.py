@@ -3,7 +3,7 @@
 A table is read as text, so that observed cells can be copied unchanged.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,10 +53,10 @@ def open_csv(
         texts = {text.strip() for text in set(table.cells[name])} - holes
         return form_of(texts, sign) in ("", "whole", "whole.0")
 
-    counts = wanted(counts, names, str(place), numeric)
-    categories = wanted(categories, names, str(place))
+    counted = set(wanted(counts, names, str(place), numeric))
+    named = set(wanted(categories, names, str(place)))
     columns = tuple(
-        column_of(name, cells, counts, categories, table)
+        column_of(name, cells, counted, named, table)
         for name, cells in table.trained.items()
     )
     x = numbers_of(table, columns, str(place))
@@ -109,8 +109,8 @@ def grouped_cell(table: Table, columns: Sequence[Column]) -> str:
 def column_of(
     name: str,
     cells: Texts,
-    counts: Sequence[str],
-    categories: Sequence[str],
+    counts: Collection[str],
+    categories: Collection[str],
     table: Table,
 ) -> Column:
     """What a column of texts holds."""
@@ -193,7 +193,7 @@ def numbers_of(table: Table, columns: Sequence[Column], where: str) -> np.ndarra
     texts = table.trained
     names = [column.name for column in columns]
     missing = [name for name in names if name not in texts]
-    unknown = [name for name in texts if name not in names]
+    unknown = sorted(texts.keys() - set(names))
     if missing or unknown:
         raise InputError(
             f"the columns of {where} must be those that were trained on: it lacks "
