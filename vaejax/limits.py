@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import jax
 import numpy as np
-from jax.export import is_symbolic_dim
 
 from vaejax.errors import InputError, nearest, require
 
@@ -21,12 +20,7 @@ LARGEST = float(np.finfo(np.float32).max)
 
 
 def check_count(name: str, value: Any, least: int = 0, most: int = MOST) -> None:
-    """InputError where the value is no whole number from `least` to `most`.
-
-    A size that an export leaves open passes.
-    """
-    if is_symbolic_dim(value):
-        return
+    """InputError where the value is no whole number from `least` to `most`."""
     require(is_whole(value), name, value, "a whole number")
     require(value >= least, name, value, f"at least {least}")
     require(value <= most, name, value, f"at most {most:,}")
