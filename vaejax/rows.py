@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vaejax.data.dataset import Column, Spec
-from vaejax.data.schema import text_of
-from vaejax.data.units import in_units
+from vaejax.data.dataset import Column, Dialect, Spec
 from vaejax.own import Codes
 from vaejax.paths import write_whole
+from vaejax.tables import cells_of
 
 
 def write_codes(codes: Codes, out: Path) -> None:
@@ -36,23 +35,22 @@ def write_npz(out: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def write_rows(x: np.ndarray, spec: Spec, out: Path) -> None:
-    """A table in the model's units as a `.csv` in its own: names, texts and numbers."""
+    """A table in the model's units as a `.csv` in its own: names, texts and numbers.
+
+    Separator, decimal sign and encoding are those of the file that was trained on.
+    """
     import pandas as pd
 
-    columns = columns_of(spec)
-    values = in_units(x, spec)
-    cells = {
-        column.name: [text_of(value, column) for value in whole(own, column)]
-        for own, column in zip(values.T, columns, strict=True)
-    }
-    write_whole(out, pd.DataFrame(cells).to_csv(index=False))
+    columns, known = columns_of(spec), spec.dialect or Dialect()
+    named = np.array([bool(column.values) for column in columns])
+    nearest = np.where(named, np.rint(x), x)  # of means of bits
+    texts = cells_of(nearest, spec._replace(columns=columns), decimal=known.decimal)
+    frame = pd.DataFrame(texts, columns=[column.name for column in columns])
+    header = known.header == "first"
+    text = frame.to_csv(index=False, sep=known.separator, header=header)
+    write_whole(out, text.encode(known.encoding))
 
 
 def columns_of(spec: Spec) -> tuple[Column, ...]:
     """The columns of a table; 0, 1, ... where they have no names."""
     return spec.columns or tuple(Column(str(n)) for n in range(spec.shape[0]))
-
-
-def whole(values: np.ndarray, column: Column) -> np.ndarray:
-    """Values of a column; the nearest of a binary column or a category."""
-    return np.rint(values) if column.values else values

@@ -166,7 +166,7 @@ def manifest(
         "versions": {name: version(name) for name in ("vaejax", "jax", "flax")},
         "platforms": list(PLATFORMS),
         "units": units(experiment) | scale,
-        "columns": [list(column) for column in spec.columns],
+        "columns": [[c.name, c.kind, list(c.values)] for c in spec.columns],
         "classes": list(spec.class_names),
         "importance_samples": samples,
         "parameters": record(out, "parameters.npz"),
