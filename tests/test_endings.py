@@ -31,6 +31,11 @@ def started(words, **settings):
     return subprocess.Popen(command, text=True, env=env, **settings)
 
 
+def read_line(process):
+    assert process.stderr is not None
+    return process.stderr.readline()
+
+
 def ended(process, *signums):
     """Exit code, stderr and seconds after the last of the signals."""
     for signum in signums:
@@ -45,7 +50,7 @@ def ended(process, *signums):
 def test_ctrl_c_ends_an_evaluation_with_a_line(run):  # noqa: F811
     """Its loop runs in XLA; the interpreter must not be taken down beside it."""
     process = started(f"evaluate {run} --samples {ENDLESS}")
-    process.stderr.readline()  # the warning, after which it computes
+    read_line(process)  # the warning, after which it computes
     time.sleep(3)
     code, said, seconds = ended(process, signal.SIGINT)
     assert (code, said) == (130, "stopped by SIGINT\n")
@@ -68,10 +73,11 @@ def test_ctrl_c_ends_imports_with_a_line():
 def test_a_lost_terminal_saves_a_training(tmp_path):
     """SIGHUP, and a stderr whose reader has left: saved at the end of the steps."""
     process = started(f"train vae {TINY} --epochs 100000 --workdir {tmp_path / 'run'}")
-    while "step " not in process.stderr.readline():
+    while "step " not in read_line(process):
         pass
-    process.stderr.close()
-    process.stdout.close()
+    for stream in (process.stderr, process.stdout):
+        assert stream is not None
+        stream.close()
     time.sleep(0.5)
     process.send_signal(signal.SIGHUP)
     assert process.wait(timeout=60) == 128 + signal.SIGHUP
@@ -83,7 +89,7 @@ def test_a_second_signal_ends_the_first_compilation(tmp_path):
     words = f"train vae_conv --dataset digits --workdir {tmp_path / 'run'}"
     env = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
     process = started(words, env=env)
-    process.stderr.readline()  # the introduction, before the steps are compiled
+    read_line(process)  # the introduction, before the steps are compiled
     time.sleep(0.3)
     code, said, seconds = ended(process, signal.SIGINT, signal.SIGINT)
     assert code == 130
@@ -203,6 +209,16 @@ def test_the_first_signal_is_left_to_training_the_second_is_not(watch, capsys):
         assert ends == [("stopped by SIGTERM", 143)]
         assert not interrupts.came()
     ends.clear()
+    came.clear()
+    with Interrupts() as interrupts:  # Python's handler comes first, then the thread
+        signal.raise_signal(signal.SIGTERM)
+        assert interrupts.came()
+        assert not came.wait(0.5)
+        signal.raise_signal(signal.SIGTERM)
+        assert came.wait(5)
+    assert set(ends) == {("stopped by SIGTERM", 143)}
+    ends.clear()
+    came.clear()
     signal.raise_signal(signal.SIGHUP)
     assert came.wait(5)
     assert ends == [("stopped by SIGHUP", 129)]

@@ -25,11 +25,14 @@ class Stopped(KeyboardInterrupt):
 class Interrupts:
     """While entered, notes the first signal; the second acts as it did before.
 
+    Enter it before what saves: until that is done, the first signal must not end it.
+
     Python delivers signals to the main thread only; elsewhere this does nothing.
     """
 
     def __init__(self) -> None:
         self.signum: int | None = None
+        self._noted = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -42,8 +45,10 @@ class Interrupts:
         return self.signum is not None
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        self.signum = signum
-        self._restore()
+        if self._noted:
+            self._restore()
+            signal.raise_signal(signum)
+        self._noted, self.signum = True, signum
 
     def _restore(self) -> None:
         for signum, handler in self._before.items():

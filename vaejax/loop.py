@@ -82,7 +82,7 @@ def train(
     mesh = parallel.make_mesh(devices, training.batch_size, training.fsdp)
     parallel.check_memory(experiment, mesh)
     folder = None if workdir is None else workdir_of(workdir)
-    with Keeper(experiment, folder, quiet) as keeper, Interrupts() as interrupts:
+    with Interrupts() as interrupts, Keeper(experiment, folder, quiet) as keeper:
         state = keeper.restore(mesh)
         if state is None:
             state = first_state(experiment, mesh)

@@ -84,12 +84,12 @@ def study(
     folder = workdir_of(workdir)
     check_no_run(folder)
     with contextlib.ExitStack() as stack:
+        interrupts = stack.enter_context(Interrupts())
         replicas = []
         for changes, experiment in experiments:
             place = folder / name_of(changes)
             keeper = stack.enter_context(Keeper(experiment, place, quiet=True))
             replicas.append(opened(changes, experiment, place, keeper))
-        interrupts = stack.enter_context(Interrupts())
         for members in programs(replicas, traced, folder):
             changes = members[0].changes
             shaping = {n: v for n, v in changes.items() if n not in traced}
