@@ -188,9 +188,8 @@ def recorded_dataset(spec: Spec, arguments: Mapping[str, Any]) -> Dataset:
         # Runs that know no names took labels as they are stored.
         named = bool(spec.names)
         table = data.csv
-        if (
-            spec.name.startswith("csv:") and spec.dialect is None
-        ):  # NA in texts was a hole then
+        # Older runs took NA for a hole in texts, too.
+        if spec.name.startswith("csv:") and spec.dialect is None:
             table = table._replace(missing=HOLES)
         found = open_dataset(*chosen, data.reading, named=named, table=table)
         if found.spec.digest != spec.digest:

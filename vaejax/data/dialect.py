@@ -17,6 +17,7 @@ import numpy as np
 from vaejax.data.dataset import Dialect
 from vaejax.data.numerals import short
 from vaejax.errors import InputError
+from vaejax.paths import write_whole
 
 Header = Literal["first", "none"]
 Decimal = Literal["auto", ".", ","]
@@ -255,4 +256,4 @@ def write_page(page: Page, rows: Sequence[Sequence[str]], out: Path) -> None:
     data = text.getvalue().encode(page.dialect.encoding)
     if out.suffix == ".gz":
         data = gzip.compress(data, mtime=0)
-    out.write_bytes(data)
+    write_whole(out, data)
