@@ -16,7 +16,7 @@ from vaejax import likelihoods as li
 from vaejax import networks as net
 from vaejax import objectives, parallel, presets, train
 from vaejax.data.preprocess import blank
-from vaejax.experiment import TrainState
+from vaejax.experiment import Player, TrainState
 from vaejax.gates import equilibrium, every
 from vaejax.interrupt import Stopped
 from vaejax.keeper import Keeper
@@ -33,7 +33,7 @@ from vaejax.models import (
     Label,
     StandardNormal,
 )
-from vaejax.step import own_gradient, train_step
+from vaejax.step import move, own_gradient, train_step
 
 adversarial, larsen = objectives.adversarial, objectives.vaegan
 SHAPE, LATENTS, CLASSES = (4, 4, 1), 3, 5
@@ -43,6 +43,7 @@ BATCH = {
     "y": jnp.asarray([0, 1, 2, 3, 4, 0]),
 }
 KEY = jax.random.key(7)
+EPS = float(np.finfo(np.float32).eps)
 
 
 def encoder(condition=None):
@@ -371,6 +372,63 @@ def test_a_player_with_a_shut_gate_keeps_its_parts_and_its_optimizer():
         count = state.opt_state["generator"][0].count
         assert count == sum(said)
     assert said == [0, 0, 1, 0, 0, 1]
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.3])
+def test_running_statistics_average_over_the_steps_of_the_averaged_parameters(ema):
+    settings = {"latents": 2, "likelihood": "gaussian_optimal", "binarize": "none"}
+    experiment = presets.vae(**TINY, **settings, ema=ema)
+    state, rest = start(experiment), 1.0
+    for step in (1, 2, 3):
+        state, _ = moved(experiment, state)
+        rest *= min(ema, (1 + step) / (10 + step)) if ema else 0.99
+        masses = [
+            leaf
+            for path, leaf in jax.tree_util.tree_leaves_with_path(state.stats)
+            if path[-1].key == "mass"
+        ]
+        np.testing.assert_allclose(masses, [1 - rest], rtol=10 * EPS)
+
+
+@pytest.mark.parametrize("moves", [1, 5])
+def test_a_falling_rate_ends_where_it_promises_behind_a_gate(moves):
+    """By a slope of 1, gradient descent moves by the rate of the step of training."""
+    rate = optax.cosine_decay_schedule(0.1, 50)
+    player = Player(lambda *a: a, optax.sgd(rate), ("w",), gate=every(moves))
+    params, slope = {"w": jnp.zeros(())}, {"w": jnp.ones(())}
+    opt_state = {"player": player.optimizer.init(params)}
+    state = TrainState(jnp.int32(0), params, {}, opt_state, {})
+    for step in range(50):
+        was, state = state, state._replace(step=jnp.int32(step))
+        after, opt_state, moved = move(player, "player", state, slope, {})
+        state = state._replace(params=after, opt_state={"player": opt_state})
+        want = float(rate(step)) if (step + 1) % moves == 0 else 0.0
+        shift = float(was.params["w"] - state.params["w"])
+        assert bool(moved) == (want > 0)
+        np.testing.assert_allclose(shift, want, atol=4 * EPS)  # of sums up to 3
+    assert want == pytest.approx(0.1 * (1 + np.cos(np.pi * 49 / 50)) / 2, rel=1e-3)
+
+
+def counts(opt_state) -> list[int]:
+    """Where the schedules of an optimizer stand."""
+    kind = optax.ScaleByScheduleState
+    parts = jax.tree.leaves(opt_state, is_leaf=lambda part: isinstance(part, kind))
+    return [int(part.count) for part in parts if isinstance(part, kind)]
+
+
+def test_schedules_of_gated_players_stand_at_the_step_of_training():
+    experiment = presets.wgan_gp(**TINY, latents=3, critic_moves=3, decay="cosine")
+    state = start(experiment)
+    for _ in range(6):
+        state, _ = moved(experiment, state)
+    assert counts(state.opt_state["generator"]) == [6]
+    assert counts(state.opt_state["critic"]) == [6]
+
+
+def test_every_falling_rate_is_one_that_the_step_sets():
+    authors = presets.vaegan_authors_code(dataset="digits")
+    for player in authors.players.values():
+        assert counts(player.optimizer.init({})) == [0]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Every likelihood of the menu, and the optimal sigma in particular."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -177,8 +179,9 @@ class TestGaussianOptimal:
     out = jax.random.normal(KEY, (SAMPLES, BATCH, 4))
     error = float(np.square(np.asarray(x)[None] - np.asarray(out)).mean())
 
-    def train(self, out, batch, variance=2.0):
-        state = {"batch_stats": {"variance": jnp.float32(variance)}}
+    def train(self, out, batch, variance=2.0, mass=1.0):
+        statistics = {"variance": jnp.float32(variance), "mass": jnp.float32(mass)}
+        state = {"batch_stats": statistics}
         return GaussianOptimal().apply(state, out, batch, mutable=["batch_stats"])
 
     def test_sigma_in_training_is_the_error_of_the_batch(self):
@@ -222,16 +225,32 @@ class TestGaussianOptimal:
         px, _ = self.train(self.out, {"x": self.x, "mask": jnp.zeros((BATCH, 4))})
         np.testing.assert_allclose(px.scale**2, GaussianOptimal().floor, rtol=4 * EPS)
 
-    def test_running_variance_moves_by_one_minus_the_momentum(self):
+    def test_running_variance_of_an_old_run_moves_by_one_minus_the_momentum(self):
         _, state = self.train(self.out, {"x": self.x}, variance=2.0)
         want = 0.99 * 2.0 + 0.01 * self.error
         assert float(state["batch_stats"]["variance"]) == pytest.approx(
             want, rel=10 * EPS
         )
 
+    @pytest.mark.parametrize("batches", [1, 2, 30])
+    def test_running_variance_is_the_weighted_mean_of_the_errors(self, batches):
+        """Weights .99^k by age k, over their sum: the start at 1 has none."""
+        errors = np.random.default_rng(batches).uniform(0.01, 0.1, batches)
+        likelihood, out = GaussianOptimal(), jnp.zeros((1, 1, 1))
+        state = likelihood.init(KEY, out, {"x": out[0]})
+        for error in errors:
+            batch = {"x": jnp.full((1, 1), np.sqrt(error))}
+            _, state = likelihood.apply(state, out, batch, mutable=["batch_stats"])
+        weights = 0.99 ** np.arange(batches)[::-1]
+        want = weights @ errors / weights.sum()
+        px: Any = likelihood.apply(state, out, {"x": out[0]})
+        # each batch rounds the average, its mass and their quotient
+        np.testing.assert_allclose(px.scale**2, want, rtol=8 * (batches + 1) * EPS)
+
     def test_initializing_leaves_the_running_variance(self):
         state = GaussianOptimal().init(KEY, self.out, {"x": self.x})
         assert float(state["batch_stats"]["variance"]) == 1.0
+        assert float(state["batch_stats"]["mass"]) == 0.0
 
     def test_evaluation_does_not_look_at_the_targets(self):
         state = {"batch_stats": {"variance": jnp.float32(2.0)}}

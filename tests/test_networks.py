@@ -14,6 +14,7 @@ from vaejax.layers import (
     Dropout,
     Norm,
     ResidualBlock,
+    averages_at,
     bodies_in,
     double,
     halve,
@@ -113,9 +114,35 @@ class TestBatchNorm:
         np.testing.assert_allclose(out.std(0), 1, atol=1e-5)
         stats = new["batch_stats"]["BatchNorm_0"]
         mean, variance = np.mean(self.x, 0), np.var(self.x, 0)
-        np.testing.assert_allclose(stats["mean"], 0.01 * mean, rtol=100 * EPS)
-        want = 0.99 + 0.01 * variance
-        np.testing.assert_allclose(stats["var"], want, rtol=100 * EPS)
+        np.testing.assert_allclose(stats["mean"], mean, rtol=100 * EPS)
+        np.testing.assert_allclose(stats["var"], variance, rtol=100 * EPS)
+
+    def test_running_statistics_have_no_made_up_start(self):
+        """Weights .99^k by the age k of a batch, over their sum."""
+        batches = [self.x * scale + scale for scale in (1.0, 0.5, 2.0)]
+        state = self.state
+        for x in batches:
+            _, state = self.update(state, x)
+        weights = 0.99 ** np.array([2, 1, 0])
+        stats = state["batch_stats"]["BatchNorm_0"]
+        for name, of in (("mean", np.mean), ("var", np.var)):
+            want = weights @ np.stack([of(x, 0) for x in batches]) / weights.sum()
+            np.testing.assert_allclose(stats[name], want, rtol=200 * EPS)
+
+    def update(self, state, x):
+        out, new = BatchNorm().apply(state, x, mutable=["batch_stats"])
+        return out, {**state, **new}
+
+    def test_statistics_move_by_the_rate_of_the_averaged_parameters(self):
+        state, rates = self.state, (0.8, 0.5, 0.25)
+        batches = [self.x, self.x + 1, 2 * self.x]
+        for rate, x in zip(rates, batches, strict=True):
+            with averages_at(jnp.float32(rate)):
+                _, state = self.update(state, x)
+        weights = np.array([0.8 * 0.5 * 0.75, 0.5 * 0.75, 0.25])
+        want = weights @ np.stack([np.mean(x, 0) for x in batches]) / weights.sum()
+        mean = state["batch_stats"]["BatchNorm_0"]["mean"]
+        np.testing.assert_allclose(mean, want, rtol=100 * EPS)
 
     def test_statistics_are_the_running_ones_where_they_are_not(self):
         """Fresh: mean 0 and variance 1, so nothing is centred, example by example."""

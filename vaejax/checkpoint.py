@@ -22,6 +22,7 @@ import numpy as np
 from vaejax import hosts
 from vaejax.errors import InputError
 from vaejax.memory import size
+from vaejax.older import filled, older_structure
 from vaejax.paths import absolute, is_remote
 
 log = logging.getLogger(__name__)
@@ -115,14 +116,15 @@ class Checkpoints:
         args = self._ocp.args
         wanted = args.Composite(digest=args.JsonRestore())
         expected = self._manager.restore(step, args=wanted)["digest"]
-        check_structure(expected, abstract)
-        wanted = args.Composite(state=args.StandardRestore(abstract))
+        older = older_structure(expected, abstract)
+        check_structure(expected, older)
+        wanted = args.Composite(state=args.StandardRestore(older))
         state = self._manager.restore(step, args=wanted)["state"]
         bad = [leaf for leaf, value in digest(state).items() if expected[leaf] != value]
         if hosts.gathered(bool(bad)).any():
             where = bad[0] if bad else "another host"
             raise ValueError(f"its digest differs at {where}")
-        return state
+        return filled(state, abstract)
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, oldest first."""

@@ -24,7 +24,8 @@ class Player(NamedTuple):
 
     `schedules` maps a hyper-parameter of the objective to its value at a step. With a
     `gate` the player moves only in steps where it is open; elsewhere its parts and
-    its optimizer stay as they are.
+    its optimizer stay as they are. A learning rate that is an Optax schedule is read
+    at the step of training, whether or not the player moved before.
     """
 
     objective: Objective

@@ -22,7 +22,10 @@ from vaejax.types import Array
 Activation = Callable[[Array], Array]
 NORMS = ("none", "batch", "group")
 NORMAL = nn.initializers.lecun_normal()
+MOMENTUM = 0.99
+"""What a running average keeps of itself at each batch."""
 _precision: ContextVar[Any] = ContextVar("precision", default=None)
+_rate: ContextVar[Any] = ContextVar("rate", default=None)
 
 
 @contextlib.contextmanager
@@ -39,6 +42,37 @@ def bodies_in(dtype: Any) -> Iterator[None]:
         _precision.reset(token)
 
 
+@contextlib.contextmanager
+def averages_at(rate: Array | None) -> Iterator[None]:
+    """Running averages that are traced here move by `rate`; None is 1 - momentum.
+
+    Where evaluation uses averaged parameters, the statistics beside them are averaged
+    over the same steps: of a linear layer's output the mean is then exactly that under
+    the averaged parameters.
+    """
+    token = _rate.set(rate)
+    try:
+        yield
+    finally:
+        _rate.reset(token)
+
+
+def share_of_batch(module: nn.Module, momentum: float = MOMENTUM) -> Array:
+    """How much of a running average is the new batch's; of the first batch all is.
+
+    An average that moves by a rate r holds after t batches weights that sum to
+    mass = 1 - (1 - r)^t, the rest being its made-up start. Divided by the mass, as in
+    Adam [Kingma & Ba 2015, sec. 3], it is the average that moves by r / mass. Counts
+    the batch in `module`'s variable `mass`.
+    """
+    rate = _rate.get()
+    rate = jnp.float32(1 - momentum) if rate is None else rate
+    mass = module.variable("batch_stats", "mass", jnp.zeros, ())
+    if not module.is_initializing():
+        mass.value = mass.value + rate * (1 - mass.value)
+    return rate / jnp.maximum(mass.value, rate)
+
+
 def dense(width: int) -> nn.Dense:
     """A dense layer within a body."""
     return nn.Dense(width, dtype=_precision.get())
@@ -52,14 +86,17 @@ def conv(channels: int, kernel_init: Any = NORMAL) -> nn.Conv:
 class BatchNorm(nn.Module):
     """Batch normalization by permission [Ioffe & Szegedy 2015].
 
-    Of the whole batch, also where each device has a part of it.
+    Of the whole batch, also where each device has a part of it. The running statistics
+    are averages of those of the batches alone, from the first batch on.
     """
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         running = not self.is_mutable_collection("batch_stats")
+        # Where statistics are only read, runs of older versions need hold no `mass`.
+        kept: Any = MOMENTUM if running else 1 - share_of_batch(self)
         return nn.BatchNorm(
-            running, momentum=0.99, axis_name=parted(), dtype=_precision.get()
+            running, momentum=kept, axis_name=parted(), dtype=_precision.get()
         )(x)
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from vaejax import distributions as d
 from vaejax.errors import InputError
+from vaejax.layers import MOMENTUM, share_of_batch
 from vaejax.types import Array, Batch, Distribution
 
 GREY = frozenset({"grey"})
@@ -102,10 +103,12 @@ class GaussianOptimal(Likelihood):
 
     In training s^2 is the mean squared error of the batch. Evaluation must not
     look at the targets it scores, so it uses the running mean of the training batches
-    (updated where `batch_stats` is mutable, as a BatchNorm is).
+    (updated where `batch_stats` is mutable, as a BatchNorm is), in which batch t - k
+    has the weight momentum^k, over the sum of all weights. Before the first batch it
+    is 1.
     """
 
-    momentum: float = 0.99
+    momentum: float = MOMENTUM
     floor: float = 1e-6
 
     @nn.compact
@@ -113,9 +116,9 @@ class GaussianOptimal(Likelihood):
         running = self.variable("batch_stats", "variance", jnp.ones, ())
         if self.is_mutable_collection("batch_stats"):
             variance = self._error(out, batch)
+            share = share_of_batch(self, self.momentum)
             if not self.is_initializing():
-                kept = self.momentum * running.value
-                running.value = kept + (1 - self.momentum) * variance
+                running.value = (1 - share) * running.value + share * variance
         else:
             variance = running.value
         return d.Normal(out, jnp.sqrt(jnp.maximum(variance, self.floor)))

@@ -14,7 +14,7 @@ import optax
 
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, Player, TrainState
-from vaejax.layers import bodies_in
+from vaejax.layers import averages_at, bodies_in
 from vaejax.types import Array, Batch, Key, Metrics
 
 # Purposes of a step's randomness: fold_in(fold_in(root, step), purpose).
@@ -120,7 +120,8 @@ def train_step(
     batch = experiment.preprocess.apply(raw, jax.random.fold_in(key, DATA))
     key = jax.random.fold_in(key, PLAYERS)
     gradients, seen, metrics = {}, {}, {}
-    with bodies_in(PRECISIONS[experiment.training.precision]):
+    rate = averaging_rate(experiment.training.ema, state) if state.ema else None
+    with bodies_in(PRECISIONS[experiment.training.precision]), averages_at(rate):
         for name, player in experiment.players.items():
             gradients[name], (terms, seen[name]) = own_gradient(
                 experiment.model, player, state, batch, key, gradient
@@ -138,14 +139,14 @@ def train_step(
         for collection, parts in seen[name].items():
             stats[collection] |= owned(player, parts)
     after = TrainState(state.step + 1, params, stats, opt_state, state.ema)
-    return average(experiment.training.ema, after), metrics | gates
+    return average(rate, after), metrics | gates
 
 
 def move(
     player: Player, name: str, state: TrainState, gradient: Any, metrics: Metrics
 ) -> tuple[dict[str, Any], Any, Array]:
     """The player's parts and optimizer after its move, and whether it moved."""
-    before = owned(player, state.params), state.opt_state[name]
+    before = owned(player, state.params), at_step(state.opt_state[name], state.step)
     updates, opt_state = player.optimizer.update(gradient, before[1], before[0])
     after = optax.apply_updates(before[0], updates), opt_state
     moves = jnp.array(True)
@@ -156,14 +157,35 @@ def move(
     return params, after[1], moves.astype(jnp.float32)
 
 
-def average(decay: float, state: TrainState) -> TrainState:
-    """Moves the averaged parameters, where there are any [Polyak & Juditsky 1992].
+def at_step(opt_state: Any, step: Array) -> Any:
+    """An optimizer's state whose learning rate is that of a step of training.
+
+    Optax counts the player's own moves for it, which a gate withholds: a rate that
+    falls over training would stand still with it. Adam's count of its moments stays.
+    """
+    schedule = optax.ScaleByScheduleState
+
+    def set_count(part: Any) -> Any:
+        return part._replace(count=step) if isinstance(part, schedule) else part
+
+    return jax.tree.map(
+        set_count, opt_state, is_leaf=lambda part: isinstance(part, schedule)
+    )
+
+
+def averaging_rate(decay: float, state: TrainState) -> Array:
+    """How far averages move in the step from `state` [Polyak & Juditsky 1992].
 
     The decay starts low, min(decay, (1 + step) / (10 + step)), so that the first
     parameters are forgotten.
     """
-    if not state.ema:
+    step = state.step + 1
+    return 1 - jnp.minimum(decay, (1 + step) / (10 + step))
+
+
+def average(rate: Array | None, state: TrainState) -> TrainState:
+    """Moves the averaged parameters by `rate`, where there are any."""
+    if rate is None:
         return state
-    rate = 1 - jnp.minimum(decay, (1 + state.step) / (10 + state.step))
     ema = jax.tree.map(lambda e, p: e + rate * (p - e), state.ema, state.params)
     return state._replace(ema=ema)
