@@ -15,7 +15,7 @@ GAINED: Mapping[str, float] = {"mass": 1.0}
 
 
 def older_structure(stored: Mapping[str, Any], abstract: Any) -> Any:
-    """`abstract` without gained entries, where the `stored` leaves have none of them."""
+    """`abstract` without gained entries, where `stored` leaves have none of these."""
     ends = tuple(f"['{name}']" for name in GAINED)
     if any(leaf.endswith(ends) for leaf in stored):
         return abstract
