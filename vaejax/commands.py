@@ -13,6 +13,7 @@ import numpy as np
 from vaejax import hosts, parallel
 from vaejax.effort import check_measuring, check_sampling, warn_of_passes
 from vaejax.errors import InputError
+from vaejax.evaluation import conditions_to_generate
 from vaejax.evaluation import evaluate as evaluate_split
 from vaejax.experiment import Experiment, TrainState
 from vaejax.filling import Method, collapse
@@ -285,7 +286,11 @@ def sample(
     if not hasattr(experiment.model, "likelihood"):
         raise InputError(f"{workdir} holds {experiment.name}, which generates nothing")
     check_sampling(experiment, num, out.suffix == ".png")
-    given = {"y": labels_of(experiment, label, num)} if label else {}
+    given = conditions_to_generate(experiment, num)
+    if label:
+        given = given | {"y": labels_of(experiment, label, num)}
+    if "context" in given and np.any(given["seen"]):
+        print("completes test examples: each keeps what is seen of it")
     noise = noise or (out.suffix == ".csv" and not mean)
     x = drawn(experiment, state, jax.random.key(seed), num, noise, given)
     if out.suffix == ".png":

@@ -55,6 +55,17 @@ def kl_divergence(
 
 
 @singledispatch
+def has_density(p: Distribution) -> bool:
+    """Whether a distribution has a density or probabilities; a point mass has none."""
+    return True
+
+
+@has_density.register
+def _(p: dist.Delta) -> bool:
+    return False
+
+
+@singledispatch
 def scale_of(px: Distribution) -> Array | None:
     """The standard deviation (root mean square over all entries) of a Gaussian."""
     return None
@@ -273,3 +284,8 @@ class Known(dist.Distribution):
     def sample(self, key: Key, sample_shape: tuple[int, ...] = ()) -> Array:
         drawn = self.base.sample(key, sample_shape)
         return jnp.where(self.known, self.value, drawn)
+
+
+@has_density.register
+def _(p: Known) -> bool:
+    return has_density(p.base)

@@ -12,7 +12,9 @@ from jax.sharding import Mesh
 from vaejax import parallel
 from vaejax.data.feed import Sequential, permutation
 from vaejax.experiment import Experiment, TrainState, variables_of
+from vaejax.inputs import in_turn
 from vaejax.limits import check_count
+from vaejax.models import conditions_of
 from vaejax.step import DATA
 from vaejax.streaming import feed_of
 
@@ -139,3 +141,19 @@ def held_out_examples(experiment: Experiment, num: int) -> dict[str, np.ndarray]
     raw = {name: jnp.asarray(array) for name, array in arrays.items()}
     batch = experiment.preprocess.apply(raw | {"index": jnp.asarray(index)}, key)
     return {name: np.asarray(array) for name, array in batch.items()}
+
+
+def conditions_to_generate(experiment: Experiment, num: int) -> dict[str, np.ndarray]:
+    """What `num` generated examples are conditioned on where nobody says: labels in
+    turn, and where a context is needed those of test examples, in turn.
+    """
+    shape = (num, *experiment.dataset.spec.shape)
+    found = dict(experiment.preprocess.derive(in_turn(experiment, num), shape))
+    names = conditions_of(experiment.model)
+    if any(name not in found for name in names):
+        batch = held_out_examples(experiment, num)
+        there = {n: jnp.asarray(batch[n]) for n in ("x", "mask") if n in batch}
+        derived = experiment.preprocess.derive(there, batch["x"].shape)
+        turn = np.arange(num) % len(batch["x"])
+        found = {n: derived[n][turn] for n in names if n in derived} | found
+    return {name: np.asarray(found[name]) for name in names if name in found}

@@ -6,9 +6,11 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
 import optax
 
 from vaejax.data import Dataset
+from vaejax.data.own import own_inputs
 from vaejax.data.preprocess import Preprocess
 from vaejax.errors import InputError
 from vaejax.limits import MOST
@@ -112,6 +114,32 @@ class Experiment:
     def steps(self) -> int:
         """Steps of the whole training."""
         return self.epoch_steps * self.training.epochs
+
+    def inputs(
+        self, x: Any, y: Any = None, *, mask: Any = None, key: Key | None = None
+    ) -> dict[str, Array]:
+        """Examples in the data's own units, as queries take them for `x`.
+
+        The inverse of `preprocess.restore`.
+
+        Args:
+          x: uint8 `[N, H, W]` or `[N, H, W, C]` of images; rows `[N, D]` of tables, or
+            a DataFrame, whose columns of a CSV file are found by their names. NaN and
+            what `numpy.ma` masks are holes.
+          y: the data's own labels `[N]`, of conditional models.
+          mask: like `x`, 1 where an entry is observed.
+          key: of the noise of preprocessing (binarization, dequantization); None is
+            `jax.random.key(0)`.
+
+        Returns:
+          `x` `[N, *shape]` in the model's units, 0 in its holes; with holes `mask`
+          `[N, *shape]`; with labels `y` `[N]`, indices of classes.
+
+        Raises:
+          InputError: the examples are not like those that were trained on.
+        """
+        key = jax.random.key(0) if key is None else key
+        return own_inputs(x, y, mask, self.preprocess, self.dataset.spec, key)
 
 
 def variables_of(state: TrainState) -> Variables:

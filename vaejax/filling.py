@@ -8,6 +8,7 @@ import numpy as np
 
 from vaejax import parallel
 from vaejax.columns import decide
+from vaejax.data.entries import checked_like_x, checked_x
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.gibbs import chain
@@ -16,7 +17,7 @@ from vaejax.imputation import impute as by_importance
 from vaejax.limits import check_count
 from vaejax.memory import check_fits
 from vaejax.models import conditional, proposal_of
-from vaejax.query import batch_of
+from vaejax.query import weighs
 from vaejax.types import ArrayLike, Key, LatentModel
 
 Method = Literal["importance", "pseudo_gibbs", "metropolis"]
@@ -66,18 +67,24 @@ def impute(
       sizes `ess` `[N]`; observed entries are as they were given.
 
     Raises:
-      InputError: a number is out of range, or the model has no Markov chain.
+      InputError: a number is out of range, x is not in the model's units, or the model
+        has no density or no Markov chain.
     """
     check_count("samples", samples, 1)
     check_count("multiple", multiple, 0)
     model = experiment.model
     if not isinstance(model, LatentModel):
         raise InputError(f"{experiment.name} has no posterior to impute by: use miwae")
+    if not weighs(experiment, state):
+        raise InputError(
+            f"{experiment.name} has a point mass where importance weights need a "
+            "density: use vae or miwae"
+        )
     if conditional(model):
         raise InputError(f"{experiment.name} needs labels, which are not imputed")
     if method != "importance" and proposal_of(model) == "prior":
         raise InputError(f"{experiment.name} draws from its prior: use importance")
-    x, mask = np.asarray(x, np.float32), np.asarray(np.asarray(mask) == 1)
+    x, mask = checked(experiment, x, mask)
     needed = max(1, multiple) * max(x.nbytes, x[:1].nbytes * batch_size)
     check_fits(needed, f"--multiple {multiple:,} imputations", "draw fewer")
     settings = {"samples": samples, "draws": max(1, multiple)}
@@ -92,7 +99,7 @@ def impute(
         some = np.arange(start, start + batch_size) % len(x)
         seen = jnp.asarray(mask[some], jnp.float32)
         here = jnp.where(seen == 1, x[some], 0)
-        batch = batch_of(experiment, batch_size, {"x": here, "mask": seen})
+        batch = {"x": here, "mask": seen}
         found = run(variables_of(state), batch, jax.random.fold_in(key, start))
         mean = decide(found.mean, columns) if columns else found.mean
         real = min(batch_size, len(x) - start)
@@ -103,6 +110,20 @@ def impute(
     return Filled(
         np.concatenate(singles), np.concatenate(draws, 1), np.concatenate(ess)
     )
+
+
+def checked(
+    experiment: Experiment, x: ArrayLike, mask: ArrayLike
+) -> tuple[np.ndarray, np.ndarray]:
+    """x in float32 and bool like it, False in its holes and where x is NaN; InputError
+    where x is not in the model's units, whatever is in the holes.
+    """
+    seen = np.asarray(checked_like_x("mask", mask, np.shape(x))) == 1
+    there = np.where(seen, np.asarray(x, np.float32), np.nan)
+    binary = experiment.preprocess.values == "binary"
+    spec = experiment.dataset.spec
+    values, holes = checked_x(there, spec, binary=binary, told=True)
+    return np.asarray(values), seen if holes is None else ~np.asarray(holes)
 
 
 def collapse(filled: Filled, samples: int) -> str:

@@ -11,12 +11,12 @@ import numpy as np
 from vaejax import parallel
 from vaejax.checkpoint import digest
 from vaejax.errors import InputError
-from vaejax.evaluation import held_out_examples
+from vaejax.evaluation import conditions_to_generate, held_out_examples
 from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.metrics.samples import frechet_distance, kernel_distance
 from vaejax.models import Judge, conditional
 from vaejax.models.critic import Critique
-from vaejax.query import in_turn, sample
+from vaejax.query import sample
 from vaejax.run import load
 from vaejax.types import Array
 
@@ -50,6 +50,7 @@ def judged(
 ) -> dict[str, float | str | int]:
     """What a classifier says of `num` samples (the model's means E[x | z]).
 
+    A model that completes a fixed region is given that of test examples, in turn.
     `label_accuracy` is the share of samples that are seen as the label they were
     asked for (conditional models only, labels in turn); `least_class_share` that of
     the rarest class; `fd_*` and `kd_*` compare features with those of as many test
@@ -60,14 +61,15 @@ def judged(
     """
     judge, trained = load(classifier)
     check_judge(experiment, judge, classifier)
-    labels = np.asarray(in_turn(experiment, num).get("y", np.zeros(num)), np.int32)
+    given = conditions_to_generate(experiment, num)
+    labels = given.get("y", np.zeros(num, np.int32))
     root = jax.random.key(seed)
 
     def samples() -> Iterator[np.ndarray]:
         for start in range(0, num, chunk):
-            y = labels[start : start + chunk]
-            key, given = jax.random.fold_in(root, start), {"y": y}
-            yield np.asarray(sample(experiment, state, key, len(y), given=given))
+            some = {n: array[start : start + chunk] for n, array in given.items()}
+            key, count = jax.random.fold_in(root, start), min(chunk, num - start)
+            yield np.asarray(sample(experiment, state, key, count, given=some))
 
     data = held_out_examples(judge, num)["x"]
     pieces = (data[i : i + chunk] for i in range(0, len(data), chunk))

@@ -1,60 +1,66 @@
 """What a trained model is asked: pure functions of (experiment, state, ...).
 
 `x` is in the model's units: images `[N, H, W, C]` in [0, 1], tables `[N, D]`
-standardized, as `Experiment.preprocess` makes them; `experiment.preprocess.restore`
-turns results into the data's own units. `given` is what a conditional model is
-conditioned on: `{"y": labels [N]}` (or soft labels `[N, classes]`), or
+standardized; NaN is a hole. `experiment.inputs(rows)` puts rows in the data's own units
+into these and gives a mapping that stands for `x`, its mask and its labels;
+`experiment.preprocess.restore` turns results back. `given` is what a conditional model
+is conditioned on: `{"y": labels [N]}` (or soft labels `[N, classes]`), or
 `{"context": [N, H, W, C], "seen": [N, H, W, C]}`; models without conditions ignore it.
 Labels are texts, the names of classes, or integers, their indices 0 .. C - 1, as
 `dataset.split` gives them; `dataset.spec.label_index` makes indices of the data's own
-labels.
+labels. A context that is not given is x in the region that a model is trained with, or
+nothing where it completes any part; where neither can be, an InputError asks for it.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.export import is_symbolic_dim
 from jaxtyping import Float
 
 from vaejax import metrics, parallel
-from vaejax.data.classes import plain
-from vaejax.data.dataset import Spec
-from vaejax.data.preprocess import blank
+from vaejax.data.entries import known, numbers
+from vaejax.distributions import has_density
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState, variables_of
+from vaejax.inputs import (
+    NOTHING,
+    Examples,
+    Given,
+    batch_of_examples,
+    batch_to_generate,
+    blank_batch,
+    in_turn,
+)
 from vaejax.limits import check_count
 from vaejax.memory import check_fits
-from vaejax.types import Array, ArrayLike, Distribution, Key, Size
-
-Given = Mapping[str, ArrayLike | Sequence[str]]
-NOTHING: Given = MappingProxyType({})
+from vaejax.types import Array, ArrayLike, Batch, Distribution, Key, LatentModel, Size
 
 
 def encode(
-    experiment: Experiment, state: TrainState, x: ArrayLike, given: Given = NOTHING
+    experiment: Experiment, state: TrainState, x: Examples, given: Given = NOTHING
 ) -> Distribution:
     """q(z | x), the approximate posterior of each example.
 
     Args:
       experiment: what was trained.
       state: its parameters, as `train` and `load` return them.
-      x: `[N, *shape]` in the model's units.
+      x: `[N, *shape]` in the model's units, or what `experiment.inputs` returns.
       given: what a conditional model is conditioned on.
 
     Returns:
       A distribution: its `mean` and `sample(key)` are `[N, latents]`.
 
     Raises:
-      InputError: the model is conditioned on labels, and none are given.
+      InputError: x is not in the model's units, a condition is missing, or there is
+        no encoder.
     """
-    apply = parallel.compile_verb(experiment.model, "posterior")
-    x = jnp.asarray(x)
-    return apply(
-        variables_of(state), batch_of(experiment, x.shape[0], given) | {"x": x}
-    )
+    require_verb(experiment, "posterior", "has no encoder")
+    batch = batch_of_examples(experiment, x, given)
+    return posterior(experiment, state, batch)
 
 
 def decode(
@@ -72,7 +78,7 @@ def decode(
       `[N, *shape]` in the model's units.
 
     Raises:
-      InputError: the model is conditioned on labels, and none are given.
+      InputError: z has another shape, a condition is missing, or nothing is generated.
     """
     return likelihood(experiment, state, z, given).mean[0]
 
@@ -81,15 +87,16 @@ def likelihood(
     experiment: Experiment, state: TrainState, z: ArrayLike, given: Given = NOTHING
 ) -> Distribution:
     """p(x | z) for `z` `[N, latents]`; its batch shape is `[1, N, *shape]`."""
-    apply = parallel.compile_verb(experiment.model, "likelihood")
-    z = jnp.asarray(z)
-    return apply(variables_of(state), z[None], batch_of(experiment, z.shape[0], given))
+    require_verb(experiment, "likelihood", "generates nothing")
+    z = checked_latents(z, count_latents(experiment, state))
+    batch = batch_to_generate(experiment, z.shape[0], given)
+    return generated(experiment, state, z, batch)
 
 
 def attribute(
     experiment: Experiment,
     state: TrainState,
-    x: ArrayLike,
+    x: Examples,
     has: ArrayLike,
     given: Given = NOTHING,
 ) -> Array:
@@ -101,7 +108,7 @@ def attribute(
     Args:
       experiment: what was trained.
       state: its parameters.
-      x: `[N, *shape]` in the model's units.
+      x: `[N, *shape]` in the model's units, or what `experiment.inputs` returns.
       has: bool `[N]`.
       given: what a conditional model is conditioned on.
 
@@ -109,40 +116,48 @@ def attribute(
       `[latents]`.
 
     Raises:
-      InputError: all have the attribute, or none.
+      InputError: all have the attribute, or none; or as of `encode`.
     """
     return direction(encode(experiment, state, x, given).mean, has)
 
 
 def direction(z: ArrayLike, has: ArrayLike) -> Array:
     """Mean of `z` `[N, latents]` where `has` `[N]`, minus its mean elsewhere."""
-    with_it = jnp.asarray(has, bool)
+    z, values = jnp.asarray(z), np.asarray(has)
+    if values.shape != z.shape[:1] or not np.isin(values, (0, 1)).all():
+        raise InputError(
+            f"has has shape {values.shape}: give True or False for each of the "
+            f"{len(z)} examples"
+        )
+    with_it = values.astype(bool)
     count = int(with_it.sum())
     if not 0 < count < len(with_it):
         raise InputError(f"an attribute of {count} in {len(with_it)} has no direction")
-    z = jnp.asarray(z)
     return z[with_it].mean(0) - z[~with_it].mean(0)
 
 
 def reconstruct(
-    experiment: Experiment, state: TrainState, x: ArrayLike, given: Given = NOTHING
+    experiment: Experiment, state: TrainState, x: Examples, given: Given = NOTHING
 ) -> Array:
     """E[x | z] at z = E[z | x]: examples, encoded and decoded.
 
     Args:
       experiment: what was trained.
       state: its parameters.
-      x: `[N, *shape]` in the model's units.
+      x: `[N, *shape]` in the model's units, or what `experiment.inputs` returns.
       given: what a conditional model is conditioned on.
 
     Returns:
       `[N, *shape]` in the model's units.
 
     Raises:
-      InputError: the model is conditioned on labels, and none are given.
+      InputError: as of `encode` and `decode`.
     """
-    z = encode(experiment, state, x, given).mean
-    return decode(experiment, state, z, given)
+    require_verb(experiment, "posterior", "has no encoder")
+    require_verb(experiment, "likelihood", "generates nothing")
+    batch = batch_of_examples(experiment, x, given)
+    z = posterior(experiment, state, batch).mean
+    return generated(experiment, state, z, batch).mean[0]
 
 
 def sample(
@@ -168,12 +183,14 @@ def sample(
       `[num, *shape]` in the model's units.
 
     Raises:
-      InputError: num < 1.
+      InputError: num < 1, or a condition is missing that is no label.
     """
+    require_verb(experiment, "likelihood", "generates nothing")
     if not is_symbolic_dim(num):  # an export leaves the number open
         check_count("num", num, 1)
         needed = num * math.prod(experiment.dataset.spec.shape) * 4
         check_fits(needed, f"{num:,} samples", "draw fewer at a time")
+    key = checked_key(key)
     latent_key, noise_key = jax.random.split(key)
     given = {**in_turn(experiment, num), **given}
     z = draw_latents(experiment, state, latent_key, num, given)
@@ -186,13 +203,14 @@ def draw_latents(
 ) -> Array:
     """z from the prior, `[num, latents]`."""
     apply = parallel.compile_verb(experiment.model, "prior")
-    return apply(variables_of(state), batch_of(experiment, num, given)).sample(key)
+    batch = batch_to_generate(experiment, num, {**in_turn(experiment, num), **given})
+    return apply(variables_of(state), batch).sample(key)
 
 
 def log_likelihood(
     experiment: Experiment,
     state: TrainState,
-    x: ArrayLike,
+    x: Examples,
     key: Key,
     samples: int = 1000,
     given: Given = NOTHING,
@@ -206,7 +224,7 @@ def log_likelihood(
     Args:
       experiment: what was trained.
       state: its parameters.
-      x: `[N, *shape]` in the model's units.
+      x: `[N, *shape]` in the model's units, or what `experiment.inputs` returns.
       key: a `jax.random.key`.
       samples: importance samples S of each example.
       given: what a conditional model is conditioned on.
@@ -215,42 +233,75 @@ def log_likelihood(
       `[N]`, nats.
 
     Raises:
-      InputError: samples < 1, or labels are needed and none are given.
+      InputError: samples < 1, x is not in the model's units, a condition is missing, or
+        the model has no density: of x, or of z given x.
     """
     check_count("samples", samples, 1)
+    if not isinstance(experiment.model, LatentModel):
+        raise InputError(f"{experiment.name} has no likelihood")
     apply = parallel.compile_function(
         metrics.log_likelihood, experiment.model, samples=samples
     )
-    x = jnp.asarray(x)
-    batch = batch_of(experiment, x.shape[0], given) | {"x": x}
-    return apply(variables_of(state), batch, key)[0]
+    batch = batch_of_examples(experiment, x, given)
+    return apply(variables_of(state), batch, checked_key(key))[0]
 
 
-def batch_of(
-    experiment: Experiment, num: Size, given: Given = NOTHING
-) -> dict[str, Array]:
-    """A batch whose `x` is zeros, for verbs that read its shape and what is given.
+def posterior(experiment: Experiment, state: TrainState, batch: Batch) -> Distribution:
+    """q(z | x) of a batch."""
+    apply = parallel.compile_verb(experiment.model, "posterior")
+    return apply(variables_of(state), batch)
 
-    A context that is not given is all zeros; labels have no such default.
+
+def generated(
+    experiment: Experiment, state: TrainState, z: Array, batch: Batch
+) -> Distribution:
+    """p(x | z) for `z` `[N, latents]` and a batch with the model's conditions."""
+    apply = parallel.compile_verb(experiment.model, "likelihood")
+    return apply(variables_of(state), z[None], batch)
+
+
+def count_latents(experiment: Experiment, state: TrainState) -> int:
+    """The number of latents of one example."""
+    prior = parallel.compile_verb(experiment.model, "prior")
+    batch = jax.eval_shape(lambda: blank_batch(experiment))
+    found = jax.eval_shape(prior, variables_of(state), batch)
+    return found.batch_shape[-1]
+
+
+def weighs(experiment: Experiment, state: TrainState) -> bool:
+    """Whether the model has densities of x and of z given x, of which log p(x) is made:
+    not where there is no encoder, and not where either is a point mass.
     """
-    spec = experiment.dataset.spec
-    batch = dict(experiment.preprocess.apply(blank(spec, num), jax.random.key(0)))
-    batch.pop("y", None)
-    batch |= {"x": jnp.zeros((num, *spec.shape))}
-    return batch | {n: jnp.asarray(indexed(v, spec)) for n, v in given.items()}
+    model = experiment.model
+    if not isinstance(model, LatentModel):
+        return False
+    variables = variables_of(state)
+    batch = jax.eval_shape(lambda: blank_batch(experiment))
+    q = jax.eval_shape(parallel.compile_verb(model, "posterior"), variables, batch)
+    z = jax.ShapeDtypeStruct((1, *q.batch_shape), jnp.float32)
+    likelihood = parallel.compile_verb(model, "likelihood")
+    px = jax.eval_shape(likelihood, variables, z, batch)
+    return has_density(q) and has_density(px)
 
 
-def indexed(value: ArrayLike | Sequence[str], spec: Spec) -> ArrayLike:
-    """What is given, texts being names of classes, by their indices; InputError where
-    training saw no such class.
-    """
-    if isinstance(value, jax.Array):
-        return value
-    array = plain(value)
-    return spec.label_index(array) if array.dtype.kind == "U" else array
+def checked_latents(z: ArrayLike, latents: int) -> Array:
+    """z `[N, latents]`, float32; InputError where it is none."""
+    z = numbers(z, "z")
+    if z.ndim != 2 or z.shape[1] != latents or z.shape[0] == 0:
+        raise InputError(f"z has shape {z.shape}: give [N, {latents}]")
+    if known(z) and not np.isfinite(z).all():
+        raise InputError("z has values that are not finite")
+    return z
 
 
-def in_turn(experiment: Experiment, num: Size) -> Given:
-    """Labels `[num]` that go through the classes, where the data has classes."""
-    classes = experiment.dataset.spec.classes
-    return {"y": jnp.arange(num) % classes} if classes else {}
+def checked_key(key: Any) -> Key:
+    """The key; InputError where it is a number or something else."""
+    if not isinstance(key, jax.Array):
+        raise InputError(f"key is {key!r}: give jax.random.key(0), or another seed")
+    return key
+
+
+def require_verb(experiment: Experiment, verb: str, lacks: str) -> None:
+    """InputError where the model has no such verb."""
+    if not hasattr(experiment.model, verb):
+        raise InputError(f"{experiment.name or 'the model'} {lacks}")

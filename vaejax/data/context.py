@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax.data.preprocess import Preprocess
-from vaejax.types import Array, Batch, Key
+from vaejax.types import Array, Batch, Key, Size
 
 SeenOf = Callable[[Key, tuple[int, ...]], Array]
 """What is seen of examples of a shape: 1 or 0 for each entry."""
@@ -74,10 +74,18 @@ def between(one: Array, other: Array, length: int) -> Array:
     return (place >= low) & (place < high)
 
 
-def with_context(preprocess: Preprocess, seen_of: SeenOf) -> Preprocess:
+def with_context(
+    preprocess: Preprocess, seen_of: SeenOf, region: np.ndarray | None = None
+) -> Preprocess:
     """Batches with `context`, x where it is seen and 0 elsewhere, and `seen` itself.
 
     Nothing is seen that is not observed.
+
+    Args:
+      preprocess: of the examples.
+      seen_of: what is seen of them in training.
+      region: what is seen of every example; without one a query that is given no
+        context sees nothing.
     """
 
     def apply(raw: Batch, key: Key) -> Batch:
@@ -87,4 +95,22 @@ def with_context(preprocess: Preprocess, seen_of: SeenOf) -> Preprocess:
         seen = seen * batch["mask"] if "mask" in batch else seen
         return {**batch, "context": x * seen, "seen": seen}
 
-    return preprocess._replace(apply=apply)
+    def derive(batch: Batch, shape: tuple[Size, ...]) -> Batch:
+        if "seen" in batch:
+            return with_seen(batch, batch["seen"])
+        if region is not None:
+            return with_seen(batch, jnp.broadcast_to(jnp.asarray(region)[None], shape))
+        if "context" in batch:  # which of it is seen only the user knows
+            return batch
+        return with_seen({**batch, "context": jnp.zeros(shape)}, jnp.zeros(shape))
+
+    return preprocess._replace(apply=apply, derive=derive)
+
+
+def with_seen(batch: Batch, seen: Array) -> Batch:
+    """`seen`, and the context where there is one or it follows from x."""
+    seen = seen * batch["mask"] if "mask" in batch else seen
+    known = batch.get("context", batch.get("x"))
+    if known is None:
+        return {**batch, "seen": seen}
+    return {**batch, "seen": seen, "context": jnp.where(seen == 1, known, 0)}

@@ -28,12 +28,15 @@ class Preprocess(NamedTuple):
     `values` says what a likelihood must fit: binary, grey, dequantized or real.
     `log_bin` is the log width of one grey level in the model's units, which turns a
     density into bits/dim of the stored levels (0 where values are their own units).
+    `derive(batch, shape)` adds the conditions that follow from the other entries of a
+    query's batch, which has `x` where examples are given; `shape` is that of x.
     """
 
     apply: Callable[[Batch, Key], Batch]
     restore: Callable[[np.ndarray], np.ndarray]
     values: str
     log_bin: float
+    derive: Callable[[Batch, tuple[Size, ...]], Batch] = lambda batch, shape: batch
 
 
 def preprocess(

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from vaejax import query
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
-from vaejax.models import conditional
+from vaejax.inputs import blank_batch
+from vaejax.models import conditional, conditions_of
 from vaejax.types import Array
 
 PRNG = "threefry2x32"
@@ -25,11 +26,13 @@ class Function(NamedTuple):
     arguments: tuple[str, ...]
 
 
-def functions(experiment: Experiment, samples: int) -> dict[str, Function]:
+def functions(
+    experiment: Experiment, state: TrainState, samples: int
+) -> dict[str, Function]:
     """Those that the model has, with what each is given; InputError where none."""
     model = experiment.model
-    batch = jax.eval_shape(lambda: query.batch_of(experiment, 1))
-    context = tuple(name for name in ("context", "seen") if name in batch)
+    batch = jax.eval_shape(lambda: blank_batch(experiment))
+    context = tuple(name for name in conditions_of(model) if name != "y")
     label = ("y",) if conditional(model) else ()
     mask = ("mask",) if "mask" in batch else ()
     found = {}
@@ -40,7 +43,7 @@ def functions(experiment: Experiment, samples: int) -> dict[str, Function]:
         count = context or ("y",)
         given = dict.fromkeys((*label, *count))
         found["sample"] = Function(sample, ("key", *given))
-    if "encode" in found and "decode" in found:
+    if query.weighs(experiment, state):
         answer = partial(log_likelihood, samples)
         given = ("x", "key", *label, *context, *mask)
         found["log_likelihood"] = Function(answer, given)
@@ -65,8 +68,6 @@ def sample(experiment: Experiment, state: TrainState, values: Values) -> Array:
     labels = {"y": values["y"]} if "y" in values else {}
     known = given(values) | labels
     count = next(iter(known.values())).shape[0]
-    # A model that is not conditioned on labels does not look at them.
-    known = {"y": jnp.zeros(count, jnp.int32)} | known
     return query.sample(experiment, state, key_of(values), count, given=known)
 
 

@@ -8,7 +8,6 @@ would be the most. A batch may be of any size. `sample` draws as `vaejax.sample`
 import importlib.util
 import shutil
 from collections.abc import Callable, Mapping
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.export import load as loader
 from vaejax.export.functions import PRNG, Function, functions
+from vaejax.inputs import blank_batch
 from vaejax.limits import check_count
 from vaejax.run import load, write_json
 from vaejax.types import Array
@@ -94,7 +94,7 @@ def exports(
     """Each function that the model has, exported, and its arguments."""
     shapes = jax.eval_shape(parameters_of, state)
     programs = {}
-    for name, function in functions(experiment, samples).items():
+    for name, function in functions(experiment, state, samples).items():
         every = shapes_of(experiment, state)
         taken = {n: every[n] for n in function.arguments}
         whole = of_parameters(experiment, state, function)
@@ -126,26 +126,19 @@ def split(variables: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 def shapes_of(experiment: Experiment, state: TrainState) -> Arguments:
     """All that functions take, for a batch of any size n."""
     (n,) = symbolic_shape("n")
-    batch = jax.eval_shape(lambda: query.batch_of(experiment, 1))
+    batch = jax.eval_shape(lambda: blank_batch(experiment))
     shapes = {
         name: jax.ShapeDtypeStruct((n, *batch[name].shape[1:]), jnp.float32)
         for name in ("x", "mask", "context", "seen")
         if name in batch
     }
     if hasattr(experiment.model, "likelihood"):
-        latents = latents_of(experiment, state)
+        latents = query.count_latents(experiment, state)
         shapes["z"] = jax.ShapeDtypeStruct((n, latents), jnp.float32)
     return shapes | {
         "y": jax.ShapeDtypeStruct((n,), jnp.int32),
         "key": jax.ShapeDtypeStruct((2,), jnp.uint32),
     }
-
-
-def latents_of(experiment: Experiment, state: TrainState) -> int:
-    """How many there are."""
-    known = {"y": jnp.zeros(1, jnp.int32)}
-    draw = partial(query.draw_latents, experiment, num=1, given=known)
-    return jax.eval_shape(lambda s, k: draw(s, k), state, jax.random.key(0)).shape[-1]
 
 
 def manifest(

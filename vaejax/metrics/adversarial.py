@@ -35,8 +35,13 @@ def critic_scores(subjects: Callable[[Any, Batch, Key], Subjects]) -> Metric:
     return averages(("real_score", "fake_score", "gap"), values)
 
 
-def autoencoding() -> Metric:
-    """Mean squared error of E[x | z], z ~ q(z | x), and KL(q || p) in nats."""
+def autoencoding(*, kl: bool = True) -> Metric:
+    """Mean squared error of E[x | z], z ~ q(z | x), and KL(q || p) in nats.
+
+    Args:
+      kl: whether q has a density; the KL of a point mass is infinite.
+    """
+    names = ("mse", "kl") if kl else ("mse",)
 
     def values(
         model: nn.Module, variables: Variables, batch: Batch, key: Key
@@ -44,7 +49,7 @@ def autoencoding() -> Metric:
         i = nn.apply(infer, model)(variables, batch, key)
         return {"mse": squared_error(i, batch), "kl": i.kl[0]}
 
-    return averages(("mse", "kl"), values)
+    return averages(names, values)
 
 
 def classification() -> Metric:

@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from vaejax.distributions import has_density
+from vaejax.errors import InputError
 from vaejax.experiment import Metric
 from vaejax.inference import Inference, infer, observed_log_prob, weigh
 from vaejax.metrics.base import averages
-from vaejax.types import Array, Batch, Key, Variables
+from vaejax.types import Array, Batch, Distribution, Key, Variables
 
 
 def elbo_terms() -> Metric:
@@ -126,15 +128,20 @@ def log_likelihood(
     The example is encoded once. Draw s has the key fold_in(key, s), so the result does
     not depend on `chunk`; draws beyond `samples` in the last chunk weigh nothing. The
     verb `proposal` is what z is drawn from: posterior, or prior (simple Monte Carlo).
+
+    Raises:
+      InputError: z or x has a point mass, whose density is infinite.
     """
     q: Any = model.apply(variables, batch, method=proposal)
     p: Any = model.apply(variables, batch, method="prior")
+    require_density(q, "q(z | x)")
     chunk = min(chunk, samples)
 
     def log_weights(draws: Array) -> Float[Array, "chunk batch"]:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, draws)
         z = jax.vmap(q.sample)(keys)
         px: Any = model.apply(variables, z, batch, method="likelihood")
+        require_density(px, "p(x | z)")
         log_w = weigh(q, p, px, z, batch).log_w
         return jnp.where((draws < samples)[:, None], log_w, -jnp.inf)
 
@@ -150,6 +157,15 @@ def log_likelihood(
     (log_sum, log_squares), _ = jax.lax.scan(fold, (nothing, nothing), starts)
     relative_variance = jnp.exp(log_squares - 2 * log_sum) - 1 / samples
     return log_sum - math.log(samples), relative_variance / 2
+
+
+def require_density(distribution: Distribution, name: str) -> None:
+    """InputError where the distribution is a point mass."""
+    if not has_density(distribution):
+        raise InputError(
+            f"{name} is a point mass, so that this model has no log p(x): ask it to "
+            "reconstruct, or train a model with a density as vae"
+        )
 
 
 def likelihood_metrics(

@@ -9,7 +9,7 @@ from vaejax.models.completion import (
     GaussianNetwork,
     Whole,
 )
-from vaejax.models.conditions import Label, conditional
+from vaejax.models.conditions import Conditioned, Label, conditional, conditions_of
 from vaejax.models.critic import Classifier, Critic, Critique, JointCritic
 from vaejax.models.holes import Blind, Constant, SetEncoder, WithMask
 from vaejax.models.missing import LogisticMissingness, MissingVAE, SelfMasking
@@ -31,6 +31,7 @@ __all__ = [
     "Blind",
     "Classifier",
     "Completion",
+    "Conditioned",
     "Constant",
     "Context",
     "Critic",
@@ -51,5 +52,6 @@ __all__ = [
     "Whole",
     "WithMask",
     "conditional",
+    "conditions_of",
     "proposal_of",
 ]

@@ -1,5 +1,7 @@
 """Completion of what is seen in part [Sohn et al. 2015; Ivanov et al. 2019]."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -44,6 +46,8 @@ class Completion(nn.Module):
     baseline from here; it has a player of its own.
     """
 
+    conditions: ClassVar[tuple[str, ...]] = ("context", "seen")
+
     encoder: nn.Module
     decoder: nn.Module
     prior_network: nn.Module
@@ -87,6 +91,8 @@ class ArbitraryCompletion(nn.Module):
     The prior network sees the seen part and where it is, the encoder q(z | x, seen)
     the whole example, the decoder z and the seen part. What is seen is certain.
     """
+
+    conditions: ClassVar[tuple[str, ...]] = ("context", "seen")
 
     encoder: nn.Module
     decoder: nn.Module

@@ -1,6 +1,8 @@
 """What a part is conditioned on, read off the batch as `[batch, conditions]`."""
 
+import dataclasses
 import math
+from typing import ClassVar, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -19,6 +21,8 @@ class Label(nn.Module):
     `[batch, classes]`, between which one may interpolate.
     """
 
+    conditions: ClassVar[tuple[str, ...]] = ("y",)
+
     classes: int
 
     def __call__(self, batch: Batch) -> Array:
@@ -31,10 +35,31 @@ class Label(nn.Module):
         return math.sqrt(self.classes) * shares
 
 
+@runtime_checkable
+class Conditioned(Protocol):
+    """A model, or a part of one, that is conditioned on entries of the batch.
+
+    `conditions` names them: "y", or "context" and "seen".
+    """
+
+    conditions: ClassVar[tuple[str, ...]]
+
+
+def conditions_of(module: nn.Module) -> tuple[str, ...]:
+    """The entries of the batch that a model is conditioned on: its own and its parts'.
+
+    Queries ask for these; whatever else a model reads has a default.
+    """
+    own = module.conditions if isinstance(module, Conditioned) else ()
+    fields = [f.name for f in dataclasses.fields(module)]
+    parts = [vars(module)[n] for n in fields if n not in ("parent", "name")]
+    below = [conditions_of(part) for part in parts if isinstance(part, nn.Module)]
+    return tuple(dict.fromkeys([*own, *(name for names in below for name in names)]))
+
+
 def conditional(model: nn.Module) -> bool:
     """Whether what the model generates depends on a label."""
-    parts = [getattr(model, name, None) for name in ("decoder", "generator")]
-    return any(isinstance(getattr(part, "condition", None), Label) for part in parts)
+    return "y" in conditions_of(model)
 
 
 def condition_of(condition: nn.Module | None, batch: Batch) -> Array | None:

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax import parallel, query
-from vaejax.evaluation import held_out_examples
+from vaejax.evaluation import conditions_to_generate, held_out_examples
 from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.plots.examples import (
     MOST,
+    conditions_at,
     posterior_means,
     require_attributes,
     require_context,
@@ -90,7 +91,8 @@ def attributes(experiment: Experiment, state: TrainState) -> Picture:
     names = short(experiment.dataset.spec.class_names[:columns])
     shift = np.concatenate([np.zeros_like(added[:1]), added])
     z = means[:rows, None] + shift
-    x = decoded(experiment, state, z)
+    each = np.arange(rows).repeat(len(shift))
+    x = decoded(experiment, state, z, conditions_at(experiment, batch, each))
     x = np.concatenate([batch["x"][:rows, None], x], 1)
     return grid_figure(
         enlarge(x.reshape(-1, *x.shape[2:])),
@@ -138,7 +140,7 @@ def prior_draws(
     experiment: Experiment, state: TrainState, num: int, seed: int
 ) -> np.ndarray:
     """z from the prior, `[num, latents]`."""
-    key, given = jax.random.key(seed), query.in_turn(experiment, num)
+    key, given = jax.random.key(seed), conditions_to_generate(experiment, num)
     return np.asarray(query.draw_latents(experiment, state, key, num, given))
 
 

@@ -5,15 +5,16 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float
 
-from vaejax import parallel, query
+from vaejax import query
 from vaejax.errors import InputError
-from vaejax.experiment import Experiment, TrainState, variables_of
+from vaejax.experiment import Experiment, TrainState
+from vaejax.inputs import batch_of_examples
 from vaejax.models import (
     VAE,
     ArbitraryCompletion,
     Completion,
-    DeterministicEncoder,
     conditional,
+    conditions_of,
 )
 
 MOST = 5000  # examples whose latents are looked at
@@ -29,7 +30,7 @@ def posterior_means(
     means = []
     for i in range(0, len(batch["x"]), chunk):
         part = {name: array[i : i + chunk] for name, array in batch.items()}
-        means.append(query.encode(experiment, state, part["x"], part).mean)
+        means.append(query.encode(experiment, state, asked(part)).mean)
     return np.concatenate([np.asarray(mean) for mean in means])
 
 
@@ -37,14 +38,23 @@ def reconstructed(
     experiment: Experiment, state: TrainState, batch: Mapping[str, np.ndarray]
 ) -> np.ndarray:
     """E[x | z] at z = E[z | x]."""
-    return np.asarray(query.reconstruct(experiment, state, batch["x"], batch))
+    return np.asarray(query.reconstruct(experiment, state, asked(batch)))
 
 
-def count_latents(experiment: Experiment, state: TrainState) -> int:
-    """The number of latents of one example."""
-    prior = parallel.compile_verb(experiment.model, "prior")
-    blank = query.batch_of(experiment, 1)
-    return prior(variables_of(state), blank).batch_shape[-1]
+def asked(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What queries are told of examples; a context follows from x, so that a model of
+    any part is asked for the whole.
+    """
+    return {name: batch[name] for name in ("x", "y", "mask") if name in batch}
+
+
+def conditions_at(
+    experiment: Experiment, batch: Mapping[str, np.ndarray], rows: np.ndarray
+) -> dict[str, np.ndarray]:
+    """What the model is conditioned on for the examples in these rows."""
+    here = {name: array[rows] for name, array in asked(batch).items()}
+    found = batch_of_examples(experiment, here)
+    return {n: np.asarray(found[n]) for n in conditions_of(experiment.model)}
 
 
 def require_posterior(experiment: Experiment, state: TrainState, what: str) -> None:
@@ -97,7 +107,7 @@ def require_imputer(experiment: Experiment, state: TrainState, what: str) -> Non
     require_images(experiment, state, what)
     if not isinstance(experiment.model, VAE | ArbitraryCompletion):
         raise InputError(f"{what} needs a model with a density, as miwae")
-    if isinstance(experiment.model.encoder, DeterministicEncoder):
+    if not query.weighs(experiment, state):
         raise InputError(f"{what} needs a posterior: {experiment.name} has a point")
     if conditional(experiment.model):
         raise InputError(f"{what} needs a model that is not given the labels")
@@ -115,7 +125,7 @@ def require_plane(experiment: Experiment, state: TrainState, what: str) -> None:
     """Raises InputError where the model has not exactly 2 latents, or no images."""
     require_images(experiment, state, what)
     require_latents(experiment, state, what)
-    latents = count_latents(experiment, state)
+    latents = query.count_latents(experiment, state)
     if latents != 2:
         raise InputError(
             f"{what} needs a model with 2 latents, this one has {latents}: "

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax import query
-from vaejax.evaluation import held_out_examples
+from vaejax.evaluation import conditions_to_generate, held_out_examples
 from vaejax.experiment import Experiment, TrainState
 from vaejax.plots import tables
 from vaejax.plots.examples import (
     MOST,
+    conditions_at,
     posterior_means,
     reconstructed,
     require_images,
@@ -33,7 +34,9 @@ def samples(experiment: Experiment, state: TrainState, *, seed: int = 0) -> Pict
     if experiment.dataset.spec.kind == "table":
         return tables.samples(experiment, state, seed)
     columns = fitting(experiment.dataset.spec.shape, 10)
-    x = query.sample(experiment, state, jax.random.key(seed), columns * columns)
+    num, key = columns * columns, jax.random.key(seed)
+    given = conditions_to_generate(experiment, num)
+    x = query.sample(experiment, state, key, num, given=given)
     title = heading(experiment, "samples, E[x | z] with z from the prior")
     return grid_figure(enlarge(np.asarray(x)), title, columns)
 
@@ -74,8 +77,8 @@ def interpolation(experiment: Experiment, state: TrainState) -> Picture:
     ends = posterior_means(experiment, state, batch)
     share = np.linspace(0, 1, steps)[None, :, None]
     z = (1 - share) * ends[:pairs, None] + share * ends[pairs : 2 * pairs, None]
-    labels = {n: batch[n][:pairs].repeat(steps) for n in ("y",) if n in batch}
-    between = decoded(experiment, state, z, labels)
+    given = conditions_at(experiment, batch, np.arange(pairs).repeat(steps))
+    between = decoded(experiment, state, z, given)
     rows = np.concatenate([x[:pairs, None], between, x[pairs : 2 * pairs, None]], 1)
     title = heading(experiment, "between test examples, linear in their latents")
     inner = ["decoded", *[""] * (steps - 2), "decoded"]
@@ -123,12 +126,12 @@ def traversal(
     z[np.arange(len(chosen)), :, chosen] = values
     which = example % len(means)
     size = z.shape[0] * z.shape[1]
-    labels = {n: np.full(size, batch[n][which]) for n in ("y",) if n in batch}
+    given = conditions_at(experiment, batch, np.full(size, which))
     title = heading(
         experiment, "one latent at a time, from -3 to 3 (var: of its posterior mean)"
     )
     return grid_figure(
-        enlarge(decoded(experiment, state, z, labels).reshape(-1, *x.shape[1:])),
+        enlarge(decoded(experiment, state, z, given).reshape(-1, *x.shape[1:])),
         title,
         len(values),
         row_labels=[f"z[{i}]  var {variance[i]:.2f}" for i in chosen],
@@ -154,8 +157,9 @@ def manifold(experiment: Experiment, state: TrainState) -> Picture:
     side = fitting(experiment.dataset.spec.shape, 15)
     values = quantiles(side)
     z = np.stack(np.meshgrid(values, values[::-1]), -1)
-    labels = {"y": np.zeros(side * side, np.int32)}
-    x = decoded(experiment, state, z, labels)
+    one = conditions_to_generate(experiment, 1)
+    given = {name: array.repeat(side * side, 0) for name, array in one.items()}
+    x = decoded(experiment, state, z, given)
     title = heading(experiment, "E[x | z] over the latent plane (z[0] right, z[1] up)")
     return grid_figure(
         enlarge(x.reshape(-1, *x.shape[2:])),

@@ -1,6 +1,7 @@
 """Pictures of what is filled in where an image is not observed."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from vaejax import parallel
@@ -10,7 +11,6 @@ from vaejax.imputation import LEAST_ESS, impute
 from vaejax.plots.examples import require_imputer
 from vaejax.plots.frame import Picture, heading
 from vaejax.plots.grid import enlarge, fitting, grid_figure
-from vaejax.query import batch_of
 
 ROWS = 8
 SAMPLES = 1000
@@ -34,12 +34,10 @@ def imputations(experiment: Experiment, state: TrainState, *, seed: int = 0) -> 
     if mask is None:
         mask = np.ones_like(x)
         mask[:, x.shape[1] // 2 :] = 0
-    given = {"x": np.where(mask == 1, x, 0), "mask": mask}
+    there = {"x": jnp.asarray(np.where(mask == 1, x, 0)), "mask": jnp.asarray(mask)}
     settings = {"samples": SAMPLES, "draws": draws, "noise": False}
     run = parallel.compile_function(impute, experiment.model, **settings)
-    filled = run(
-        variables_of(state), batch_of(experiment, ROWS, given), jax.random.key(seed)
-    )
+    filled = run(variables_of(state), there, jax.random.key(seed))
     # What is not observed is a middle grey.
     seen, truth = np.where(mask == 1, x, 0.5), x + batch.get("truth", 0)
     completions = [np.where(mask == 1, x, c) for c in (filled.mean, *filled.draws)]

@@ -5,7 +5,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from vaejax import query
-from vaejax.evaluation import held_out_examples
+from vaejax.evaluation import conditions_to_generate, held_out_examples
 from vaejax.experiment import Experiment, TrainState
 from vaejax.plots.examples import MOST, reconstructed
 from vaejax.plots.frame import Picture, heading, panels
@@ -18,7 +18,8 @@ DATA, MODEL = "tab:gray", "tab:orange"
 def samples(experiment: Experiment, state: TrainState, seed: int) -> Picture:
     """Histograms of columns: the training split against as many draws of the model."""
     x = experiment.dataset.split("train")["x"][: rows_of(experiment)]
-    drawn = query.sample(experiment, state, jax.random.key(seed), len(x), noise=True)
+    key, given = jax.random.key(seed), conditions_to_generate(experiment, len(x))
+    drawn = query.sample(experiment, state, key, len(x), noise=True, given=given)
     data, model = (own_units(experiment, a) for a in (x, np.asarray(drawn)))
 
     def draw(axes: Axes, i: int) -> None:

@@ -188,7 +188,7 @@ def ali(
         "critic": arena.critic_player(critic, training, steps, adversarial.paired),
     }
     metrics = {
-        "autoencoding": autoencoding(),
+        "autoencoding": autoencoding(kl=encoder == "gaussian"),
         "critic": critic_scores(adversarial.paired),
         "count": count(),
     }

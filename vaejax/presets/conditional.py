@@ -86,7 +86,8 @@ def cvae_sohn(
         )
     height, width, channels = view.dataset.spec.shape
     region = seen_region(height, width, seen)
-    view = view._replace(preprocess=with_context(view.preprocess, always(region)))
+    preprocess = with_context(view.preprocess, always(region), region)
+    view = view._replace(preprocess=preprocess)
 
     def network() -> (
         a.Bodies

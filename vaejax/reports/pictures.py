@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from vaejax import plots
 from vaejax.experiment import Experiment, TrainState
+from vaejax.models import conditions_of
 from vaejax.plots import compared
 from vaejax.plots.compared import Rows
 from vaejax.plots.frame import Picture, heading
-from vaejax.query import batch_of
 
 log = logging.getLogger(__name__)
 SHOWN = (
@@ -73,7 +73,7 @@ def names_of(experiment: Experiment, state: TrainState) -> list[str]:
     a training that hides parts.
     """
     spec = experiment.dataset.spec
-    holes = spec.masked or spec.hidden or "seen" in batch_of(experiment, 1)
+    holes = spec.masked or spec.hidden or "seen" in conditions_of(experiment.model)
     there = plots.applicable(experiment, state)
     return [n for n in SHOWN if n in there and (holes or n != "imputations")]
 

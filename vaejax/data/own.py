@@ -1,0 +1,165 @@
+"""Users' own examples, in the data's units, as a model sees them."""
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from vaejax.data.checks import check_finite, check_mask, check_x
+from vaejax.data.dataset import Spec
+from vaejax.data.preprocess import Preprocess
+from vaejax.data.schema import numbers_of
+from vaejax.data.units import standardized
+from vaejax.errors import InputError
+from vaejax.types import Array, Key
+
+
+def own_inputs(
+    x: Any, y: Any, mask: Any, preprocess: Preprocess, spec: Spec, key: Key
+) -> dict[str, Array]:
+    """Entries `x` and, where there are any, `mask` and `y` of a query's batch.
+
+    Args:
+      x: uint8 `[N, H, W]` or `[N, H, W, C]` of images; rows `[N, D]` or a DataFrame of
+        tables, in the columns' own units. NaN and what `numpy.ma` masks are holes.
+      y: the data's own labels `[N]`, or None.
+      mask: like `x`, 1 where observed, or None.
+      preprocess: that of the experiment.
+      spec: what the model was trained on.
+      key: of the noise of preprocessing (binarization, dequantization).
+
+    Raises:
+      InputError: the examples are not like those that the model was trained on.
+    """
+    rows = rows_of(x, spec)
+    observed = observed_of(x, mask, rows)
+    check_codes(rows, observed, spec)
+    if spec.kind == "table":
+        rows = standardized(np.where(observed, rows, np.nan), spec)
+    flat = {"x": rows, "mask": observed.astype(np.uint8)}
+    raw = {name: jnp.asarray(a.reshape(len(rows), -1)) for name, a in flat.items()}
+    if observed.all():
+        del raw["mask"]
+    batch = preprocess.apply(raw | {"index": jnp.arange(len(rows))}, key)
+    found = {name: batch[name] for name in ("x", "mask") if name in batch}
+    return found if y is None else found | {"y": labels_of(y, len(rows), spec)}
+
+
+def labels_of(y: Any, count: int, spec: Spec) -> Array:
+    """Indices of classes; InputError where there is not one for each example."""
+    found = spec.label_index(y)
+    if found.shape != (count,):
+        raise InputError(f"y has shape {found.shape}: give one label to each example")
+    return jnp.asarray(found)
+
+
+def observed_of(x: Any, mask: Any, rows: np.ndarray) -> np.ndarray:
+    """bool like `rows`: neither NaN, nor masked by `numpy.ma`, nor 0 in `mask`."""
+    observed = ~np.isnan(rows)
+    if np.ma.isMaskedArray(x):
+        observed &= ~np.ma.getmaskarray(x).reshape(rows.shape)
+    if mask is None:
+        return observed
+    given = np.asarray(mask)
+    # Images of one channel need not name it.
+    given = given[..., None] if given.shape == rows.shape[:-1] else given
+    check_mask(given, rows, "mask")
+    return observed & (given == 1)
+
+
+def rows_of(x: Any, spec: Spec) -> np.ndarray:
+    """Levels `[N, *shape]` of images, numbers `[N, D]` of tables.
+
+    InputError where they are of another shape, type or range than the data.
+    """
+    array = frame_rows(x, spec) if spec.kind == "table" else np.ma.getdata(x)
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"x holds {array.dtype}: give numbers")
+    if spec.kind == "image":
+        lone = spec.shape[-1] == 1 and array.ndim == 3  # [N, H, W]
+        array = array[..., None] if lone and array.shape != spec.shape else array
+    check_shape(array.shape, spec)
+    if spec.kind == "table":
+        check_finite(array, "x")
+        return array.astype(np.float64)
+    check_x(array, "x")
+    return levels_of(array, spec)
+
+
+def frame_rows(x: Any, spec: Spec) -> np.ndarray:
+    """Rows as numbers; a DataFrame's columns by their names, where the data has any."""
+    import pandas as pd
+
+    if not isinstance(x, pd.DataFrame):
+        return np.ma.getdata(x)
+    if not spec.columns:
+        return x.to_numpy(np.float64, na_value=np.nan)
+    texts = {
+        str(name): np.array([None if pd.isna(cell) else str(cell) for cell in column])
+        for name, column in x.items()
+    }
+    return numbers_of(texts, spec.columns, "x")
+
+
+def levels_of(x: np.ndarray, spec: Spec) -> np.ndarray:
+    """Levels as they are stored: 0 and 1 of binary images, which may bring 0, 255."""
+    if spec.levels != 2:
+        return x
+    if not np.isin(x, (0, 1)).all() and not np.isin(x, (0, 255)).all():
+        raise InputError(
+            f"x has other levels than two: {spec.name} holds binary images, 0 and 1 or "
+            "0 and 255; use np.where(x > 127, 255, 0).astype(np.uint8)"
+        )
+    return (x > 0).astype(np.uint8)
+
+
+def check_codes(x: np.ndarray, observed: np.ndarray, spec: Spec) -> None:
+    """InputError where a column of categories or counts holds what is none of them.
+
+    Binary columns may hold probabilities, as means of the model do.
+    """
+    for place, column in enumerate(spec.columns):
+        value = x[:, place][observed[:, place]]
+        top = len(column.values) - 1 if column.values else np.inf
+        if column.kind in ("category", "count"):
+            wrong = (value < 0) | (value > top) | (value != np.round(value))
+        else:
+            wrong = (column.kind == "binary") & ((value < 0) | (value > 1))
+        if np.any(wrong):
+            wanted = {"count": "counts 0, 1, 2, ..."}.get(
+                column.kind, f"the numbers of {', '.join(column.values)}: 0 to {top}"
+            )
+            raise InputError(
+                f"column {column.name!r} of x holds {value[wrong][0]:g}: it is of "
+                f"{wanted}"
+            )
+
+
+def check_shape(shape: tuple[int, ...], spec: Spec) -> None:
+    """InputError, with a remedy, where x is not `[N, *shape]` with at least one row."""
+    if tuple(shape[1:]) == spec.shape:
+        if not shape[0]:
+            raise InputError("x is empty: give at least one example")
+        return
+    wanted = f"[N, {', '.join(map(str, spec.shape))}]"
+    remedy = remedy_of(tuple(shape), spec)
+    raise InputError(f"x has shape {tuple(shape)}: give {wanted}{remedy}")
+
+
+def remedy_of(shape: tuple[int, ...], spec: Spec) -> str:
+    """How an array of this shape becomes one of examples, where that is plain."""
+    if shape == spec.shape:
+        return "; a single example is x[None]"
+    if len(spec.shape) != 3:
+        return ""
+    height, width, channels = spec.shape
+    if len(shape) == 2 and shape[1] == math.prod(spec.shape):
+        return f"; of flat rows, x.reshape(-1, {height}, {width}, {channels})"
+    if channels == 1 and shape[1:] == (height, width):
+        return "; x[..., None] adds the channel"
+    if shape[1:] == (channels, height, width):
+        return "; of channels first, np.moveaxis(x, 1, -1)"
+    if shape[1:] == (width, height, channels):
+        return "; of transposed images, np.swapaxes(x, 1, 2)"
+    return ""
