@@ -19,8 +19,9 @@ from hypothesis.extra import numpy as arrays_of
 
 import vaejax
 from vaejax import parallel, presets, query
+from vaejax.capabilities import weighs
 from vaejax.data.context import seen_region
-from vaejax.data.entries import checked_x
+from vaejax.data.entries import checked_key, checked_x
 from vaejax.distributions import Delta, Known, Normal, has_density
 from vaejax.errors import InputError
 from vaejax.evaluation import conditions_to_generate, held_out_examples
@@ -194,7 +195,7 @@ def test_a_point_mass_has_no_likelihood(name, more, x):
             vaejax.log_likelihood(experiment, state, x.round(), KEY, samples)
     with pytest.raises(InputError, match="point mass"):
         vaejax.impute(experiment, state, x.round(), np.ones(x.shape), KEY)
-    assert not query.weighs(experiment, state)
+    assert not weighs(experiment, state)
     found = experiment.metrics(5)
     assert "nll" not in found
     if name == "ali":
@@ -313,7 +314,7 @@ def test_numbers_and_keys_that_cannot_be_meant(vae, x):
     with pytest.raises(InputError, match="samples"):
         vaejax.log_likelihood(*vae, x, KEY, 0)
     with pytest.raises(InputError, match=r"jax\.random\.key"):
-        query.checked_key(0)
+        checked_key(0)
     for has in (np.ones(3, bool), np.full(6, 0.5)):
         with pytest.raises(InputError, match="for each of the 6 examples"):
             vaejax.attribute(*vae, x, has)

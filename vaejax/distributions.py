@@ -55,7 +55,7 @@ def kl_divergence(
 
 
 @singledispatch
-def has_density(p: Distribution) -> bool:
+def has_density(p: Any) -> bool:
     """Whether a distribution has a density or probabilities; a point mass has none."""
     return True
 

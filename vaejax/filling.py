@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax import parallel
+from vaejax.capabilities import weighs
 from vaejax.columns import decide
 from vaejax.data.entries import checked_like_x, checked_x
 from vaejax.errors import InputError
@@ -17,7 +18,6 @@ from vaejax.imputation import impute as by_importance
 from vaejax.limits import check_count
 from vaejax.memory import check_fits
 from vaejax.models import conditional, proposal_of
-from vaejax.query import weighs
 from vaejax.types import ArrayLike, Key, LatentModel
 
 Method = Literal["importance", "pseudo_gibbs", "metropolis"]

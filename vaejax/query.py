@@ -13,7 +13,6 @@ nothing where it completes any part; where neither can be, an InputError asks fo
 """
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +21,8 @@ from jax.export import is_symbolic_dim
 from jaxtyping import Float
 
 from vaejax import metrics, parallel
-from vaejax.data.entries import known, numbers
-from vaejax.distributions import has_density
+from vaejax.capabilities import count_latents, require_verb
+from vaejax.data.entries import checked_key, checked_latents
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.inputs import (
@@ -32,7 +31,6 @@ from vaejax.inputs import (
     Given,
     batch_of_examples,
     batch_to_generate,
-    blank_batch,
     in_turn,
 )
 from vaejax.limits import check_count
@@ -258,50 +256,3 @@ def generated(
     """p(x | z) for `z` `[N, latents]` and a batch with the model's conditions."""
     apply = parallel.compile_verb(experiment.model, "likelihood")
     return apply(variables_of(state), z[None], batch)
-
-
-def count_latents(experiment: Experiment, state: TrainState) -> int:
-    """The number of latents of one example."""
-    prior = parallel.compile_verb(experiment.model, "prior")
-    batch = jax.eval_shape(lambda: blank_batch(experiment))
-    found = jax.eval_shape(prior, variables_of(state), batch)
-    return found.batch_shape[-1]
-
-
-def weighs(experiment: Experiment, state: TrainState) -> bool:
-    """Whether the model has densities of x and of z given x, of which log p(x) is made:
-    not where there is no encoder, and not where either is a point mass.
-    """
-    model = experiment.model
-    if not isinstance(model, LatentModel):
-        return False
-    variables = variables_of(state)
-    batch = jax.eval_shape(lambda: blank_batch(experiment))
-    q = jax.eval_shape(parallel.compile_verb(model, "posterior"), variables, batch)
-    z = jax.ShapeDtypeStruct((1, *q.batch_shape), jnp.float32)
-    likelihood = parallel.compile_verb(model, "likelihood")
-    px = jax.eval_shape(likelihood, variables, z, batch)
-    return has_density(q) and has_density(px)
-
-
-def checked_latents(z: ArrayLike, latents: int) -> Array:
-    """z `[N, latents]`, float32; InputError where it is none."""
-    z = numbers(z, "z")
-    if z.ndim != 2 or z.shape[1] != latents or z.shape[0] == 0:
-        raise InputError(f"z has shape {z.shape}: give [N, {latents}]")
-    if known(z) and not np.isfinite(z).all():
-        raise InputError("z has values that are not finite")
-    return z
-
-
-def checked_key(key: Any) -> Key:
-    """The key; InputError where it is a number or something else."""
-    if not isinstance(key, jax.Array):
-        raise InputError(f"key is {key!r}: give jax.random.key(0), or another seed")
-    return key
-
-
-def require_verb(experiment: Experiment, verb: str, lacks: str) -> None:
-    """InputError where the model has no such verb."""
-    if not hasattr(experiment.model, verb):
-        raise InputError(f"{experiment.name or 'the model'} {lacks}")

@@ -10,7 +10,7 @@ from vaejax.data.classes import listed, plain
 from vaejax.data.dataset import Spec
 from vaejax.data.own import check_codes, check_shape
 from vaejax.errors import InputError
-from vaejax.types import Array, ArrayLike, Size
+from vaejax.types import Array, ArrayLike, Key, Size
 
 FAR = 10.0
 """Standard deviations: by Chebyshev's inequality at most 1 % of a column is farther."""
@@ -173,3 +173,20 @@ def checked_like_x(name: str, value: Any, shape: tuple[Size, ...]) -> Array:
     if known(found) and not np.isin(found, (0, 1)).all():
         raise InputError(f"given[{name!r}] holds other numbers than 1 and 0")
     return found
+
+
+def checked_latents(z: ArrayLike, latents: int) -> Array:
+    """z `[N, latents]`, float32; InputError where it is none."""
+    z = numbers(z, "z")
+    if z.ndim != 2 or z.shape[1] != latents or z.shape[0] == 0:
+        raise InputError(f"z has shape {z.shape}: give [N, {latents}]")
+    if known(z) and not np.isfinite(z).all():
+        raise InputError("z has values that are not finite")
+    return z
+
+
+def checked_key(key: Any) -> Key:
+    """The key; InputError where it is a number or something else."""
+    if not isinstance(key, jax.Array):
+        raise InputError(f"key is {key!r}: give jax.random.key(0), or another seed")
+    return key

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vaejax import query
+from vaejax.capabilities import weighs
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
 from vaejax.inputs import blank_batch
@@ -43,7 +44,7 @@ def functions(
         count = context or ("y",)
         given = dict.fromkeys((*label, *count))
         found["sample"] = Function(sample, ("key", *given))
-    if query.weighs(experiment, state):
+    if weighs(experiment, state):
         answer = partial(log_likelihood, samples)
         given = ("x", "key", *label, *context, *mask)
         found["log_likelihood"] = Function(answer, given)

@@ -18,7 +18,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.export import Exported, symbolic_shape
 
-from vaejax import parallel, query
+from vaejax import parallel
+from vaejax.capabilities import count_latents
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.export import load as loader
@@ -133,7 +134,7 @@ def shapes_of(experiment: Experiment, state: TrainState) -> Arguments:
         if name in batch
     }
     if hasattr(experiment.model, "likelihood"):
-        latents = query.count_latents(experiment, state)
+        latents = count_latents(experiment, state)
         shapes["z"] = jax.ShapeDtypeStruct((n, latents), jnp.float32)
     return shapes | {
         "y": jax.ShapeDtypeStruct((n,), jnp.int32),

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vaejax import query
+from vaejax.capabilities import count_latents, weighs
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
 from vaejax.inputs import batch_of_examples
@@ -107,7 +108,7 @@ def require_imputer(experiment: Experiment, state: TrainState, what: str) -> Non
     require_images(experiment, state, what)
     if not isinstance(experiment.model, VAE | ArbitraryCompletion):
         raise InputError(f"{what} needs a model with a density, as miwae")
-    if not query.weighs(experiment, state):
+    if not weighs(experiment, state):
         raise InputError(f"{what} needs a posterior: {experiment.name} has a point")
     if conditional(experiment.model):
         raise InputError(f"{what} needs a model that is not given the labels")
@@ -125,7 +126,7 @@ def require_plane(experiment: Experiment, state: TrainState, what: str) -> None:
     """Raises InputError where the model has not exactly 2 latents, or no images."""
     require_images(experiment, state, what)
     require_latents(experiment, state, what)
-    latents = query.count_latents(experiment, state)
+    latents = count_latents(experiment, state)
     if latents != 2:
         raise InputError(
             f"{what} needs a model with 2 latents, this one has {latents}: "
