@@ -8,12 +8,15 @@ import jax
 import numpy as np
 import pytest
 
+import vaejax
 from vaejax import parallel
+from vaejax.capabilities import count_latents, weighs
 from vaejax.checkpoint import Checkpoints
 from vaejax.data.feed import resident_feed
 from vaejax.errors import InputError
+from vaejax.evaluation import conditions_to_generate, held_out_examples
 from vaejax.loop import first_state
-from vaejax.models import Label
+from vaejax.models import Label, conditions_of
 from vaejax.presets import PRESETS
 from vaejax.run import claim, config_of, recorded_experiment, write_json
 
@@ -179,6 +182,96 @@ def test_a_restored_state_takes_the_same_next_steps(played, tmp_path):
     assert_equal(restored, after)
     state, _, _ = move(restored, step=2)
     assert_equal(state, further)
+
+
+# Presets whose z given x, or x given z, is a point mass, or that lack one of them.
+NO_DENSITY = ("autoencoder", "gan", "gan_conv", "wgan_gp", "vaegan", "vaegan_paper")
+NO_DENSITY += ("vaegan_authors_code", "cvaegan", "aae", "ali", "classifier")
+NOT_INFERRED = ("gan", "gan_conv", "wgan_gp", "classifier")
+KEY = jax.random.key(5)
+
+
+def queries_of(experiment, state, x, given):
+    """Every query of a preset as a function of nothing, whose arrays are finite."""
+    run, rows = (experiment, state), len(x)
+    generates = "likelihood" in dir(experiment.model)
+    z = np.zeros((rows, count_latents(*run) if generates else 2))
+    return {
+        "encode": lambda: vaejax.encode(*run, x, given).mean,
+        "reconstruct": lambda: vaejax.reconstruct(*run, x, given),
+        "log_likelihood": lambda: vaejax.log_likelihood(*run, x, KEY, 2, given),
+        "sample": lambda: vaejax.sample(*run, KEY, rows, given=given),
+        "decode": lambda: vaejax.decode(*run, z, given),
+    }
+
+
+def test_queries_with_and_without_conditions(played):
+    """With what a model is conditioned on, they answer; without it, they answer the
+    same where it follows from x or is nothing, and else ask for it in one line.
+    """
+    experiment, _, state, *_ = played
+    name, rows = experiment.name, 8
+    batch = held_out_examples(experiment, rows)
+    x, own = batch["x"], {n: batch[n] for n in ("mask",) if n in batch}
+    wanted = dict(conditions_to_generate(experiment, rows))
+    asks = queries_of(experiment, state, x, {**wanted, **own})
+    bare = queries_of(experiment, state, x, own)
+    lacking = set(asks) if name == "classifier" else set()
+    lacking |= {"encode", "reconstruct"} if name in NOT_INFERRED else set()
+    lacking |= {"log_likelihood"} if name in NO_DENSITY else set()
+    labelled = "y" in conditions_of(experiment.model)
+    for query, ask in asks.items():
+        if query in lacking:
+            for each in (ask, bare[query]):
+                with pytest.raises(InputError):
+                    each()
+            continue
+        answer = np.asarray(ask())
+        assert answer.shape[0] == rows
+        assert np.isfinite(answer).all(), query
+        generates = query in ("sample", "decode")
+        asked = (labelled and query != "sample") or (name == "cvae_sohn" and generates)
+        if asked:
+            with pytest.raises(InputError, match=r"conditioned on .*: pass given="):
+                bare[query]()
+        else:
+            np.testing.assert_array_equal(bare[query](), answer, err_msg=query)
+    assert weighs(experiment, state) == (name not in NO_DENSITY)
+
+
+def test_raw_inputs_are_units_and_wrong_ones_one_line(played):
+    experiment, _, state, *_ = played
+    batch = held_out_examples(experiment, 4)
+    x, raw = batch["x"], experiment.preprocess.restore(batch["x"])
+    np.testing.assert_allclose(experiment.inputs(raw)["x"], x, atol=1e-6)
+    given = conditions_to_generate(experiment, 4)
+    wrong = [
+        (raw, given),
+        (raw.astype(float), given),
+        (x[0], given),
+        (x.reshape(4, -1), given),
+        (x[:0], {}),
+        (x + np.inf, given),
+        (x, given | {"labels": np.zeros(4)}),
+        (x, given | {"y": np.zeros(3, int)}),
+        (x, given | {"y": np.full(4, 10)}),
+        (x, given | {"mask": x[:1]}),
+    ]
+    for bad, conditions in wrong:
+        for ask in (
+            lambda: vaejax.encode(experiment, state, bad, conditions),  # noqa: B023
+            lambda: vaejax.log_likelihood(
+                experiment,
+                state,
+                bad,
+                KEY,
+                2,
+                conditions,  # noqa: B023
+            ),
+        ):
+            with pytest.raises(InputError) as caught:
+                ask()
+            assert "\n" not in str(caught.value)
 
 
 @pytest.mark.devices
