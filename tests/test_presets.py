@@ -257,20 +257,11 @@ def test_raw_inputs_are_units_and_wrong_ones_one_line(played):
         (x, given | {"y": np.full(4, 10)}),
         (x, given | {"mask": x[:1]}),
     ]
+    run = (experiment, state)
     for bad, conditions in wrong:
-        for ask in (
-            lambda: vaejax.encode(experiment, state, bad, conditions),  # noqa: B023
-            lambda: vaejax.log_likelihood(
-                experiment,
-                state,
-                bad,
-                KEY,
-                2,
-                conditions,  # noqa: B023
-            ),
-        ):
+        for ask, more in ((vaejax.encode, ()), (vaejax.log_likelihood, (KEY, 2))):
             with pytest.raises(InputError) as caught:
-                ask()
+                ask(*run, bad, *more, given=conditions)
             assert "\n" not in str(caught.value)
 
 
