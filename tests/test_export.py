@@ -64,7 +64,8 @@ def inputs_of(experiment, rows):
     x, seen, mask = bit(), bit(), bit()
     values = {"x": x, "z": rng.normal(size=(rows, 3)).astype(np.float32)}
     values |= {"seen": seen, "context": x * seen, "mask": mask}
-    values |= {"y": np.arange(rows, dtype=np.int32) % 10}
+    classes = experiment.dataset.spec.classes
+    values |= {"y": np.arange(rows, dtype=np.int32) % classes}
     return values | {"key": np.array([3, rows], np.uint32)}
 
 
