@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax.data.checks import check_finite, check_mask, check_x
-from vaejax.data.dataset import Spec
+from vaejax.data.dataset import Dialect, Spec
 from vaejax.data.preprocess import Preprocess
-from vaejax.data.schema import numbers_of
+from vaejax.data.schema import codes
 from vaejax.data.units import standardized
 from vaejax.errors import InputError
 from vaejax.types import Array, Key
@@ -88,18 +88,46 @@ def rows_of(x: Any, spec: Spec) -> np.ndarray:
 
 
 def frame_rows(x: Any, spec: Spec) -> np.ndarray:
-    """Rows as numbers; a DataFrame's columns by their names, where the data has any."""
+    """Rows as numbers; a DataFrame's columns by their names, where the data has any.
+
+    Numbers are in the units of `preprocess.restore`; texts are read as those of the
+    file that was trained on.
+    """
     import pandas as pd
 
     if not isinstance(x, pd.DataFrame):
         return np.ma.getdata(x)
     if not spec.columns:
         return x.to_numpy(np.float64, na_value=np.nan)
-    texts = {
-        str(name): np.array([None if pd.isna(cell) else str(cell) for cell in column])
-        for name, column in x.items()
-    }
-    return numbers_of(texts, spec.columns, "x")
+    dialect = spec.dialect or Dialect()
+    names = [column.name for column in spec.columns]
+    missing = [name for name in names if name not in x.columns]
+    unknown = [n for n in x.columns if n not in names and n not in dialect.ignore]
+    if missing or unknown:
+        raise InputError(
+            "the columns of x must be those that were trained on: it lacks "
+            f"{missing or 'none'} and has {unknown or 'none'} besides"
+        )
+    found = []
+    for column in spec.columns:
+        cells = x[column.name]
+        if pd.api.types.is_numeric_dtype(cells) and not column.values:
+            found.append(cells.to_numpy(np.float64, na_value=np.nan))
+        else:
+            texts = [written(cell, dialect.decimal) for cell in cells]
+            found.append(codes(np.array(texts, object), column, "x", dialect))
+    return np.stack(found, axis=1)
+
+
+def written(cell: Any, decimal: str) -> str:
+    """A cell as a file has it: a number in its shortest form, a hole as nothing."""
+    import pandas as pd
+
+    if pd.isna(cell):
+        return ""
+    if isinstance(cell, float | np.floating):
+        return f"{cell:.15g}".replace(".", decimal)
+    return str(cell)
 
 
 def levels_of(x: np.ndarray, spec: Spec) -> np.ndarray:
