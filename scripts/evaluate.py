@@ -14,6 +14,7 @@ def main(
     classifier: Path | None = None,
     num: int = 10_000,
     devices: int = 1,
+    out: Path | None = None,
     distributed: bool = False,
     coordinator: str | None = None,
     hosts: int | None = None,
@@ -31,6 +32,7 @@ def main(
       classifier: run of the preset classifier, which judges samples of this run.
       num: how many samples it judges.
       devices: devices to use of each host, over which batches are split.
+      out: where to write the numbers; by default evaluation.json of the run.
       distributed: evaluate on several hosts together; start the same command on all.
       coordinator: address:port of host 0, where JAX does not know it.
       hosts: how many there are, where JAX does not know it.
@@ -42,10 +44,12 @@ def main(
     if input is not None:
         if classifier is not None or distributed or split != "test":
             raise InputError("--input goes without --split, --classifier and hosts")
-        commands_data.evaluate_own(workdir, input, samples, batch_size, devices)
+        commands_data.evaluate_own(workdir, input, samples, batch_size, devices, out)
         return
     commands.join(distributed, coordinator, hosts, host, heartbeat)
-    commands.evaluate(workdir, samples, split, batch_size, classifier, num, devices)
+    commands.evaluate(
+        workdir, samples, split, batch_size, classifier, num, devices, out
+    )
 
 
 if __name__ == "__main__":

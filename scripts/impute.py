@@ -14,6 +14,7 @@ def main(
     samples: int = 1000,
     method: Method = "importance",
     seed: int = 0,
+    overwrite: bool = False,
 ) -> None:
     """Fills what is missing in a table or in images by a trained model.
 
@@ -30,8 +31,9 @@ def main(
       samples: importance samples, or steps of the Markov chain.
       method: importance, or the chains pseudo_gibbs and metropolis.
       seed: of all noise.
+      overwrite: let what is written take the place of the input.
     """
-    commands.impute(workdir, input, out, multiple, samples, method, seed)
+    commands.impute(workdir, input, out, multiple, samples, method, seed, overwrite)
 
 
 if __name__ == "__main__":

@@ -175,6 +175,12 @@ def cut_short(cache):
     x.write_bytes(x.read_bytes()[:-1])
 
 
+def flip_a_byte(cache):
+    raw = bytearray((cache / "x_train.npy").read_bytes())
+    raw[-1000] ^= 1
+    (cache / "x_train.npy").write_bytes(bytes(raw))
+
+
 def lose_an_array(cache):
     (cache / "y_test.npy").unlink()
 
@@ -200,7 +206,15 @@ def become_a_file(cache):
 
 @pytest.mark.parametrize(
     "damage",
-    [cut_short, lose_an_array, scramble_the_spec, miscount, empty, become_a_file],
+    [
+        cut_short,
+        flip_a_byte,
+        lose_an_array,
+        scramble_the_spec,
+        miscount,
+        empty,
+        become_a_file,
+    ],
 )
 def test_a_damaged_cache_is_made_anew(damage, data_dir, monkeypatch):
     first = open_dataset("digits")

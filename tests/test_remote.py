@@ -13,9 +13,9 @@ from vaejax import InputError, load, plots, presets, train
 from vaejax.commands import evaluate
 from vaejax.data import open_dataset
 from vaejax.interrupt import Stopped
+from vaejax.jsonlines import read_rows
 from vaejax.keeper import Keeper
 from vaejax.paths import absolute, is_remote, path_of
-from vaejax.writer import read_rows
 
 TINY = {
     "dataset": "digits",

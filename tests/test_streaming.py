@@ -30,9 +30,9 @@ from vaejax.data.reading import Reading
 from vaejax.data.records import files_of
 from vaejax.evaluation import held_out_examples
 from vaejax.interrupt import Stopped
+from vaejax.jsonlines import read_rows
 from vaejax.keeper import Keeper
 from vaejax.streaming import AHEAD, Stream, cores, feed_of, own_rows
-from vaejax.writer import read_rows
 
 pytestmark = pytest.mark.devices
 

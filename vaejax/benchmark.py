@@ -15,11 +15,11 @@ import numpy as np
 from vaejax import parallel
 from vaejax.data.feed import resident_feed
 from vaejax.experiment import Experiment
+from vaejax.jsonlines import read_rows
 from vaejax.limits import check_count
 from vaejax.loop import first_state, train
 from vaejax.presets import vae, vaegan
 from vaejax.types import Array
-from vaejax.writer import read_rows
 
 LATENTS = 20
 GAME = {"r1": 0.0, "fakes": "prior", "critic_hidden": (256,)}  # as pythae's defaults

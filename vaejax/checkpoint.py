@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import numpy as np
 
 from vaejax import hosts
 from vaejax.errors import InputError
+from vaejax.experiment import TrainState
 from vaejax.memory import size
 from vaejax.older import filled, older_structure
 from vaejax.paths import absolute, is_remote
@@ -33,26 +34,41 @@ class Mismatch(Exception):
     """A checkpoint's arrays are not those of the model."""
 
 
-class Checkpoints:
-    """The checkpoints in a directory, by step."""
+class Unsound(InputError):
+    """There are checkpoints, and none can be used."""
 
-    def __init__(self, directory: Path, keep: int = 3) -> None:
+
+class Checkpoints:
+    """The checkpoints in a directory, by step.
+
+    One that only reads changes nothing there: others may be writing.
+    """
+
+    def __init__(self, directory: Path, keep: int = 3, reads: bool = False) -> None:
         # Orbax is imported where it is needed: reading a dataset or --help is not.
         import orbax.checkpoint as ocp
 
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         self._ocp, self._directory = ocp, absolute(directory)
         self._damaged: set[int] = set()
+        self._reads = reads
+        if reads:
+            options = ocp.CheckpointManagerOptions(read_only=True, create=False)
+        else:
+            options = self._writing(keep)
         self._empty_trash()
-        options = ocp.CheckpointManagerOptions(
+        self._manager = ocp.CheckpointManager(
+            self._directory, item_names=ITEMS, options=options
+        )
+
+    def _writing(self, keep: int) -> Any:
+        """How Orbax keeps the last `keep`."""
+        return self._ocp.CheckpointManagerOptions(
             max_to_keep=keep,
             # Renamed before it is deleted: a half-deleted step never looks whole. In a
             # bucket that would be a copy; its digest is what tells it there.
             todelete_subdir=None if is_remote(self._directory) else ".trash",
             enable_async_checkpointing=True,
-        )
-        self._manager = ocp.CheckpointManager(
-            self._directory, item_names=ITEMS, options=options
         )
 
     def save(self, step: int, state: Any) -> None:
@@ -77,7 +93,7 @@ class Checkpoints:
             remove(self._directory / str(step))
 
     def _empty_trash(self) -> None:
-        if hosts.first() and not is_remote(self._directory):
+        if hosts.first() and not self._reads and not is_remote(self._directory):
             shutil.rmtree(self._directory / ".trash", ignore_errors=True)
 
     def restore(self, abstract: Any) -> Any | None:
@@ -87,30 +103,46 @@ class Checkpoints:
         of its step replaces it.
 
         Raises:
-          InputError: there are checkpoints and not one is sound, or one holds the
-            arrays of another model.
+          Unsound: there are checkpoints and not one is sound, or all hold the arrays
+            of another model.
         """
-        for step in reversed(self.steps()):
+        failed: dict[int, Exception] = {}
+        while (step := self._newest_but(failed)) is not None:
             try:
-                return self._read(step, abstract)
-            except Mismatch as error:
-                where = self._directory / str(step)
-                raise InputError(f"{where} holds another model: {error}") from None
+                state = self._read(step, abstract)
             except Exception as error:
                 # Orbax, TensorStore and JSON raise what they like for broken files.
-                reason = " ".join(str(error).split())[:150]
-                where = self._directory / str(step)
-                log.warning(
-                    "checkpoint %s is damaged, looking for an older one: %s",
-                    where,
-                    reason,
-                )
-                self._damaged.add(step)
-        if self._damaged:
-            raise InputError(
-                f"no checkpoint in {self._directory} is sound: move it away to restart"
+                failed[step] = error
+                self._manager.reload()
+                continue
+            self._warn(failed)
+            return state
+        failed = {step: failed[step] for step in failed if step in self.steps()}
+        if not failed:
+            return None
+        newest = self._directory / str(max(failed))
+        if all(isinstance(error, Mismatch) for error in failed.values()):
+            raise Unsound(f"{newest} holds another model: {failed[max(failed)]}")
+        self._warn(failed)
+        raise Unsound(
+            f"no checkpoint in {self._directory} is sound: move it away to restart"
+        )
+
+    def _newest_but(self, failed: Collection[int]) -> int | None:
+        """The newest step that was not tried."""
+        return max((step for step in self.steps() if step not in failed), default=None)
+
+    def _warn(self, failed: Mapping[int, Exception]) -> None:
+        """Says which checkpoints are passed over, but for those that went away since:
+        a run that is still training removes old ones.
+        """
+        for step in sorted(failed.keys() & {*self.steps()}, reverse=True):
+            reason = " ".join(str(failed[step]).split())[:150]
+            where = self._directory / str(step)
+            log.warning(
+                "checkpoint %s is damaged, looking for an older one: %s", where, reason
             )
-        return None
+            self._damaged.add(step)
 
     def _read(self, step: int, abstract: Any) -> Any:
         args = self._ocp.args
@@ -124,6 +156,8 @@ class Checkpoints:
         if hosts.gathered(bool(bad)).any():
             where = bad[0] if bad else "another host"
             raise ValueError(f"its digest differs at {where}")
+        if (inside := step_of(state)) not in (None, step):
+            raise ValueError(f"it is of step {inside}")
         return filled(state, abstract)
 
     def steps(self) -> list[int]:
@@ -136,8 +170,12 @@ class Checkpoints:
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits for the save under way, and lets go of the directory."""
+        """Waits for the save under way, and lets go of the directory.
+
+        After a failed save Orbax is not waited for: its threads may wait for minutes.
+        """
         self.wait()
+        self._empty_trash()
         self._manager.close()
 
     @contextlib.contextmanager
@@ -151,6 +189,22 @@ class Checkpoints:
             raise OSError(
                 None, f"{reason[:150]} (checkpoint not written)", str(self._directory)
             ) from error
+
+
+def read(directory: Path, abstract: Any) -> Any | None:
+    """The newest sound state of a directory that others may be writing to.
+
+    None where there is no checkpoint; Unsound where none can be used.
+    """
+    if not directory.is_dir():
+        return None
+    with contextlib.closing(Checkpoints(directory, reads=True)) as checkpoints:
+        return checkpoints.restore(abstract)
+
+
+def step_of(state: Any) -> int | None:
+    """The step that a state is of; None for other trees."""
+    return int(hosts.whole(state.step)) if isinstance(state, TrainState) else None
 
 
 def remove(folder: Path) -> None:

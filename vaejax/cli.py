@@ -20,6 +20,7 @@ import tyro
 
 from vaejax.errors import InputError, nearest, shortened
 from vaejax.limits import check_flags
+from vaejax.starting import end_now, is_script
 
 Workdir = Annotated[
     Path, tyro.conf.Positional, tyro.conf.arg(metavar="WORKDIR", name="workdir")
@@ -264,7 +265,9 @@ def errors_in_one_line() -> Iterator[None]:
         leave(f"error: out of memory: {error or 'too large for this machine'}", 2)
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
-        leave(f"error: cannot write or read{where}: {error.strerror or error}", 1)
+        line = f"error: cannot write or read{where}: {error.strerror or error}"
+        # Threads of a failed write would be waited for, for minutes.
+        (end_now if is_script() else leave)(shortened(line), 1)
     except Exception as error:
         if reason := of_jax(error):
             leave(f"error: {reason}", 2)

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -22,7 +22,8 @@ from vaejax.limits import check_count
 from vaejax.loop import train as train_experiment
 from vaejax.meanings import MEANINGS
 from vaejax.models import conditional
-from vaejax.paths import is_remote
+from vaejax.outcome import finite, kept, place_of
+from vaejax.paths import is_remote, write_whole
 from vaejax.profiling import Profile
 from vaejax.query import in_turn
 from vaejax.query import sample as sample_model
@@ -111,15 +112,21 @@ def evaluate(
     classifier: Path | None = None,
     num: int = 10_000,
     devices: int = 1,
+    out: Path | None = None,
 ) -> None:
-    """Writes `evaluation.json` and prints its table."""
+    """Prints a table and writes it as JSON: to `out`, or else `evaluation.json`.
+
+    The numbers are printed first. A run that cannot be written keeps its page.
+    """
     workdir = workdir_of(workdir)
+    place = place_of(out, workdir / "evaluation.json")
     keep_compiled()
     experiment, state = load(workdir)
     check_measuring(experiment, samples, split, classifier, num)
-    values, seen = measured(
-        workdir, experiment, state, samples, split, batch_size, classifier, num, devices
+    found = measured(
+        experiment, state, samples, split, batch_size, classifier, num, devices
     )
+    values, seen = found.values, found.seen
     state = of_this_host(state)
     if not hosts.first():
         return
@@ -128,12 +135,26 @@ def evaluate(
         print(f"{split} negative ELBO {-values['elbo']:.2f} nats")
     for name, value in seen.items():
         print(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
-    print(f"wrote {workdir / 'evaluation.json'}")
-    write_report(workdir, experiment, state)
+    if kept(found.record, values, place, named=out is not None) and out is None:
+        write_report(workdir, experiment, state)
+
+
+class Measured(NamedTuple):
+    """What an evaluation came to."""
+
+    settings: dict[str, Any]
+    values: dict[str, float]
+    """The metrics over the split."""
+    seen: dict[str, Any]
+    """What a classifier says of samples."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What `evaluation.json` holds, where all numbers are finite."""
+        return self.settings | self.values | self.seen
 
 
 def measured(
-    workdir: Path,
     experiment: Experiment,
     state: TrainState,
     samples: int,
@@ -142,10 +163,8 @@ def measured(
     classifier: Path | None = None,
     num: int = 10_000,
     devices: int = 1,
-) -> tuple[dict[str, float], dict[str, Any]]:
-    """The metrics over a split, and what a classifier says; `evaluation.json` keeps
-    both.
-    """
+) -> Measured:
+    """The metrics over a split, and what a classifier says."""
     settings = {"split": split, "samples": samples, "batch_size": batch_size}
     given = {"devices": devices, "classifier": str(classifier), "num": num}
     hosts.same(settings | given, differing)
@@ -162,10 +181,7 @@ def measured(
         from vaejax.judging import judged  # loads SciPy
 
         seen = judged(experiment, state, classifier, num)
-    step = {"step": int(state.step)}
-    if hosts.first():
-        write_json(workdir / "evaluation.json", settings | step | values | seen)
-    return values, seen
+    return Measured(settings | {"step": int(state.step)}, values, seen)
 
 
 def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -200,15 +216,14 @@ def study(
             numbers.append(None)
             continue
         loaded = load(replica.folder)
-        values, seen = measured(
-            replica.folder, *loaded, samples, "test", 100, classifier, num
-        )
-        numbers.append(values | seen)
+        found = measured(*loaded, samples, "test", 100, classifier, num)
+        write_json(replica.folder / "evaluation.json", finite(found.record))
+        numbers.append(found.values | found.seen)
         write_report(replica.folder, *loaded)
     rows = summarize(replicas, numbers)
     write_json(workdir / "table.json", [row._asdict() for row in rows])
     table = markdown(rows)
-    (workdir / "table.md").write_text(table, "utf-8")
+    write_whole(workdir / "table.md", table)
     print(table, end="")
     print(f"wrote {workdir / 'table.md'}")
     report([workdir], None)
@@ -293,6 +308,8 @@ def sample(
         print("completes test examples: each keeps what is seen of it")
     noise = noise or (out.suffix == ".csv" and not mean)
     x = drawn(experiment, state, jax.random.key(seed), num, noise, given)
+    if not np.isfinite(x).all():
+        raise InputError(f"{workdir} generates what is no number: its model diverged")
     if out.suffix == ".png":
         from vaejax.plots import save_grid
 
@@ -314,10 +331,19 @@ def impute(
     samples: int,
     method: Method,
     seed: int,
+    overwrite: bool = False,
 ) -> None:
     """Writes the filled examples and, of multiple imputation, each draw."""
     from vaejax.tables import numbered, open_holey, suffix_of
 
+    digits = len(str(multiple))
+    numbers = range(1, multiple + 1)
+    draws = [numbered(out, f"{n:0{digits}d}") for n in numbers]
+    for name in (out, *draws):
+        if not overwrite and name.exists() and name.samefile(source):
+            raise InputError(
+                f"{name} is the --input: give another --out or --overwrite"
+            )
     ends = (suffix_of(out).removesuffix(".gz"), suffix_of(source).removesuffix(".gz"))
     if ends[0] != ends[1]:
         raise InputError(f"--out {out}: the name must end in {suffix_of(source)}")
@@ -340,9 +366,8 @@ def impute(
     if warning := collapse(filled, samples):
         print(warning, file=sys.stderr)
     holey.write(filled.single, out)
-    digits = len(str(multiple))
-    for number, x in enumerate(filled.draws, 1):
-        holey.write(x, numbered(out, f"{number:0{digits}d}"))
+    for name, x in zip(draws, filled.draws, strict=True):
+        holey.write(x, name)
     many = f" and {multiple} draws beside it" if multiple else ""
     print(f"filled {int((~holey.mask).sum())} holes; wrote {out}{many}")
 

@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from vaejax.commands import keep_compiled, print_table
 from vaejax.effort import warn_of_passes
 from vaejax.errors import InputError
 from vaejax.evaluation import evaluate
 from vaejax.limits import check_count
+from vaejax.outcome import kept, place_of
 from vaejax.own import encode_own, on_own
 from vaejax.rows import write_codes
-from vaejax.run import load, workdir_of, write_json
+from vaejax.run import load, workdir_of
 
 
 def encode(workdir: Path, source: Path, out: Path, batch_size: int, seed: int) -> None:
@@ -18,6 +21,8 @@ def encode(workdir: Path, source: Path, out: Path, batch_size: int, seed: int) -
     keep_compiled()
     experiment, state = load(workdir_of(workdir))
     codes = encode_own(experiment, state, source, batch_size, seed)
+    if not (np.isfinite(codes.mean).all() and np.isfinite(codes.scale).all()):
+        raise InputError(f"{source} has values that are too large for float32")
     write_codes(codes, out)
     count, latents = codes.mean.shape
     print(f"encoded {count:,} examples to {latents} latents; wrote {out}")
@@ -32,15 +37,22 @@ def check_out(out: Path) -> None:
 
 
 def evaluate_own(
-    workdir: Path, source: Path, samples: int, batch_size: int, devices: int
+    workdir: Path,
+    source: Path,
+    samples: int,
+    batch_size: int,
+    devices: int,
+    out: Path | None = None,
 ) -> None:
-    """Prints the metrics over a file's examples, and writes them beside the run's.
+    """Prints the metrics over a file's examples, and writes them: to `out`, or else
+    beside the run's.
 
     `evaluation.json`, which reports are made of, stays that of the run's own data.
     """
     check_count("samples", samples)
     check_count("batch_size", batch_size, 1)
     workdir = workdir_of(workdir)
+    place = place_of(out, workdir / f"evaluation-{source.stem}.json")
     keep_compiled()
     experiment, state = load(workdir)
     experiment = on_own(experiment, source)
@@ -50,6 +62,5 @@ def evaluate_own(
     )
     print_table(f"{experiment.name} on {source}", values)
     noted = {"input": str(source), "samples": samples, "batch_size": batch_size}
-    out = workdir / f"evaluation-{source.stem}.json"
-    write_json(out, noted | {"step": int(state.step)} | values)
-    print(f"wrote {out}")
+    record = noted | {"step": int(state.step)} | values
+    kept(record, values, place, named=out is not None)

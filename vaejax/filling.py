@@ -23,6 +23,12 @@ from vaejax.types import ArrayLike, Key, LatentModel
 Method = Literal["importance", "pseudo_gibbs", "metropolis"]
 
 
+TOO_LARGE = (
+    "an observed value that is too large for the model's arithmetic (float32), or far "
+    "from all it was trained on: mend or leave out that value"
+)
+
+
 class Filled(NamedTuple):
     """Examples in the model's units whose observed entries are as they were given."""
 
@@ -106,10 +112,37 @@ def impute(
         singles.append(np.where(seen == 1, here, mean)[:real])
         draws.append(np.asarray(found.draws)[:multiple, :real])
         whole = np.asarray(seen).reshape(len(some), -1).all(1)
-        ess.append(np.where(whole, np.nan, found.ess)[:real])
-    return Filled(
+        # Weights that are no numbers are worth none; chains have no weights.
+        sizes = np.nan_to_num(found.ess) if method == "importance" else found.ess
+        ess.append(np.where(whole, np.nan, sizes)[:real])
+    filled = Filled(
         np.concatenate(singles), np.concatenate(draws, 1), np.concatenate(ess)
     )
+    check_filled(filled, x)
+    return filled
+
+
+def in_float32(x: ArrayLike, mask: np.ndarray) -> np.ndarray:
+    """The examples in the model's precision; InputError where one seen is too large."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        x = np.asarray(x).astype(np.float32)
+    lost = np.isinf(x) & mask
+    if lost.any():
+        row = int(np.argwhere(lost)[0][0])
+        raise InputError(f"row {row + 1} of the input has {TOO_LARGE}")
+    return x
+
+
+def check_filled(filled: Filled, x: np.ndarray) -> None:
+    """InputError where a hole was filled by what is no number."""
+    parts = (filled.single, *filled.draws)
+    bad = [~np.isfinite(part).reshape(len(x), -1).all(1) for part in parts]
+    rows = np.flatnonzero(np.any(bad, axis=0))
+    if len(rows):
+        raise InputError(
+            f"{len(rows)} of {len(x)} examples cannot be filled: row {rows[0] + 1} of "
+            f"the input has {TOO_LARGE}"
+        )
 
 
 def checked(
@@ -119,7 +152,7 @@ def checked(
     where x is not in the model's units, whatever is in the holes.
     """
     seen = np.asarray(checked_like_x("mask", mask, np.shape(x))) == 1
-    there = np.where(seen, np.asarray(x, np.float32), np.nan)
+    there = np.where(seen, in_float32(x, seen), np.nan)
     binary = experiment.preprocess.values == "binary"
     spec = experiment.dataset.spec
     values, holes = checked_x(there, spec, binary=binary, told=True)

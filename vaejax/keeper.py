@@ -1,5 +1,7 @@
 """What a run keeps: configuration, metrics, checkpoints; and what it says."""
 
+import contextlib
+import logging
 import signal
 import time
 from collections.abc import Mapping
@@ -14,11 +16,17 @@ from jax.sharding import Mesh
 from vaejax import hosts, parallel, writer
 from vaejax.data.remarks import introduction as table_lines
 from vaejax.environment import device_words, environment
+from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
-from vaejax.run import claim, config_of, differences
+from vaejax.jsonlines import read_rows
+from vaejax.lock import Lock
+from vaejax.run import claim, config_of, differences, is_claimable
 
 if TYPE_CHECKING:
     from vaejax.checkpoint import Checkpoints
+
+
+log = logging.getLogger(__name__)
 
 
 class Keeper:
@@ -39,9 +47,24 @@ class Keeper:
         self._progress: writer.Progress | None = None
         self._timing: writer.Writer | None = None
         self._began = time.perf_counter()
+        self._lock: Lock | None = None
         if folder is not None:
             hosts.same(config_of(experiment), differences)
-            hosts.in_turn(lambda: claim(folder, experiment))
+            hosts.in_turn(lambda: self._claim(folder))
+
+    def _claim(self, folder: Path) -> None:
+        """Locks the folder, on the first host, before anything in it is looked at."""
+        if hosts.first() and is_claimable(folder):
+            self._lock = Lock(folder)
+        try:
+            claim(folder, self._experiment)
+        except BaseException:
+            self._release()
+            raise
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
 
     def __enter__(self) -> Self:
         return self
@@ -52,11 +75,14 @@ class Keeper:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._progress:
-            self._progress.close()
-        timing = [self._timing] if self._timing else []
-        for each in (*self._writers, *timing, *self._checkpoints.values()):
-            each.close()
+        with contextlib.ExitStack() as closing:  # all, even where one cannot be closed
+            closing.callback(self._release)
+            for checkpoints in self._checkpoints.values():
+                closing.callback(checkpoints.close)
+            for rows in (*self._writers, *([self._timing] if self._timing else [])):
+                closing.callback(rows.close)
+            if self._progress:
+                closing.callback(self._progress.close)
 
     def _open(self, name: str) -> "Checkpoints | None":
         """The checkpoints `name` of the folder, opened when they are first needed."""
@@ -82,10 +108,17 @@ class Keeper:
         return self._read("checkpoints", mesh)
 
     def best(self, mesh: Mesh) -> TrainState | None:
-        """The best state on the validation split, where training chooses by it."""
+        """The best state on the validation split, where training chooses by it.
+
+        None where it is damaged, which is said: the last state stands for it.
+        """
         if not self._experiment.training.patience:
             return None
-        return self._read("best", mesh)
+        try:
+            return self._read("best", mesh)
+        except InputError as error:  # no sound one
+            log.warning("%s; the state after the last step is taken instead", error)
+            return None
 
     def begin(self, step: int) -> None:
         """Opens what is written to, at the step where training starts or goes on."""
@@ -104,7 +137,7 @@ class Keeper:
                 *writer.tensorboard(folder / "tensorboard", step),
             ]
             self._timing = writer.rows_writer(folder / "timing.jsonl", step)
-        rows = writer.read_rows(path)
+        rows = [row for row in read_rows(path) if row["step"] <= step]
         self._held_out = [row["selection"] for row in rows if "selection" in row]
 
     def starts(self, step: int, mesh: Mesh) -> None:

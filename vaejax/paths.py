@@ -1,19 +1,23 @@
 """Files and folders, of this machine or of a bucket: `gs://` and `s3://` paths."""
 
 import importlib.util
+import io
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO, cast
 
 from vaejax.data.quiet import one_line
 from vaejax.errors import InputError
 
 LIBRARIES = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}
 """What reads each kind of bucket, and the extra that brings it."""
+SCRATCH = ".vaejax-"
+"""How names of files and folders begin that are not complete yet."""
 
 
 def path_of(name: str | os.PathLike[str]) -> Path:
@@ -46,14 +50,63 @@ def absolute(name: str | os.PathLike[str]) -> Path:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file whole or not at all, as every object of a bucket is written."""
-    content = content.encode() if isinstance(content, str) else content
+    """Writes a file whole or not at all; a text as UTF-8."""
+    with whole(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes its name once it is complete, or leaves no trace.
+
+    It grows under a name of its own in the same folder, so that no other file is
+    touched. Objects of a bucket are complete or absent anyway; what is no regular file
+    (a pipe, a device) is written to directly. InputError where the path is a folder.
+    """
     if is_remote(path):
-        path.write_bytes(content)
+        content = io.BytesIO()
+        yield content
+        path.write_bytes(content.getvalue())
         return
-    scratch = path.with_suffix(".tmp")
-    scratch.write_bytes(content)
-    os.replace(scratch, path)
+    place = Path(os.path.realpath(path))  # a link stays one
+    if place.is_dir():
+        raise InputError(f"{path} is a folder: give the name of a file")
+    if place.exists() and not place.is_file():
+        with place.open("wb") as file:
+            yield file
+        return
+    scratch = place.with_name(f"{SCRATCH}{secrets.token_hex(8)}.tmp")
+    try:
+        with scratch.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if place.exists():
+            shutil.copymode(place, scratch)
+        os.replace(scratch, place)
+    except OSError as error:
+        if error.errno is not None:
+            error.filename = str(path)  # the name that the user knows
+        raise
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill that takes its name once it is complete, or leaves no trace.
+
+    One of that name must be empty. OSError where it cannot be made.
+    """
+    path = Path(os.path.realpath(path))  # a link stays one
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = path.with_name(f"{SCRATCH}{secrets.token_hex(8)}")
+    made.mkdir()
+    try:
+        yield made
+        made.rename(path)  # takes the place of an empty one
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def copy_folder(source: Path, place: Path) -> None:

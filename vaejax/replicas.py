@@ -1,7 +1,6 @@
 """The replicas of a study, and those of them that train as one program."""
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from vaejax.data.feed import resident_feed
 from vaejax.data.preprocess import blank
 from vaejax.evaluation import Evaluator
 from vaejax.experiment import Experiment, TrainState
+from vaejax.jsonlines import message_of
 from vaejax.keeper import Keeper
 from vaejax.loop import (
     Diverged,
@@ -61,9 +61,8 @@ def opened(
     """A replica as an earlier call left it, or as new."""
     mesh = parallel.make_mesh(1, 1)
     replica = Replica(changes, experiment, folder, keeper, keeper.restore(mesh))
-    if (folder / RECORD).exists():
-        replica.diverged = json.loads((folder / RECORD).read_text("utf-8"))["message"]
-    else:
+    replica.diverged = message_of(folder / RECORD)
+    if not replica.diverged:
         keeper.begin(replica.step)
         replica.ended = replica.step >= experiment.steps or keeper.exhausted()
     return replica

@@ -7,18 +7,23 @@ is all that is needed to build the experiment again. Nothing in a workdir is cod
 import dataclasses
 import inspect
 import json
+import logging
 import os
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from vaejax import lock
 from vaejax.data import Dataset, Spec
+from vaejax.data.stored import read_as
 from vaejax.errors import InputError, nearest
 from vaejax.experiment import Experiment, TrainState
-from vaejax.paths import is_remote, path_of, reached, write_whole
+from vaejax.jsonlines import parsed, whole_number
+from vaejax.paths import SCRATCH, is_remote, path_of, reached, write_whole
 from vaejax.settings import Data
 
+log = logging.getLogger(__name__)
 FORMAT = 1
 # Settings that may change when a run goes on: where its state lives, what is computed
 # again, and what becomes of a corrupt record, which ended it before.
@@ -92,7 +97,8 @@ def claim(workdir: Path, experiment: Experiment) -> None:
 
     Raises InputError where the path is a file, holds something that is not a run, or
     holds another configuration (with the settings that differ). Layouts may differ: a
-    run may go on where memory is another.
+    run may go on where memory is another. A start that came to no row and no checkpoint
+    claims nothing: the corrected command takes its place.
     """
     if not experiment.name:
         raise InputError("only experiments made by a preset can be kept in a workdir")
@@ -104,7 +110,10 @@ def claim(workdir: Path, experiment: Experiment) -> None:
             write_json(workdir / "config.json", config)
             return
         other = read_config(workdir)
-    differing = differences(other, config, but=LAYOUT)
+        differing = differences(other, config, but=LAYOUT)
+        if differing and is_bare(workdir):
+            write_json(workdir / "config.json", config)
+            return
     if differing:
         raise InputError(
             f"{workdir} holds another configuration: {'; '.join(differing)}. "
@@ -112,11 +121,34 @@ def claim(workdir: Path, experiment: Experiment) -> None:
         )
 
 
+def is_claimable(workdir: Path) -> bool:
+    """Whether a run is there or can begin there; the folder is made for the latter.
+
+    InputError where the path is a file, or no folder can be made there.
+    """
+    with reached(workdir):
+        if is_empty(workdir):
+            make_folder(workdir)
+            return True
+        return (workdir / "config.json").exists()
+
+
 def is_empty(workdir: Path) -> bool:
     """Whether nothing is there, or no more than a start that was killed at once."""
     if not workdir.exists():
         return True
-    return {path.name for path in check_directory(workdir).iterdir()} <= {"config.tmp"}
+    names = {path.name for path in check_directory(workdir).iterdir()}
+    own = {"config.tmp", lock.NAME}
+    return all(name in own or name.startswith(SCRATCH) for name in names)
+
+
+def is_bare(workdir: Path) -> bool:
+    """Whether a run has kept nothing yet: no row, no checkpoint, no divergence."""
+    if any((workdir / name).exists() for name in ("metrics.jsonl", "diverged.json")):
+        return False
+    folders = [workdir / name for name in ("checkpoints", "best")]
+    kept = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
+    return not any(path.name.isdigit() for path in kept)
 
 
 def make_folder(workdir: Path) -> None:
@@ -150,19 +182,42 @@ def read_config(workdir: Path) -> dict[str, Any]:
     """The checked content of `config.json`."""
     path = check_directory(workdir) / "config.json"
     try:
-        config = json.loads(path.read_text("utf-8"))
+        config = parsed(path.read_bytes())
     except FileNotFoundError:
         raise InputError(f"{workdir} is not a run: it has no config.json") from None
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except ValueError:
         raise InputError(f"{path} is not JSON: the run is damaged") from None
-    if not isinstance(config, dict) or not isinstance(config.get("format"), int):
+    if not isinstance(config, dict) or not whole_number(config.get("format")):
         raise InputError(f"{workdir} is not a run: its config.json is something else")
     if config["format"] > FORMAT:
         raise InputError(
             f"{workdir} was written by a newer vaejax: upgrade with "
             "`pip install --upgrade vaejax`"
         )
+    try:
+        check_config(config)
+    except InputError as error:
+        raise InputError(f"{path} is damaged: {error}") from None
     return config
+
+
+def check_config(config: Mapping[str, Any]) -> None:
+    """InputError where it is not of a preset, its settings and a data set."""
+    from vaejax.presets import PRESETS
+
+    name, arguments = config.get("preset"), config.get("arguments")
+    if not isinstance(name, str) or not isinstance(arguments, dict):
+        raise InputError("it needs a preset and its arguments")
+    if name not in PRESETS:
+        raise InputError(f"it is of preset {name[:40]!r}: {nearest(name, PRESETS)}")
+    known = inspect.signature(PRESETS[name]).parameters
+    for setting, value in arguments.items():
+        if setting not in known:
+            raise InputError(
+                f"{name} has no setting {setting[:40]!r}: {nearest(setting, known)}"
+            )
+        read_as(known[setting].annotation, value, setting)
+    Spec.from_json(config.get("data", {}))
 
 
 def differences(
@@ -202,8 +257,6 @@ def recorded_experiment(workdir: Path) -> Experiment:
 
     config = read_config(workdir)
     name, arguments = config["preset"], config["arguments"]
-    if name not in PRESETS:
-        raise InputError(f"{workdir} holds preset {name!r}: {nearest(name, PRESETS)}")
     spec = Spec.from_json(config["data"])
     opened = recorded_dataset(spec, with_defaults(config))
     given = {n: tuple(v) if isinstance(v, list) else v for n, v in arguments.items()}
@@ -254,18 +307,32 @@ def load(workdir: str | os.PathLike[str]) -> tuple[Experiment, TrainState]:
     Raises:
       InputError: the path holds no run, or a run without a checkpoint.
     """
-    from vaejax.checkpoint import Checkpoints
     from vaejax.parallel import abstract_state
 
     path = workdir_of(workdir)
     with reached(path):
         experiment = recorded_experiment(path)
-    for folder in ("best", "checkpoints"):
-        if not (path / folder).is_dir():
-            continue
-        checkpoints = Checkpoints(path / folder)
-        state = checkpoints.restore(abstract_state(experiment))
-        checkpoints.close()
-        if state is not None:
-            return experiment, state
-    raise InputError(f"{path} has no checkpoint yet: train it to its first one")
+    state = newest_state(path, abstract_state(experiment))
+    if state is None:
+        raise InputError(f"{path} has no checkpoint yet: train it to its first one")
+    return experiment, state
+
+
+def newest_state(workdir: Path, abstract: TrainState) -> TrainState | None:
+    """The best state or else the newest; None without a checkpoint.
+
+    Where the best is damaged, a warning says so and the newest one is taken.
+    """
+    from vaejax.checkpoint import Unsound, read
+
+    if (workdir / "best").is_dir():
+        try:
+            if (state := read(workdir / "best", abstract)) is not None:
+                return state
+        except Unsound as error:
+            state = read(workdir / "checkpoints", abstract)
+            if state is None:
+                raise
+            log.warning("%s; the newest of checkpoints/ is taken instead", error)
+            return state
+    return read(workdir / "checkpoints", abstract)

@@ -8,7 +8,6 @@ shapes it (widths, batch size, names) splits a study into several programs.
 import contextlib
 import inspect
 import itertools
-import json
 import math
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,19 +19,22 @@ import numpy as np
 
 from vaejax import parallel
 from vaejax.data.preprocess import blank
+from vaejax.data.stored import read_as
 from vaejax.environment import device_words
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment
 from vaejax.interrupt import Interrupts, Stopped
+from vaejax.jsonlines import parsed
 from vaejax.keeper import Keeper
 from vaejax.limits import check_count, check_seed
+from vaejax.lock import held
 from vaejax.loop import (
     Interval,
     check_patience,
     intervals,
 )
 from vaejax.replicas import Changes, Group, Replica, book, opened, still_training
-from vaejax.run import workdir_of, write_json
+from vaejax.run import make_folder, workdir_of, write_json
 from vaejax.writer import Progress
 
 PROGRAMS = "programs.json"  # in the folder of a study: which replicas began together
@@ -84,6 +86,9 @@ def study(
     folder = workdir_of(workdir)
     check_no_run(folder)
     with contextlib.ExitStack() as stack:
+        if not folder.exists():
+            make_folder(folder)
+        stack.enter_context(held(folder))
         interrupts = stack.enter_context(Interrupts())
         replicas = []
         for changes, experiment in experiments:
@@ -195,7 +200,7 @@ def programs(
     earlier call knew form programs of their own, by the settings that shape one.
     """
     place = folder / PROGRAMS
-    begun = json.loads(place.read_text("utf-8")) if place.exists() else []
+    begun = begun_together(place)
     number_of = {name: n for n, names in enumerate(begun) for name in names}
     found: dict[Any, list[Replica]] = {}
     for replica in replicas:
@@ -208,6 +213,19 @@ def programs(
         names = [[replica.folder.name for replica in group] for group in new]
         write_json(place, [*begun, *names])
     return [group for group in found.values() if still_training(group)]
+
+
+def begun_together(place: Path) -> list[tuple[str, ...]]:
+    """The names that the record of an earlier call holds; none where there is none."""
+    try:
+        names = parsed(place.read_bytes())
+        return list(read_as(tuple[tuple[str, ...], ...], names, PROGRAMS))
+    except FileNotFoundError:
+        return []
+    except ValueError:
+        raise InputError(
+            f"{place} is damaged: remove it, and replicas form programs once more"
+        ) from None
 
 
 def train_group(group: Group, interrupts: Interrupts, quiet: bool) -> None:

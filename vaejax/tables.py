@@ -14,6 +14,7 @@ from vaejax.data.numerals import HOLES, short, text_of
 from vaejax.data.schema import grouped_cell, numbers_of, read_csv
 from vaejax.data.units import in_units, standardized
 from vaejax.errors import InputError
+from vaejax.paths import whole
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 """Of names of tables as text."""
@@ -137,10 +138,10 @@ def open_npz(path: Path, spec: Spec) -> Holey:
     x = arrays.get("x", arrays.get("x_train"))
     if x is None:
         raise InputError(f"{path} has no array x: it has {', '.join(arrays)}")
-    whole = x[..., None] if spec.kind == "image" and x.ndim == 3 else x
-    if whole.shape[1:] != spec.shape:
+    shaped = x[..., None] if spec.kind == "image" and x.ndim == 3 else x
+    if shaped.shape[1:] != spec.shape:
         raise InputError(
-            f"{path} holds examples {whole.shape[1:]}: the model's are {spec.shape}"
+            f"{path} holds examples {shaped.shape[1:]}: the model's are {spec.shape}"
         )
     check_x(x, f"x of {path}")
     mask = arrays.get("mask", arrays.get("mask_train", np.ones(x.shape, bool)))
@@ -155,8 +156,9 @@ def open_npz(path: Path, spec: Spec) -> Holey:
         whole_numbers = np.issubdtype(x.dtype, np.integer)
         values = np.rint(values) if whole_numbers else values
         values = values.reshape(x.shape).astype(x.dtype)
-        np.savez_compressed(out, x=np.where(mask, x, values))
+        with whole(out) as file:
+            np.savez_compressed(file, x=np.where(mask, x, values))
 
     if spec.kind == "image":
-        return Holey(whole.astype(np.float32) / top, mask.reshape(whole.shape), write)
+        return Holey(shaped.astype(np.float32) / top, mask.reshape(shaped.shape), write)
     return Holey(standardized(x, spec), mask, write)

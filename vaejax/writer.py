@@ -10,8 +10,9 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
+from vaejax.jsonlines import Row, keep_until, lines_of, parse_rows
 from vaejax.paths import is_remote, write_whole
 
 
@@ -26,36 +27,32 @@ class Writer(Protocol):
 
 
 class JsonLines:
-    """Appends one JSON object a line; a killed process leaves whole lines or a tail."""
+    """Appends one JSON object a line; a killed process leaves whole lines or a tail.
+
+    The file is touched when the first row comes: that of a finished run stays.
+    """
 
     def __init__(self, path: Path, until: int) -> None:
-        keep_until(path, until)
-        self._file = path.open("a", encoding="utf-8")
+        self._path, self._until = path, until
+        self._file: TextIO | None = None
+        parse_rows(path)  # what is damaged is said before any training
 
     def write(self, step: int, split: str, metrics: Mapping[str, float | str]) -> None:
+        if self._file is None:
+            keep_until(self._path, self._until)
+            self._file = self._path.open("a", encoding="utf-8")
         row = {"step": step, "split": split, **metrics}
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
 
     def sync(self) -> None:
         """To the disk; a mounted bucket takes a file then, and when it is closed."""
-        os.fsync(self._file.fileno())
+        if self._file is not None:
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        self._file.close()
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file; a torn last line is left out."""
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+        if self._file is not None:
+            self._file.close()
 
 
 def since_best(selections: Sequence[float]) -> int:
@@ -63,40 +60,31 @@ def since_best(selections: Sequence[float]) -> int:
     return len(selections) - 1 - selections.index(min(selections)) if selections else 0
 
 
-def keep_until(path: Path, step: int) -> None:
-    """Drops rows after `step`, which a resumed run writes again, atomically."""
-    kept = [row for row in read_rows(path) if row["step"] <= step]
-    if not path.exists():
-        return
-    write_whole(path, lines_of(kept))
-
-
 class Uploaded:
     """JSON lines as an object of a bucket: as it cannot grow, each sync writes all."""
 
     def __init__(self, path: Path, until: int) -> None:
-        self._path = path
-        self._rows = [row for row in read_rows(path) if row["step"] <= until]
+        self._path, self._until = path, until
+        self._rows: list[Row] | None = None
+        parse_rows(path)
 
     def write(self, step: int, split: str, metrics: Mapping[str, float | str]) -> None:
+        if self._rows is None:
+            self._rows = keep_until(self._path, self._until)
         self._rows.append({"step": step, "split": split, **metrics})
 
     def sync(self) -> None:
         """To the bucket."""
-        write_whole(self._path, lines_of(self._rows))
+        if self._rows is not None:
+            write_whole(self._path, lines_of(self._rows))
 
     def close(self) -> None:
         self.sync()
 
 
 def rows_writer(path: Path, until: int) -> JsonLines | Uploaded:
-    """A writer of JSON lines, which drops rows after step `until` from the file."""
+    """A writer of JSON lines, which takes rows after step `until` out of the file."""
     return Uploaded(path, until) if is_remote(path) else JsonLines(path, until)
-
-
-def lines_of(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as JSON, a line each."""
-    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 class TensorBoard:

@@ -2,18 +2,22 @@
 
 A cache is a folder `vaejax` of `x_<split>.npy`, `y_<split>.npy` and `spec.json`. It is
 written elsewhere and renamed, so that it is whole or absent, whoever is killed and
-however many write at once. One that cannot be read is written anew.
+however many write at once. One that cannot be read, or whose arrays do not have its
+digest, is made again.
 """
 
+import functools
 import json
-import shutil
-import tempfile
+import logging
 from pathlib import Path
 
 import numpy as np
 
-from vaejax.data.dataset import Arrays, Dataset, Spec, in_memory
+from vaejax.data.dataset import Arrays, Dataset, Spec, digest_of, in_memory
 from vaejax.data.places import publish, roots, writable
+from vaejax.lock import scratch
+
+log = logging.getLogger(__name__)
 
 
 def load(folder: Path, size: int = 0) -> Dataset | None:
@@ -58,7 +62,23 @@ def _read(place: Path) -> Dataset:
         raise KeyError("names")  # older than names of classes: decoded once more
     spec = Spec.from_json(fields)
     splits = {split: _read_split(place, spec, split) for split in spec.sizes}
+    written = max(path.stat().st_mtime_ns for path in place.iterdir())
+    if _digest_of(place, written) != spec.digest:
+        log.warning("%s is damaged: the set is decoded once more", place)
+        raise ValueError(f"{place} is damaged")
     return in_memory(spec, splits)
+
+
+@functools.lru_cache(maxsize=64)
+def _digest_of(place: Path, written: int) -> str:
+    """The digest of the arrays, read once by a process: a second for each GB or so.
+
+    `written` is when they were: another cache of that name has a digest of its own.
+    """
+    spec = Spec.from_json(json.loads((place / "spec.json").read_text()))
+    splits = {split: _read_split(place, spec, split) for split in spec.sizes}
+    # Names of classes are those of the prepared set, and not of the digest.
+    return digest_of(spec.shape, splits, ())
 
 
 def _read_split(place: Path, spec: Spec, split: str) -> Arrays:
@@ -82,23 +102,19 @@ def _read_array(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
 
 
 def _write(place: Path, dataset: Dataset) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=".vaejax-", dir=place.parent))
-    try:
-        made.chmod(0o755)  # mkdtemp's are private; a data directory may be shared
+    with scratch(place.parent) as made:
+        made.chmod(0o755)  # it is private so far; a data directory may be shared
         for split in dataset.spec.sizes:
             for key, array in dataset.split(split).items():
                 np.save(made / f"{key}_{split}.npy", array, allow_pickle=False)
         (made / "spec.json").write_text(json.dumps(dataset.spec.to_json()))
         _clear(place)
         publish(made, place)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
 
 
 def _clear(place: Path) -> None:
     """Removes a damaged cache, out of sight first, so that none is seen in part."""
     if not place.exists():
         return
-    with tempfile.TemporaryDirectory(prefix=".vaejax-", dir=place.parent) as bin_:
-        place.rename(Path(bin_) / "damaged")
+    with scratch(place.parent) as bin_:
+        place.rename(bin_ / "damaged")

@@ -1,11 +1,13 @@
 """What a data set is: a small description, and a function from a split to arrays."""
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from vaejax.data.stored import read_record
 from vaejax.errors import InputError
 
 if TYPE_CHECKING:
@@ -115,25 +117,39 @@ class Spec(NamedTuple):
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Spec":
-        """The inverse of `to_json`; KeyError or TypeError where it is none."""
-        spec = cls(**fields)
-        shape, mean, scale = tuple(spec.shape), tuple(spec.mean), tuple(spec.scale)
-        columns = tuple(
-            Column(*(tuple(f) if isinstance(f, list | tuple) else f for f in column))
-            for column in spec.columns
-        )
-        if spec.dialect is not None:
-            fields = (tuple(f) if isinstance(f, list) else f for f in spec.dialect)
-            spec = spec._replace(dialect=Dialect(*fields))
-        classes = {"names": tuple(spec.names), "unseen": tuple(spec.unseen)}
-        return spec._replace(
-            shape=shape,
-            mean=mean,
-            scale=scale,
-            columns=columns,
-            remarks=tuple(spec.remarks),
-            **classes,
-        )
+        """The inverse of `to_json`; InputError where it is none."""
+        spec = read_record(cls, fields, "data")
+        check_spec(spec)
+        return spec
+
+
+def check_spec(spec: Spec) -> None:
+    """InputError where the fields of a description do not fit each other."""
+    width = math.prod(spec.shape)
+    wide = [len(spec.mean), len(spec.scale), len(spec.columns)]
+    sound = {
+        "kind": spec.kind in ("image", "table"),
+        "shape": len(spec.shape) == (3 if spec.kind == "image" else 1)
+        and all(side > 0 for side in spec.shape)
+        and width < 2**31,
+        "levels": 0 <= spec.levels <= 2**16,
+        "classes": 0 <= spec.classes < 2**31,
+        "sizes": "train" in spec.sizes and min(spec.sizes.values()) > 0,
+        "mean": np.isfinite(spec.mean).all(),
+        "scale": all(0 < scale < math.inf for scale in spec.scale),
+        "columns": spec.kind == "image" or all(n in (0, width) for n in wide),
+        "columns.kind": all(fits(column) for column in spec.columns),
+        "names": len(spec.names) in (0, spec.classes),
+    }
+    for name, holds in sound.items():
+        if not holds:
+            raise InputError(f"data.{name} cannot be that of a data set")
+
+
+def fits(column: Column) -> bool:
+    """Whether a column is of a known kind, and has the values that this takes."""
+    least = {"real": 0, "constant": 0, "count": 0, "binary": 2, "category": 1}
+    return len(column.values) >= least.get(column.kind, math.inf)
 
 
 def no_stream(name: str) -> "Examples":
@@ -226,7 +242,7 @@ def describe(
         levels=(2 if binary else 256) if image else 0,
         classes=classes,
         sizes={key: len(arrays["x"]) for key, arrays in plain.items()},
-        digest=_digest(train["x"].shape[1:], plain, names),
+        digest=digest_of(train["x"].shape[1:], plain, names),
         columns=columns,
         masked="mask" in plain["train"],
         names=names,
@@ -270,7 +286,7 @@ def _plain(arrays: Arrays, binary: bool) -> Arrays:
     return plain
 
 
-def _digest(
+def digest_of(
     shape: tuple[int, ...], splits: Mapping[str, Arrays], names: tuple[str, ...]
 ) -> str:
     """blake2b of every array, each under its name, as hexadecimal digits."""

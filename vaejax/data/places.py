@@ -11,12 +11,12 @@ import json
 import os
 import re
 import sys
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 from vaejax.data.builders import VERSIONS
 from vaejax.errors import InputError
+from vaejax.lock import scratch
 from vaejax.paths import absolute, copy_folder, is_remote, reached
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -94,10 +94,9 @@ def _copied(folder: Path, place: Path) -> Path:
     if place.is_dir():
         return place
     print(f"Copying {folder} to {place}, once ...", file=sys.stderr)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".vaejax-", dir=place.parent) as made:
-        copy_folder(folder, Path(made) / folder.name)
-        publish(Path(made) / folder.name, place)
+    with scratch(place.parent) as made:
+        copy_folder(folder, made / folder.name)
+        publish(made / folder.name, place)
     return place
 
 

@@ -4,9 +4,7 @@ import contextlib
 import difflib
 import importlib
 import importlib.util
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from vaejax.data.places import Address, publish, roots, writable
 from vaejax.data.quiet import one_line, quiet
 from vaejax.data.reading import Reading
 from vaejax.errors import InputError
+from vaejax.lock import scratch
 
 _ELSEWHERE = "set TFDS_DATA_DIR to where it is prepared already, as array_record"
 
@@ -52,7 +51,7 @@ def has_tensorflow() -> bool:
 def _prepare(address: Address, root: Path, reading: Reading) -> Path:
     """Prepares in a folder of its own, so that processes may do so at once."""
     home = root / address.name
-    with _plainly(str(address)), quiet(), _scratch(home) as made:
+    with _plainly(str(address)), quiet(), scratch(home) as made:
         if ours := address.name in VERSIONS:  # the import registers the builder
             importlib.import_module(f"vaejax.data.builders.{address.name}")
         builder = tfds.builder(str(address), data_dir=made, file_format="array_record")
@@ -69,16 +68,6 @@ def _prepare(address: Address, root: Path, reading: Reading) -> Path:
 def _download(builder: tfds.core.DatasetBuilder, downloads: Path) -> None:
     config = tfds.download.DownloadConfig(try_download_gcs=False)
     builder.download_and_prepare(download_dir=downloads, download_config=config)
-
-
-@contextlib.contextmanager
-def _scratch(home: Path) -> Iterator[Path]:
-    home.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=".vaejax-", dir=home))
-    try:
-        yield made
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
 
 
 @contextlib.contextmanager

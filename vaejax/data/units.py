@@ -9,7 +9,9 @@ from vaejax.types import ArrayLike
 def standardized(x: ArrayLike, spec: Spec) -> np.ndarray:
     """A table in the model's units, float32; 0 where it is NaN."""
     scaled = (np.asarray(x, np.float64) - np.array(spec.mean)) / np.array(spec.scale)
-    return np.nan_to_num(scaled.astype(np.float32), copy=False)
+    with np.errstate(over="ignore"):  # infinite then, for those who use it to refuse
+        narrow = scaled.astype(np.float32)
+    return np.where(np.isnan(narrow), np.float32(0), narrow)
 
 
 def in_units(x: ArrayLike, spec: Spec) -> np.ndarray:

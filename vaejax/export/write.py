@@ -26,6 +26,7 @@ from vaejax.export import load as loader
 from vaejax.export.functions import PRNG, Function, functions
 from vaejax.inputs import blank_batch
 from vaejax.limits import check_count
+from vaejax.paths import whole_folder
 from vaejax.run import load, write_json
 from vaejax.types import Array
 
@@ -75,13 +76,13 @@ def write(experiment: Experiment, state: TrainState, out: Path, samples: int) ->
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--out {out}: give a folder that is empty or not there")
     programs = exports(experiment, state, samples)
-    out.mkdir(parents=True, exist_ok=True)
-    np.savez(out / "parameters.npz", **parameters_of(state))
-    for name, (program, _) in programs.items():
-        (out / f"{name}.jax").write_bytes(program.serialize())
-    shutil.copyfile(loader.__file__, out / "load.py")
-    # Last, so that a folder without it is known to be unfinished.
-    write_json(out / "export.json", manifest(experiment, state, programs, out, samples))
+    with whole_folder(out) as made:
+        np.savez(made / "parameters.npz", **parameters_of(state))
+        for name, (program, _) in programs.items():
+            (made / f"{name}.jax").write_bytes(program.serialize())
+        shutil.copyfile(loader.__file__, made / "load.py")
+        says = manifest(experiment, state, programs, made, samples)
+        write_json(made / "export.json", says)
 
 
 def parameters_of(state: TrainState) -> Any:

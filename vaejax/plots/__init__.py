@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vaejax.errors import InputError, nearest
 from vaejax.experiment import Experiment, TrainState
-from vaejax.paths import path_of
+from vaejax.paths import path_of, whole
 from vaejax.plots.conditional import attributes, classes, completions, labels
 from vaejax.plots.examples import (
     require_attributes,
@@ -112,7 +112,7 @@ def write(
             REQUIREMENTS[name](experiment, state, name)
         figure = PICTURES[name](experiment, state, workdir)
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f"{name}.png").open("wb") as file:
+        with whole(folder / f"{name}.png") as file:
             figure.savefig(file, format="png")
         yield folder / f"{name}.png"
 

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from vaejax.errors import InputError
+from vaejax.paths import path_of, whole
 from vaejax.plots.frame import Picture
 
 TILE = 60  # pixels of a tile's longer side, at least
@@ -78,7 +79,12 @@ def save_grid(
 ) -> None:
     """Writes images in [0, 1] as one picture file, enlarged where they are tiny."""
     grid = np.round(image_grid(enlarge(x), columns) * 255).astype(np.uint8)
-    Image.fromarray(grid).save(path)
+    place = path_of(path)
+    kind = Image.registered_extensions().get(place.suffix.lower())
+    if kind is None:
+        raise InputError(f"{path}: give a name that ends like a picture's, as in .png")
+    with whole(place) as file:
+        Image.fromarray(grid).save(file, kind)
 
 
 def grid_figure(

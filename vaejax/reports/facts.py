@@ -1,6 +1,5 @@
 """What a workdir says of its run: read from its files, without model or data."""
 
-import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -10,10 +9,17 @@ from typing import Any, NamedTuple
 from vaejax.data.dataset import Spec
 from vaejax.data.remarks import rows_of
 from vaejax.errors import InputError
+from vaejax.jsonlines import (
+    is_number,
+    message_of,
+    read_object,
+    read_rows,
+    whole_number,
+)
 from vaejax.meanings import meaning, rank
 from vaejax.replicas import RECORD
 from vaejax.run import defaults_of, read_config, with_defaults
-from vaejax.writer import read_rows, since_best
+from vaejax.writer import since_best
 
 Row = Mapping[str, Any]
 NAMED = 20  # at most that many classes are listed
@@ -143,7 +149,7 @@ def gather(workdir: Path) -> Facts:
     """
     config = read_config(workdir)
     rows = read_rows(workdir / "metrics.jsonl")
-    diverged = read_object(workdir / RECORD).get("message", "")
+    diverged = message_of(workdir / RECORD)
     if not rows and not diverged:
         raise InputError(f"{workdir} has no metrics yet: train it to its first report")
     arguments, defaults = with_defaults(config), defaults_of(config["preset"])
@@ -165,23 +171,23 @@ def gather(workdir: Path) -> Facts:
     )
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """The object of a JSON file, empty where there is no file."""
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise InputError(f"{path} is not JSON: remove it and make it again") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{path} holds something else: remove it and make it again")
-    return found
-
-
 def final_evaluation(workdir: Path) -> Evaluation | None:
-    """What `evaluation.json` holds, where there is one."""
-    found = read_object(workdir / "evaluation.json")
+    """What `evaluation.json` holds, where there is one; InputError where it is none."""
+    path = workdir / "evaluation.json"
+    found = read_object(path)
+    if found and not is_evaluation(found):
+        raise InputError(f"{path} is damaged: remove it, and evaluate again")
     return evaluation_of(found, final=True) if found else None
+
+
+def is_evaluation(found: Mapping[str, Any]) -> bool:
+    """Whether it is of a step and a split; values are numbers, or words (digests)."""
+    if not whole_number(found.get("step")) or not isinstance(found.get("split"), str):
+        return False
+    counts = all(whole_number(found.get(n, 0)) for n in HOW if n != "split")
+    numbers = all(is_number(v) for n, v in found.items() if n.endswith("_se"))
+    words = all(is_number(v) or isinstance(v, str) for v in found.values())
+    return counts and numbers and words
 
 
 def trained_evaluation(rows: Sequence[Row], patience: int) -> Evaluation | None:
