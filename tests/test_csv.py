@@ -1,6 +1,7 @@
 """CSV as Europe, spreadsheets and instruments write it, without any training."""
 
 import gzip
+import json
 
 import numpy as np
 import pytest
@@ -120,7 +121,7 @@ def test_texts_are_not_holes_and_NA_in_numbers_is(tmp_path):
     spec = opened(tmp_path, lines(rows), asked=Csv(missing=("NA",))).spec
     assert spec.columns[0].values == ("DE", "None")
     assert spec.columns[0].missing == pytest.approx(1 / 3)
-    assert Spec.from_json(spec.to_json()) == spec
+    assert Spec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
     holey = open_holey(tmp_path / "t.csv", spec)  # --missing holds there, too
     assert holey.mask[:, 0].sum() == 40
     text = "\n".join(introduction(spec))
@@ -250,6 +251,34 @@ def test_no_cell_is_written_that_is_not_a_number(tmp_path):
 def test_numbered_names_keep_their_whole_suffix(tmp_path):
     assert numbered(tmp_path / "a.b.csv.gz", "01").name == "a.b-01.csv.gz"
     assert numbered(tmp_path / "a.npz", "2").name == "a-2.npz"
+
+
+def test_a_run_that_is_older_reads_its_table_as_it_did(tmp_path):
+    """Its columns have three fields and no dialect: NA was a hole in texts, too."""
+    rows = [(["NA", "DE", "FR"][n % 3], str(n)) for n in range(60)]
+    spec = opened(tmp_path, lines(rows), asked=Csv(missing=("NA",))).spec
+    fields = json.loads(json.dumps(spec.to_json()))
+    fields["columns"] = [column[:3] for column in fields["columns"]]
+    older = Spec.from_json({k: v for k, v in fields.items() if k not in ("dialect",)})
+    holey = open_holey(tmp_path / "t.csv", older)
+    assert holey.mask[:, 0].sum() == 40
+    assert (holey.x == open_holey(tmp_path / "t.csv", spec).x).all()
+
+
+@pytest.mark.parametrize(
+    ("asked", "flag"),
+    [
+        (Csv(separator="ab"), "--separator"),
+        (Csv(decimal=";"), "--decimal"),
+        (Csv(encoding="none"), "--encoding"),
+        (Csv(header="second"), "--header"),
+        (Csv(ignore=("x",)), "no column 'x'"),
+        (Csv(ignore=("t", "n")), "--ignore"),
+    ],
+)
+def test_settings_of_csv_that_cannot_be_meant(asked, flag, tmp_path):
+    with pytest.raises(InputError, match=flag):
+        opened(tmp_path, lines(pairs()), asked=asked)
 
 
 def test_settings_of_csv_are_refused_elsewhere():

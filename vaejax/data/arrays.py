@@ -4,6 +4,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,9 +35,9 @@ _UNREADABLE = (
 
 
 def from_arrays(
-    x_train: np.ndarray,
+    x_train: Any,
     y_train: np.ndarray | None = None,
-    x_test: np.ndarray | None = None,
+    x_test: Any = None,
     y_test: np.ndarray | None = None,
     *,
     mask_train: np.ndarray | None = None,

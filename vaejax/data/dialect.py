@@ -10,13 +10,13 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
 from vaejax.data.dataset import Dialect
 from vaejax.data.numerals import short
-from vaejax.errors import InputError
+from vaejax.errors import InputError, require
 from vaejax.paths import write_whole
 
 Header = Literal["first", "none"]
@@ -36,9 +36,9 @@ class Csv(NamedTuple):
     """The settings of reading tables; `auto` is found out from the file."""
 
     separator: str = "auto"
-    decimal: Decimal = "auto"
+    decimal: str = "auto"
     encoding: str = "auto"
-    header: Header = "first"
+    header: str = "first"
     missing: tuple[str, ...] = ()
     """Texts that are holes in all columns, beside empty cells."""
     ignore: tuple[str, ...] = ()
@@ -83,6 +83,9 @@ def read_page(place: Path, asked: Csv) -> Page:
       InputError: it is no text, its encoding or separator cannot be told, or its rows
         have not as many fields as its header.
     """
+    for name, known in (("decimal", get_args(Decimal)), ("header", get_args(Header))):
+        value = asked._asdict()[name]
+        require(value in known, name, value, f"one of {' '.join(known)}")
     text, encoding = decoded(content(place), asked.encoding, str(place))
     preamble, body, told = above_header(text)
     separator = SEPARATORS.get(asked.separator, asked.separator)
