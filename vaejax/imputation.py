@@ -14,7 +14,7 @@ from jax.nn import logsumexp
 from jaxtyping import Float
 
 from vaejax.distributions import encoding, expectation
-from vaejax.inference import HOLES, complete, log_missing, weigh
+from vaejax.inference import HOLES, complete, weigh_draws
 from vaejax.models import proposal_of
 from vaejax.types import Array, Batch, Key, MissingnessModel, Variables
 
@@ -134,14 +134,11 @@ def weighing(
     def weighted(numbers: Array) -> Weighted:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
         z = jax.vmap(q.sample)(keys)
-        px: Any = model.apply(variables, z, batch, method="likelihood")
-        log_w = weigh(q, p, px, z, batch).log_w
-        x = complete(batch, px.sample(jax.random.fold_in(keys[0], HOLES)))
-        mean = expectation(px)
-        if knows:
-            log_w = log_w + nn.apply(log_missing, model)(variables, x, batch)
-            mean = encoding(px, x)
-        log_w = jnp.where((numbers < samples)[:, None], log_w, -jnp.inf)
+        hole_key = jax.random.fold_in(keys[0], HOLES)
+        i = nn.apply(weigh_draws, model)(variables, q, p, z, batch, hole_key)
+        x = complete(batch, i.px.sample(hole_key))  # those that were weighed
+        mean = encoding(i.px, x) if knows else expectation(i.px)
+        log_w = jnp.where((numbers < samples)[:, None], i.log_w, -jnp.inf)
         return Weighted(log_w, mean, x)
 
     return weighted

@@ -95,6 +95,27 @@ def log_missing(
     return total(log_prob.reshape(*log_prob.shape[:2], -1))
 
 
+def scored(batch: Batch, event_dim: int = 0) -> Array:
+    """1 where an entry of x counts in log p(x | z), else 0: `[batch, *shape]`.
+
+    Those are the observed entries that are not conditioned on (`seen`). The parts of a
+    joint density, over the last `event_dim` axes, count together: where all of them are
+    observed, and not all are seen.
+
+    Args:
+      batch: `x`, and what it has of `mask` and `seen`.
+      event_dim: axes of x that one density is joint over.
+    """
+    x: Array = batch["x"]
+    joint = tuple(range(x.ndim - event_dim, x.ndim))
+    counts = jnp.ones(x.shape, bool)
+    if "mask" in batch:
+        counts &= jnp.all(batch["mask"] == 1, joint, keepdims=True)
+    if "seen" in batch:
+        counts &= ~jnp.all(batch["seen"] == 1, joint, keepdims=True)
+    return counts.astype(jnp.float32)
+
+
 def infer(model: LatentModel, batch: Batch, key: Key, samples: int = 1) -> Inference:
     """Draws `samples` latents of each example from q(z | x) and weighs them.
 
@@ -113,10 +134,27 @@ def infer(model: LatentModel, batch: Batch, key: Key, samples: int = 1) -> Infer
     """
     q, p = model.posterior(batch), model.prior(batch)
     z = jax.vmap(q.rsample)(jax.random.split(key, samples))
+    return weigh_draws(model, q, p, z, batch, jax.random.fold_in(key, HOLES))
+
+
+def weigh_draws(
+    model: LatentModel,
+    q: Distribution,
+    p: Distribution,
+    z: Array,
+    batch: Batch,
+    key: Key,
+) -> Inference:
+    """The terms of draws `z` `[samples, batch, latents]` of q, decoded by the model.
+
+    Bounds, likelihoods and imputations all weigh draws here, so that they are of the
+    same event: what is observed and, of a model of missingness, that it is. `key` is
+    for the missing entries that the latter draws: `px.rsample(key)` where x is missing.
+    """
     found = weigh(q, p, model.likelihood(z, batch), z, batch)
     if not isinstance(model, MissingnessModel):
         return found
-    x = complete(batch, found.px.rsample(jax.random.fold_in(key, HOLES)))
+    x = complete(batch, found.px.rsample(key))
     return found._replace(log_px=found.log_px + log_missing(model, x, batch))
 
 

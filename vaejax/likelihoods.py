@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from vaejax import distributions as d
 from vaejax.errors import InputError
+from vaejax.inference import scored
 from vaejax.layers import MOMENTUM, share_of_batch
 from vaejax.types import Array, Batch, Distribution
 
@@ -124,14 +125,12 @@ class GaussianOptimal(Likelihood):
         return d.Normal(out, jnp.sqrt(jnp.maximum(variance, self.floor)))
 
     def _error(self, out: Array, batch: Batch) -> Array:
-        """Mean squared error over what is observed; x may lack the sample axis."""
-        x = batch["x"].reshape((1,) * (out.ndim - batch["x"].ndim) + batch["x"].shape)
-        square = jnp.square(x - out)
-        mask = batch.get("mask")
-        if mask is None:
-            return square.mean()
-        observed = jnp.broadcast_to(mask.reshape(x.shape), square.shape)
-        return jnp.sum(square * observed) / jnp.maximum(observed.sum(), 1)
+        """Mean squared error over scored entries; `out` may lack the sample axis."""
+        x = batch["x"]
+        lead = (1,) * (out.ndim - x.ndim)
+        square = jnp.square(x.reshape(lead + x.shape) - out)
+        counts = jnp.broadcast_to(scored(batch).reshape(lead + x.shape), square.shape)
+        return jnp.sum(square * counts) / jnp.maximum(counts.sum(), 1)
 
 
 class Laplace(Likelihood):

@@ -4,12 +4,15 @@ from collections.abc import Mapping
 
 MEANINGS: Mapping[str, str] = {
     "examples": "examples of the split",
-    "elbo": "evidence lower bound, nats",
+    "elbo": "evidence lower bound, one draw of z an example, nats",
     "distortion": "-log p(x | z), nats",
     "kl": "KL(q(z | x) || p(z)), nats",
     "nll": "-log p(x) by importance sampling, nats",
-    "nll_bias": "its expected excess at so few samples, nats",
-    "bits_per_dim": "the same in bits for each number",
+    "bits_per_dim": "the same in bits for each scored number",
+    "nll_ess": "mean effective sample size of its weights",
+    "nll_low_ess": "share of examples where that is below 10",
+    "nll_high_khat": "share where Pareto k-hat of the weights exceeds 0.7",
+    "nll_bias": "its excess for lack of samples, to first order, nats",
     "mse": "squared error of E[x | z], model's units",
     "nll_monte_carlo": "-log p(x | context) by draws of p(z | context), nats",
     "baseline_nll": "-log p(x | context) of the baseline, nats",
@@ -36,7 +39,8 @@ PREFIXES: Mapping[str, str] = {
     "kd_": "kernel distance to test data in the classifier's features",
 }
 SUFFIXES: Mapping[str, str] = {
-    "_bias": "its expected excess at so few samples, nats",
+    "_bias": "its excess for lack of samples, to first order, nats",
+    "_ess": "mean effective sample size of its weights",
     "_spread": "its standard deviation over subsets of the examples",
 }
 

@@ -59,6 +59,18 @@ def merge(a: Moments, b: Moments) -> Moments:
     )
 
 
+def ratio(a: Moments, b: Moments, both: Moments) -> tuple[Array, Array]:
+    """Mean of a over mean of b, and its standard error, to first order.
+
+    `both` are the moments of a + b, which hold their covariance.
+    """
+    found = a.mean / jnp.maximum(b.mean, 1e-12)
+    covariance = (both.variance - a.variance - b.variance) / 2
+    variance = a.variance - 2 * found * covariance + jnp.square(found) * b.variance
+    error = jnp.sqrt(jnp.maximum(variance, 0) / jnp.maximum(a.count, 1))
+    return found, error / jnp.maximum(b.mean, 1e-12)
+
+
 Values = Callable[[nn.Module, Variables, Batch, Key], Mapping[str, Array]]
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -12,8 +12,16 @@ from jaxtyping import Float
 from vaejax.distributions import has_density
 from vaejax.errors import InputError
 from vaejax.experiment import Metric
-from vaejax.inference import Inference, infer, observed_log_prob, weigh
-from vaejax.metrics.base import averages
+from vaejax.inference import (
+    HOLES,
+    Inference,
+    infer,
+    observed_log_prob,
+    scored,
+    weigh_draws,
+)
+from vaejax.metrics.base import averages, merge, moments, no_moments, ratio
+from vaejax.metrics.weights import HIGH_KHAT, LOW_ESS, pareto_khat, tail_length
 from vaejax.types import Array, Batch, Distribution, Key, Variables
 
 
@@ -34,13 +42,11 @@ def elbo_terms() -> Metric:
 
 
 def squared_error(i: Inference, batch: Batch) -> Array:
-    """Mean squared error of E[x | z] over an example's observed entries, `[batch]`."""
+    """Mean squared error of E[x | z] over an example's scored entries, `[batch]`."""
     square = jnp.square(i.px.mean[0] - batch["x"])
     axes = range(1, square.ndim)
-    if "mask" not in batch:
-        return square.mean(axes)
-    mask = batch["mask"]
-    return (square * mask).sum(axes) / jnp.maximum(mask.sum(axes), 1)
+    counts = scored(batch)
+    return (square * counts).sum(axes) / jnp.maximum(counts.sum(axes), 1)
 
 
 def reconstruction() -> Metric:
@@ -66,12 +72,16 @@ def monte_carlo_nll(samples: int) -> Metric:
     def values(
         model: nn.Module, variables: Variables, batch: Batch, key: Key
     ) -> dict[str, Array]:
-        log_p, bias = log_likelihood(
-            model, variables, batch, key, samples, proposal="prior"
-        )
-        return {"nll_monte_carlo": -log_p, "nll_monte_carlo_bias": bias}
+        found = log_likelihood(model, variables, batch, key, samples, proposal="prior")
+        return {
+            "nll_monte_carlo": -found.log_p,
+            "nll_monte_carlo_bias": found.bias,
+            "nll_monte_carlo_ess": found.ess,
+        }
 
-    return averages(("nll_monte_carlo", "nll_monte_carlo_bias"), values)
+    return averages(
+        ("nll_monte_carlo", "nll_monte_carlo_bias", "nll_monte_carlo_ess"), values
+    )
 
 
 def baseline_nll() -> Metric:
@@ -87,31 +97,93 @@ def baseline_nll() -> Metric:
     return averages(("baseline_nll",), values)
 
 
-def nll(samples: int, *, dims: int, log_bin: float, chunk: int = 50) -> Metric:
+class LogLikelihood(NamedTuple):
+    """Importance-sampled estimates for each example, `[batch]`."""
+
+    log_p: Array
+    """log p(x), nats."""
+    bias: Array
+    """What finite samples add to -log_p on average, to first order, nats: at most 1/2,
+    so it says nothing where `ess` is small."""
+    ess: Array
+    """Effective sample size (sum w)^2 / sum w^2 [Kish 1965]."""
+    khat: Array
+    """Pareto k-hat of the weights [Vehtari et al. 2024]; NaN for under 25 samples."""
+
+
+def nll(samples: int, *, log_bin: float, chunk: int = 50) -> Metric:
     """Negative log-likelihood by importance sampling, nats, and as bits/dim.
 
     -log 1/S sum_s p(x, z_s) / q(z_s | x), S = `samples` exactly: an upper bound of
-    -log p(x) in expectation [Burda et al. 2016, eq. 8]. `nll_se` is the standard error
-    over examples; `nll_bias` what the finite S adds on average, to first order: half
-    the relative variance of the mean weight.
+    -log p(x) in expectation [Burda et al. 2016, eq. 8]. It is of the event that the
+    ELBO bounds: scored entries and, of a model of missingness, the mask. Beside it
+    stand what tells whether the weights can be trusted: the mean effective sample size
+    `nll_ess`, the share of examples where it is below 10, `nll_low_ess`, and the share
+    where Pareto k-hat is above 0.7, `nll_high_khat`.
+
+    `bits_per_dim` divides the bits of all examples by the number of all their scored
+    entries (`inference.scored`). Every `NAME_se` is a standard error over examples.
 
     Args:
-      dims: numbers in one example.
+      samples: importance samples of each example.
       log_bin: log width of a value's bin for densities, 0 for probabilities.
       chunk: samples that are decoded at once.
     """
+    names = ["nll", "nll_bias", "nll_ess", "nll_low_ess"]
+    names += ["nll_high_khat"] if tail_length(samples) else []
 
     def values(
         model: nn.Module, variables: Variables, batch: Batch, key: Key
     ) -> dict[str, Array]:
-        log_p, bias = log_likelihood(model, variables, batch, key, samples, chunk)
-        count = dims
-        if "mask" in batch:  # of what is observed
-            count = jnp.maximum(batch["mask"].reshape(len(log_p), -1).sum(-1), 1)
-        bits = (-log_p / count - log_bin) / math.log(2)
-        return {"nll": -log_p, "nll_bias": bias, "bits_per_dim": bits}
+        found = log_likelihood(model, variables, batch, key, samples, chunk)
+        return {
+            "nll": -found.log_p,
+            "nll_bias": found.bias,
+            "nll_ess": found.ess,
+            "nll_low_ess": jnp.float32(found.ess < LOW_ESS),
+            "nll_high_khat": jnp.float32(found.khat > HIGH_KHAT),
+            "count": scored_numbers(model, variables, batch),
+        }
 
-    return averages(("nll", "nll_bias", "bits_per_dim"), values)
+    def init() -> dict[str, Any]:
+        return {name: no_moments() for name in (*names, "count", "sum")}
+
+    def update(
+        acc: dict[str, Any],
+        model: nn.Module,
+        variables: Variables,
+        batch: Batch,
+        key: Key,
+    ) -> dict[str, Any]:
+        new = values(model, variables, batch, key)
+        new["sum"] = new["nll"] + new["count"]  # for their covariance
+        return {
+            name: merge(old, moments(new[name], batch["weight"]))
+            for name, old in acc.items()
+        }
+
+    def compute(acc: dict[str, Any]) -> dict[str, Array]:
+        means = {name: acc[name].mean for name in names}
+        errors = {f"{name}_se": acc[name].standard_error for name in names}
+        nats, error = ratio(acc["nll"], acc["count"], acc["sum"])
+        bits = {"bits_per_dim": nats - log_bin, "bits_per_dim_se": error}
+        return means | errors | {name: n / math.log(2) for name, n in bits.items()}
+
+    return Metric(init, update, compute)
+
+
+def scored_numbers(
+    model: nn.Module, variables: Variables, batch: Batch
+) -> Float[Array, " batch"]:
+    """How many numbers of each example p(x | z) scores."""
+
+    def event_dim(model: Any) -> int:
+        z = model.prior(batch).mean[None]
+        return model.likelihood(z, batch).event_dim
+
+    axes = nn.apply(event_dim, model)(variables)  # nothing of it is computed
+    counts = scored(batch, axes)
+    return counts.reshape(len(counts), -1).sum(-1)
 
 
 def log_likelihood(
@@ -122,12 +194,13 @@ def log_likelihood(
     samples: int,
     chunk: int = 50,
     proposal: str = "posterior",
-) -> tuple[Float[Array, " batch"], Float[Array, " batch"]]:
-    """log p(x) of each example by importance sampling, and the estimate's bias, nats.
+) -> LogLikelihood:
+    """log p(x) of each example by importance sampling, nats, and how far to trust it.
 
     The example is encoded once. Draw s has the key fold_in(key, s), so the result does
-    not depend on `chunk`; draws beyond `samples` in the last chunk weigh nothing. The
-    verb `proposal` is what z is drawn from: posterior, or prior (simple Monte Carlo).
+    not depend on `chunk` (but for the entries that a model of missingness draws, a key
+    for each chunk); draws beyond `samples` in the last chunk weigh nothing. The verb
+    `proposal` is what z is drawn from: posterior, or prior (simple Monte Carlo).
 
     Raises:
       InputError: z or x has a point mass, whose density is infinite.
@@ -136,27 +209,37 @@ def log_likelihood(
     p: Any = model.apply(variables, batch, method="prior")
     require_density(q, "q(z | x)")
     chunk = min(chunk, samples)
+    tail = tail_length(samples)
 
     def log_weights(draws: Array) -> Float[Array, "chunk batch"]:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, draws)
         z = jax.vmap(q.sample)(keys)
-        px: Any = model.apply(variables, z, batch, method="likelihood")
-        require_density(px, "p(x | z)")
-        log_w = weigh(q, p, px, z, batch).log_w
-        return jnp.where((draws < samples)[:, None], log_w, -jnp.inf)
+        hole_key = jax.random.fold_in(keys[0], HOLES)
+        i = nn.apply(weigh_draws, model)(variables, q, p, z, batch, hole_key)
+        require_density(i.px, "p(x | z)")
+        return jnp.where((draws < samples)[:, None], i.log_w, -jnp.inf)
 
-    def fold(
-        acc: tuple[Array, Array], start: Array
-    ) -> tuple[tuple[Array, Array], None]:
+    def fold(acc: tuple[Array, ...], start: Array) -> tuple[tuple[Array, ...], None]:
         log_w = log_weights(start + jnp.arange(chunk))
-        new = jax.nn.logsumexp(log_w, 0), jax.nn.logsumexp(2 * log_w, 0)
-        return (jnp.logaddexp(acc[0], new[0]), jnp.logaddexp(acc[1], new[1])), None
+        log_sum, log_squares, largest = acc
+        largest = jnp.concatenate([largest, log_w.T], -1)
+        largest = jax.lax.top_k(largest, tail + 1)[0] if tail else largest[:, :1]
+        return (
+            jnp.logaddexp(log_sum, jax.nn.logsumexp(log_w, 0)),
+            jnp.logaddexp(log_squares, jax.nn.logsumexp(2 * log_w, 0)),
+            largest,
+        ), None
 
     nothing = jnp.full(batch["x"].shape[0], -jnp.inf)
+    start = nothing, nothing, jnp.repeat(nothing[:, None], tail + 1, 1)
     starts = jnp.arange(0, samples, chunk)
-    (log_sum, log_squares), _ = jax.lax.scan(fold, (nothing, nothing), starts)
-    relative_variance = jnp.exp(log_squares - 2 * log_sum) - 1 / samples
-    return log_sum - math.log(samples), relative_variance / 2
+    (log_sum, log_squares, largest), _ = jax.lax.scan(fold, start, starts)
+    return LogLikelihood(
+        log_p=log_sum - math.log(samples),
+        bias=(jnp.exp(log_squares - 2 * log_sum) - 1 / samples) / 2,
+        ess=jnp.exp(2 * log_sum - log_squares),
+        khat=pareto_khat(largest) if tail else jnp.full_like(log_sum, jnp.nan),
+    )
 
 
 def require_density(distribution: Distribution, name: str) -> None:
@@ -168,11 +251,9 @@ def require_density(distribution: Distribution, name: str) -> None:
         )
 
 
-def likelihood_metrics(
-    samples: int, *, dims: int, log_bin: float
-) -> Mapping[str, Metric]:
+def likelihood_metrics(samples: int, *, log_bin: float) -> Mapping[str, Metric]:
     """The ELBO's terms and, where `samples` > 0, the importance-weighted likelihood."""
     terms = {"terms": elbo_terms()}
     if samples == 0:
         return terms
-    return terms | {"nll": nll(samples, dims=dims, log_bin=log_bin)}
+    return terms | {"nll": nll(samples, log_bin=log_bin)}

@@ -1,6 +1,5 @@
 """What presets are put together from: here, and only here, strings become functions."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
@@ -265,7 +264,6 @@ def latent_metrics(latents: int, view: View) -> Callable[[int], Mapping[str, Met
     """What is reported of a latent-variable model."""
     likelihood_of = partial(
         likelihood_metrics,
-        dims=math.prod(view.dataset.spec.shape),
         log_bin=0.0 if view.likelihood.discrete else view.preprocess.log_bin,
     )
     hidden, columns = view.dataset.spec.hidden, view.dataset.spec.columns

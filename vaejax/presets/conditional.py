@@ -1,6 +1,5 @@
 """Conditional models: on a label, or on the part of an image that is seen."""
 
-import math
 from functools import partial
 from typing import Literal
 
@@ -84,7 +83,7 @@ def cvae_sohn(
         raise InputError(
             f"cvae_sohn completes images: {view.dataset.spec.name} is none"
         )
-    height, width, channels = view.dataset.spec.shape
+    height, width, _ = view.dataset.spec.shape
     region = seen_region(height, width, seen)
     preprocess = with_context(view.preprocess, always(region), region)
     view = view._replace(preprocess=preprocess)
@@ -116,12 +115,11 @@ def cvae_sohn(
             gate=until(epoch * baseline_epochs),
         ),
     }
-    hidden_numbers = math.prod((height, width, channels)) - channels * int(region.sum())
 
     def metrics(samples: int) -> dict:
         sampled = {"monte_carlo": monte_carlo_nll(samples)} if samples else {}
         return {
-            **likelihood_metrics(samples, dims=hidden_numbers, log_bin=0.0),
+            **likelihood_metrics(samples, log_bin=0.0),
             **sampled,
             "baseline": baseline_nll(),
             "count": count(),

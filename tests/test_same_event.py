@@ -1,0 +1,128 @@
+"""Bounds, likelihoods and numbers per dimension are of one event, and say when not
+to be trusted.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import genpareto
+
+from tests.test_inference import LinearGaussian, parameters, variables
+from vaejax import from_arrays, presets
+from vaejax.imputation import impute
+from vaejax.likelihoods import GaussianOptimal
+from vaejax.loop import first_state
+from vaejax.metrics import log_likelihood, nll
+from vaejax.metrics.base import merge, moments, ratio
+from vaejax.metrics.weights import pareto_khat, tail_length
+from vaejax.parallel import make_mesh
+
+TINY = {"hidden": (6,), "latents": 2, "epochs": 1, "batch_size": 8}
+KEY = jax.random.key(3)
+
+
+def of_preset(make, **settings):
+    """A preset's fresh model, its variables and a batch of 32 examples."""
+    x = np.random.default_rng(0).normal(size=(64, 5))
+    experiment = make(dataset=from_arrays(x, x_test=x), **TINY | settings)
+    state = first_state(experiment, make_mesh(1, 8))
+    arrays = experiment.dataset.split("train")
+    raw = {name: jnp.asarray(a[:32]) for name, a in arrays.items()}
+    raw["index"] = jnp.arange(32)
+    batch = experiment.preprocess.apply(raw, KEY)
+    return experiment.model, {"params": state.params, **state.stats}, batch
+
+
+def test_the_likelihood_of_a_model_of_missingness_is_of_the_mask_too():
+    """It is what imputation calls the evidence, from the same draws."""
+    model, state, batch = of_preset(presets.not_miwae, hide="mcar")
+    own_key = jax.random.split(KEY)[1]  # the one that `impute` draws latents with
+    found = log_likelihood(model, state, batch, own_key, samples=60)
+    evidence = impute(model, state, batch, KEY, samples=60, draws=1).log_evidence
+    np.testing.assert_allclose(found.log_p, evidence, rtol=1e-5, atol=1e-5)
+
+
+def test_bits_are_divided_by_the_numbers_that_are_scored():
+    model, state, batch = of_preset(presets.vae_completion, hide="mcar")
+    metric = nll(5, log_bin=0.0)
+    acc = metric.update(metric.init(), model, state, batch | {"weight": ONES}, KEY)
+    values = metric.compute(acc)
+    counts = np.asarray(batch["mask"] * (1 - batch["seen"])).sum(1)
+    assert 0 < counts.mean() < 4
+    bits = values["nll"] / counts.mean() / math.log(2)
+    np.testing.assert_allclose(values["bits_per_dim"], bits, rtol=1e-5)
+
+
+ONES = jnp.ones(32)
+
+
+def test_the_optimal_sigma_is_of_the_entries_that_are_scored():
+    rng = np.random.default_rng(1)
+    x, out = rng.normal(size=(2, 6, 4)).astype(np.float32)
+    mask, seen = rng.integers(0, 2, (2, 6, 4)).astype(np.float32)
+    batch = {"x": x, "mask": mask, "seen": seen * mask}
+    batch = {name: jnp.asarray(array) for name, array in batch.items()}
+    module, decoded = GaussianOptimal(), jnp.asarray(out)[None]
+    fresh = module.init(KEY, decoded, batch)
+    px, _ = module.apply(fresh, decoded, batch, mutable=["batch_stats"])
+    counted = (mask == 1) & (seen * mask == 0)
+    np.testing.assert_allclose(
+        px.scale**2, np.square(x - out)[counted].mean(), rtol=1e-5
+    )
+
+
+def test_a_ratio_has_the_error_of_its_residuals():
+    """Var(a - R b) / (n b_mean^2), for data in two batches."""
+    rng = np.random.default_rng(2)
+    b = rng.integers(1, 9, 500).astype(np.float32)
+    a = (3 * b + rng.normal(size=500)).astype(np.float32)
+
+    def of(values):
+        parts = (moments(jnp.asarray(v), jnp.ones(len(v))) for v in np.split(values, 2))
+        return merge(*parts)
+
+    found, error = ratio(of(a), of(b), of(a + b))
+    want = a.mean(dtype=float) / b.mean(dtype=float)
+    residual = a - want * b
+    want_error = residual.std(ddof=1) / b.mean() / math.sqrt(500)
+    np.testing.assert_allclose(found, want, rtol=1e-6)
+    # Variances of about 60 cancel to 1: 60 times the rounding of float32 sums.
+    np.testing.assert_allclose(error, want_error, rtol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [0.2, 0.5, 0.9])
+def test_khat_finds_the_shape_of_pareto_weights(shape):
+    """Within five standard errors, (1 + k) / sqrt(tail) each, and the prior's pull."""
+    samples, examples = 5000, 200
+    tail = tail_length(samples)
+    assert tail == math.ceil(3 * math.sqrt(samples))
+    rng = np.random.default_rng(0)
+    weights = genpareto.rvs(shape, size=(examples, samples), random_state=rng)
+    largest = -np.sort(-np.log(weights), 1)[:, : tail + 1]
+    found = pareto_khat(jnp.asarray(largest, jnp.float32)).mean()
+    pulled = (tail * shape + 5) / (tail + 10)
+    error = (1 + shape) / math.sqrt(tail * examples)
+    assert abs(found - pulled) < 5 * error + 1 / tail
+
+
+def weighed(posterior_is_off_by):
+    """The metric on a linear Gaussian model, its encoder moved by so many nats."""
+    p = parameters(orthogonal=True, wrong=False)
+    state = variables({**p, "A": p["A"] * (1 + posterior_is_off_by)})
+    x = np.random.default_rng(3).normal(size=(32, 5))
+    metric = nll(100, log_bin=0.0)
+    batch = {"x": jnp.asarray(2 * x, jnp.float32), "weight": ONES}
+    acc = metric.update(metric.init(), LinearGaussian(), state, batch, KEY)
+    return metric.compute(acc)
+
+
+def test_weights_say_whether_to_trust_them():
+    """The exact posterior has equal weights; one that is far off has one or two."""
+    exact, off = weighed(0), weighed(4)
+    assert exact["nll_ess"] == pytest.approx(100, rel=1e-3)
+    assert exact["nll_low_ess"] == exact["nll_high_khat"] == 0
+    assert off["nll_low_ess"] > 0.5
+    assert off["nll_high_khat"] > 0.5
