@@ -104,7 +104,8 @@ class TestMoments:
 
     def test_one_example_has_no_spread(self):
         one = merge(no_moments(), moments(jnp.array([3.0]), jnp.ones(1)))
-        assert (one.mean, one.variance, one.standard_error) == (3, 0, 0)
+        assert one.mean == 3
+        assert np.isnan(one.standard_error)
 
 
 class TestLogLikelihood:

@@ -30,9 +30,8 @@ from tests.test_inference import (
 )
 from vaejax import objectives
 from vaejax.distributions import Bernoulli
-from vaejax.inference import infer
+from vaejax.inference import infer, log_mean_exp
 from vaejax.objectives.elbo import floored_kl, gaussian_terms
-from vaejax.objectives.importance import log_mean_exp
 
 MODEL = LinearGaussian()
 

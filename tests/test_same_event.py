@@ -2,6 +2,7 @@
 to be trusted.
 """
 
+import dataclasses
 import math
 
 import jax
@@ -11,7 +12,7 @@ import pytest
 from scipy.stats import genpareto
 
 from tests.test_inference import LinearGaussian, parameters, variables
-from vaejax import from_arrays, presets
+from vaejax import evaluate, from_arrays, presets
 from vaejax.imputation import impute
 from vaejax.likelihoods import GaussianOptimal
 from vaejax.loop import first_state
@@ -126,3 +127,22 @@ def test_weights_say_whether_to_trust_them():
     assert exact["nll_low_ess"] == exact["nll_high_khat"] == 0
     assert off["nll_low_ess"] > 0.5
     assert off["nll_high_khat"] > 0.5
+
+
+def test_iwae_is_chosen_by_the_bound_that_it_trains():
+    tiny = {"dataset": "digits", "hidden": (8,), "latents": 2}
+    for make in (presets.iwae, presets.miwae):
+        experiment = make(**tiny, samples=4, likelihood="bernoulli", binarize="dynamic")
+        assert "bound" in experiment.metrics(0)
+        assert experiment.selection({"elbo": -1.0, "bound": -0.5}) == 0.5
+
+
+def test_one_example_has_no_standard_error():
+    experiment = presets.vae(dataset="digits", hidden=(8,), latents=2)
+    x = np.asarray(experiment.dataset.split("train")["x"]).reshape(-1, 8, 8)
+    own = from_arrays(x, x_test=x[:1])
+    experiment = dataclasses.replace(experiment, dataset=own)
+    values = evaluate(experiment, first_state(experiment, make_mesh(1, 128)), samples=3)
+    assert values["examples"] == 1
+    assert {"elbo", "nll"} <= values.keys()
+    assert not [name for name in values if name.endswith("_se")]

@@ -118,6 +118,7 @@ BAD_SETTINGS = [
     ("vae --dataset npz:{arrays}/empty.npz", "empty"),
     ("vae --dataset npz:{arrays}/labels.npz", "y_train"),
     ("vae --patience 3", "--validation"),
+    ("gan --validation 0.2 --patience 3", "nothing to go by"),
     ("gan --critic-norm batch", "choose another norm"),
     ("gan --critic-moves 0", "--critic-moves is 0: it must be at least 1"),
     ("vaegan --layer 9", "--layer 9: the critic has layers 0 to 2"),

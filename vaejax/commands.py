@@ -21,6 +21,7 @@ from vaejax.filling import impute as fill
 from vaejax.limits import check_count
 from vaejax.loop import train as train_experiment
 from vaejax.meanings import MEANINGS
+from vaejax.metrics.weights import distrust
 from vaejax.models import conditional
 from vaejax.outcome import finite, kept, place_of
 from vaejax.paths import is_remote, write_whole
@@ -261,7 +262,7 @@ def cell(row: Row, name: str) -> str:
 
 
 def print_table(title: str, values: Mapping[str, float]) -> None:
-    """Values with standard errors over examples, and what they mean."""
+    """Values with standard errors over examples, what they mean, and what to doubt."""
     from rich.table import Table
 
     from vaejax.terminal import console
@@ -273,6 +274,8 @@ def print_table(title: str, values: Mapping[str, float]) -> None:
             shown = "" if error is None else f"{error:.3g}"
             table.add_row(name, f"{values[name]:.6g}", shown, meaning)
     console().print(table)
+    if warning := distrust(values):
+        print(warning, file=sys.stderr)
 
 
 def sample(

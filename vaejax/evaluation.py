@@ -1,5 +1,6 @@
 """Folding an experiment's metrics over a whole split."""
 
+import math
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -69,7 +70,7 @@ class Evaluator:
         values: dict[str, Any] = {}
         for name, metric in metrics.items():
             values |= metric.compute(accs[name])
-        return {name: value.item() for name, value in jax.device_get(values).items()}
+        return known({n: v.item() for n, v in jax.device_get(values).items()})
 
     def _batches(self) -> Iterator[tuple[Any, Any]]:
         """What the feed gives for each batch, and the weights of its examples."""
@@ -80,6 +81,15 @@ class Evaluator:
                 yield parallel.fed(x, self._mesh), parallel.fed(weight, self._mesh)
         finally:
             self._feed.close()
+
+
+def known(values: Mapping[str, float]) -> dict[str, float]:
+    """The values without standard errors that one example cannot have."""
+    return {
+        name: value
+        for name, value in values.items()
+        if not (name.endswith("_se") and math.isnan(value))
+    }
 
 
 def evaluation_key(seed: int) -> jax.Array:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.nn import logsumexp
 from jaxtyping import Float
 
 from vaejax.distributions import kl_divergence
@@ -78,6 +79,11 @@ def total(values: Float[Array, "samples batch dims"]) -> Float[Array, "samples b
         cpu=lambda v: v @ jnp.ones(v.shape[-1], v.dtype),
         default=lambda v: v.sum(-1),
     )
+
+
+def log_mean_exp(log_w: Array) -> Array:
+    """log of the mean over the leading (sample) axis."""
+    return logsumexp(log_w, axis=0) - jnp.log(log_w.shape[0])
 
 
 def complete(batch: Batch, drawn: Array) -> Array:

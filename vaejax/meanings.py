@@ -5,6 +5,7 @@ from collections.abc import Mapping
 MEANINGS: Mapping[str, str] = {
     "examples": "examples of the split",
     "elbo": "evidence lower bound, one draw of z an example, nats",
+    "bound": "importance-weighted bound as it is trained, nats",
     "distortion": "-log p(x | z), nats",
     "kl": "KL(q(z | x) || p(z)), nats",
     "nll": "-log p(x) by importance sampling, nats",

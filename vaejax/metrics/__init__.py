@@ -6,6 +6,7 @@ from vaejax.metrics.imputation import imputation
 from vaejax.metrics.likelihood import (
     baseline_nll,
     elbo_terms,
+    importance_bound,
     likelihood_metrics,
     log_likelihood,
     monte_carlo_nll,
@@ -23,6 +24,7 @@ __all__ = [
     "count",
     "critic_scores",
     "elbo_terms",
+    "importance_bound",
     "imputation",
     "likelihood_metrics",
     "log_likelihood",

@@ -28,8 +28,9 @@ class Moments(NamedTuple):
 
     @property
     def standard_error(self) -> Array:
-        """Standard error of the mean over examples."""
-        return jnp.sqrt(self.variance / jnp.maximum(self.count, 1))
+        """Standard error of the mean over examples; NaN of fewer than two."""
+        error = jnp.sqrt(self.variance / jnp.maximum(self.count, 1))
+        return jnp.where(self.count > 1, error, jnp.nan)
 
 
 def no_moments(shape: tuple[int, ...] = ()) -> Moments:
@@ -68,6 +69,7 @@ def ratio(a: Moments, b: Moments, both: Moments) -> tuple[Array, Array]:
     covariance = (both.variance - a.variance - b.variance) / 2
     variance = a.variance - 2 * found * covariance + jnp.square(found) * b.variance
     error = jnp.sqrt(jnp.maximum(variance, 0) / jnp.maximum(a.count, 1))
+    error = jnp.where(a.count > 1, error, jnp.nan)
     return found, error / jnp.maximum(b.mean, 1e-12)
 
 

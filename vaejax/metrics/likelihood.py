@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -16,6 +17,7 @@ from vaejax.inference import (
     HOLES,
     Inference,
     infer,
+    log_mean_exp,
     observed_log_prob,
     scored,
     weigh_draws,
@@ -39,6 +41,18 @@ def elbo_terms() -> Metric:
         }
 
     return averages(("elbo", "distortion", "kl"), values)
+
+
+def importance_bound(samples: int) -> Metric:
+    """The bound of k = `samples` draws, nats: what `objectives.iwae` maximizes."""
+
+    def values(
+        model: nn.Module, variables: Variables, batch: Batch, key: Key
+    ) -> dict[str, Array]:
+        i = nn.apply(partial(infer, samples=samples), model)(variables, batch, key)
+        return {"bound": log_mean_exp(i.log_w)}
+
+    return averages(("bound",), values)
 
 
 def squared_error(i: Inference, batch: Batch) -> Array:

@@ -6,6 +6,7 @@ any S that one can afford [Vehtari et al. 2024, sec. 3].
 """
 
 import math
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,20 @@ LOW_ESS = 10.0
 HIGH_KHAT = 0.7
 """Pareto k-hat above which an estimate is not to be trusted."""
 LEAST_TAIL = 5
+FEW = 0.05
+"""Share of examples whose weights may be bad before a number is said to be."""
+
+
+def distrust(values: Mapping[str, float]) -> str:
+    """A sentence where the weights behind `nll` say not to trust it; else empty."""
+    low, high = (values.get(f"nll_{n}", 0.0) for n in ("low_ess", "high_khat"))
+    if max(low, high) <= FEW:
+        return ""
+    return (
+        f"warning: nll is not to be trusted: {low:.0%} of the examples have fewer than "
+        f"{LOW_ESS:.0f} effective samples, and {high:.0%} a Pareto k-hat above "
+        f"{HIGH_KHAT}: give more --samples, or compare the ELBO"
+    )
 
 
 def tail_length(samples: int) -> int:

@@ -123,14 +123,19 @@ def gaussian_terms(i: Inference, beta: float | Array) -> Metrics:
     1) of `implied_sigma` = sigma sqrt(beta), and the same as half the squared error
     plus `effective_beta` = beta sigma^2 times the KL.
     """
-    sigma = scale_of(i.px)
-    if sigma is None:
+    found = sigma_term(i)
+    if not found:
         return {}
-    return {
-        "sigma": sigma,
-        "implied_sigma": sigma * jnp.sqrt(beta),
-        "effective_beta": beta * jnp.square(sigma),
+    return found | {
+        "implied_sigma": found["sigma"] * jnp.sqrt(beta),
+        "effective_beta": beta * jnp.square(found["sigma"]),
     }
+
+
+def sigma_term(i: Inference) -> Metrics:
+    """`sigma` of a Gaussian likelihood, model's units; empty for others."""
+    sigma = scale_of(i.px)
+    return {} if sigma is None else {"sigma": sigma}
 
 
 def reconstruction(model: LatentModel, batch: Batch, key: Key) -> tuple[Array, Metrics]:

@@ -1,10 +1,9 @@
 """Bounds from several importance samples."""
 
 import jax.numpy as jnp
-from jax.nn import logsumexp
 
-from vaejax.inference import infer
-from vaejax.objectives.elbo import gaussian_terms
+from vaejax.inference import infer, log_mean_exp
+from vaejax.objectives.elbo import sigma_term
 from vaejax.types import Array, Batch, Key, LatentModel, Metrics
 
 
@@ -34,7 +33,8 @@ def iwae(
 
     Returns:
       The loss, a scalar, and `bound`, `elbo` and `kl`, averaged over the batch, nats;
-      of a Gaussian likelihood also `sigma` and what beta means for it.
+      of a Gaussian likelihood also `sigma`. What beta means for sigma in an ELBO does
+      not hold inside the mean of weights, so it is not logged.
     """
     i = infer(model, batch, key, samples)
     loss = -log_mean_exp(i.tempered(beta)).mean()
@@ -43,9 +43,4 @@ def iwae(
         "bound": log_mean_exp(i.log_w).mean(),
         "elbo": jnp.mean(i.log_w),
         "kl": jnp.mean(i.kl),
-    } | gaussian_terms(i, beta)
-
-
-def log_mean_exp(log_w: Array) -> Array:
-    """log of the mean over the leading (sample) axis."""
-    return logsumexp(log_w, axis=0) - jnp.log(log_w.shape[0])
+    } | sigma_term(i)

@@ -4,6 +4,7 @@ from functools import partial
 from typing import Literal
 
 from vaejax import objectives
+from vaejax.errors import InputError
 from vaejax.experiment import Experiment
 from vaejax.metrics import autoencoding, count, critic_scores, reconstruction
 from vaejax.models import (
@@ -50,6 +51,11 @@ def gan_game(
         "critic": arena.critic_player(critic, training, steps, adversarial.generated),
     }
     metrics = {"critic": critic_scores(adversarial.generated), "count": count()}
+    if training.patience:
+        raise InputError(
+            "--patience has nothing to go by: the critic's gap does not measure samples, "
+            "and an untrained critic has the least; train for all --epochs"
+        )
     return arena.game(model, players, view, training, metrics, "gap")
 
 

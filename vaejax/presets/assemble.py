@@ -1,5 +1,6 @@
 """What presets are put together from: here, and only here, strings become functions."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
@@ -19,7 +20,13 @@ from vaejax.errors import InputError, nearest, require
 from vaejax.experiment import Experiment, Metric, Player, epoch_steps
 from vaejax.layers import Activation
 from vaejax.limits import MOST
-from vaejax.metrics import active_units, count, imputation, likelihood_metrics
+from vaejax.metrics import (
+    active_units,
+    count,
+    importance_bound,
+    imputation,
+    likelihood_metrics,
+)
 from vaejax.models import VAE, Decoder, GaussianEncoder, Label, StandardNormal
 from vaejax.schedules import SCHEDULES
 from vaejax.settings import Data, Network, Training, Weight
@@ -301,6 +308,18 @@ def one_player(
         selection=selection,
         training=training,
         notes=view.likelihood.notes(view.preprocess.values),
+    )
+
+
+def chosen_by_bound(experiment: Experiment, samples: int) -> Experiment:
+    """The experiment with the bound of k = `samples` draws among its metrics: held-out
+    data chooses by what is trained.
+    """
+    metrics = experiment.metrics
+    return dataclasses.replace(
+        experiment,
+        metrics=lambda count: {**metrics(count), "bound": importance_bound(samples)},
+        selection=lambda values: -values["bound"],
     )
 
 

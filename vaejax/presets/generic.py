@@ -83,7 +83,8 @@ def iwae(
     """
     require(samples >= 1, "samples", samples, "at least 1")
     objective = partial(objectives.iwae, samples=samples)
-    return a.generic_vae(data, network, training, objective, beta=weight)
+    experiment = a.generic_vae(data, network, training, objective, beta=weight)
+    return a.chosen_by_bound(experiment, samples)
 
 
 @preset

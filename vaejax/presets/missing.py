@@ -72,7 +72,7 @@ def miwae(
     require(samples >= 1, "samples", samples, "at least 1")
     view = a.open_data(data, network)
     body = a.bodies(network, view.dataset)
-    return a.one_player(
+    experiment = a.one_player(
         a.vae_model(body, network.latents, view, reader=reader(fill, input_dropout)),
         partial(objectives.iwae, samples=samples),
         view,
@@ -80,6 +80,7 @@ def miwae(
         a.latent_metrics(network.latents, view),
         {"beta": a.weight_schedule(weight, training, view.dataset)},
     )
+    return a.chosen_by_bound(experiment, samples)
 
 
 def reader(fill: Fill, input_dropout: float) -> nn.Module | None:
@@ -139,7 +140,7 @@ def not_miwae(
         prior=StandardNormal(network.latents),
         missing=missingness(process, network),
     )
-    return a.one_player(
+    experiment = a.one_player(
         model,
         partial(objectives.iwae, samples=samples),
         view,
@@ -147,6 +148,7 @@ def not_miwae(
         a.latent_metrics(network.latents, view),
         {"beta": a.weight_schedule(weight, training, view.dataset)},
     )
+    return a.chosen_by_bound(experiment, samples)
 
 
 def missingness(process: Process, network: Network) -> nn.Module:
