@@ -53,8 +53,8 @@ def gan_game(
     metrics = {"critic": critic_scores(adversarial.generated), "count": count()}
     if training.patience:
         raise InputError(
-            "--patience has nothing to go by: the critic's gap does not measure samples, "
-            "and an untrained critic has the least; train for all --epochs"
+            "--patience has nothing to go by: the critic's gap does not measure "
+            "samples, and an untrained critic has the least; train for all --epochs"
         )
     return arena.game(model, players, view, training, metrics, "gap")
 
