@@ -84,5 +84,5 @@ def introduction(spec: Spec) -> list[str]:
         for row in rows
     ]
     rest = len(spec.columns) - SHOWN
-    more = [f"and {rest} more columns: the report lists all"] if rest > 0 else []
+    more = [f"and {rest} more columns: config.json lists all"] if rest > 0 else []
     return [*spec.remarks, *lines, *more]
