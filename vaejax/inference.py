@@ -59,9 +59,11 @@ def observed_log_prob(
     """log p(x_observed | z), nats: the sum over entries whose mask is 1.
 
     `x` and `mask` are `[samples or 1, batch, ...]`. An entry of a joint density (the
-    channels of a pixel of a mixture) counts where all its parts are observed.
+    channels of a pixel of a mixture) counts where all its parts are observed. Whatever
+    x holds elsewhere has no influence, on gradients neither.
     """
-    log_prob = px.log_prob(x)
+    # Not after log_prob alone: the gradient there of a NaN or infinity would be NaN.
+    log_prob = px.log_prob(x if mask is None else jnp.where(mask == 1, x, 0.0))
     if mask is not None:
         joint = tuple(range(mask.ndim - px.event_dim, mask.ndim))
         log_prob = jnp.where(jnp.all(mask == 1, axis=joint), log_prob, 0.0)

@@ -4,6 +4,11 @@ A likelihood asks the body for `outputs(channels)` numbers where the data has `c
 and returns a distribution whose `log_prob` is elementwise, in nats. `fits` says which
 data it is a likelihood for; `discrete` whether it gives probabilities (True) or
 densities (False) to values, which decides how bits/dim are counted.
+
+The density of values that repeat exactly (a constant column, grey levels that were
+not dequantized) has no upper bound: learned scales shrink on them to `FLOOR`, and a
+Gaussian entry gains up to 5.99 nats, log(1 / (FLOOR sqrt(2 pi))), which say nothing
+of the model.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,6 +25,8 @@ from vaejax.types import Array, Batch, Distribution
 GREY = frozenset({"grey"})
 UNIT = frozenset({"binary", "grey", "dequantized"})
 REAL = UNIT | {"real"}
+FLOOR = 1e-3
+"""The least scale of a continuous likelihood, in units of the preprocessed data."""
 
 
 class Likelihood(nn.Module):
@@ -83,13 +90,13 @@ class Gaussian(Likelihood):
     @nn.compact
     def __call__(self, out: Array, batch: Batch) -> Distribution:
         log_sigma = self.param("log_sigma", nn.initializers.zeros, ())
-        return d.Normal(out, jnp.exp(log_sigma))
+        return d.Normal(out, jnp.maximum(jnp.exp(log_sigma), FLOOR))
 
 
 class GaussianPixel(Likelihood):
     """N(mu(z), sigma(z)^2), a sigma for each entry, at least `floor`."""
 
-    floor: float = 1e-3
+    floor: float = FLOOR
 
     def outputs(self, channels: int) -> int:
         return 2 * channels
@@ -110,7 +117,7 @@ class GaussianOptimal(Likelihood):
     """
 
     momentum: float = MOMENTUM
-    floor: float = 1e-6
+    floor: float = FLOOR**2
 
     @nn.compact
     def __call__(self, out: Array, batch: Batch) -> Distribution:
@@ -139,7 +146,7 @@ class Laplace(Likelihood):
     @nn.compact
     def __call__(self, out: Array, batch: Batch) -> Distribution:
         log_scale = self.param("log_scale", nn.initializers.zeros, ())
-        return d.Laplace(out, jnp.exp(log_scale))
+        return d.Laplace(out, jnp.maximum(jnp.exp(log_scale), FLOOR))
 
 
 class StudentT(Likelihood):
@@ -148,7 +155,7 @@ class StudentT(Likelihood):
     The decoder of MIWAE [Mattei & Frellsen 2019].
     """
 
-    floor: float = 1e-3
+    floor: float = FLOOR
 
     def outputs(self, channels: int) -> int:
         return 3 * channels
