@@ -11,11 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import scipy.stats
 
 from vaejax import likelihoods as li
 from vaejax import networks as net
 from vaejax import objectives, parallel, presets, train
 from vaejax.data.preprocess import blank
+from vaejax.distributions import Normal
 from vaejax.experiment import Player, TrainState
 from vaejax.gates import equilibrium, every
 from vaejax.interrupt import Stopped
@@ -33,6 +35,7 @@ from vaejax.models import (
     Label,
     StandardNormal,
 )
+from vaejax.purposes import OfData, OfObjective, OfRun, OfStep
 from vaejax.step import move, own_gradient, train_step
 
 adversarial, larsen = objectives.adversarial, objectives.vaegan
@@ -202,6 +205,41 @@ def test_the_gradient_penalty_reaches_the_critic():
     )
     # Central differences: error of order t^2, and float32 rounding over 2 t.
     assert (at(1e-2) - at(-1e-2)) / 2e-2 == pytest.approx(slope, rel=2e-2)
+
+
+@pytest.mark.parametrize("purposes", [OfRun, OfStep, OfData, OfObjective])
+def test_no_two_purposes_of_a_key_are_equal(purposes):
+    """Aliases would be missing among the members; keys of all purposes differ."""
+    assert len(purposes) == len(purposes.__members__)
+    keys = [jax.random.key_data(jax.random.fold_in(KEY, p)) for p in purposes]
+    assert len({tuple(map(int, key)) for key in keys}) == len(purposes)
+
+
+def test_the_draw_of_inference_is_the_first_purpose():
+    first = jax.random.split(KEY, 1)[0]
+    assert first == jax.random.fold_in(KEY, OfObjective.LATENT)
+
+
+def test_noise_of_the_posterior_and_mixing_numbers_are_independent():
+    """The first 100 of each, as ALI with a gradient penalty draws them."""
+    count = 100
+    zeros = {"x": jnp.zeros((count, 1))}
+
+    class Game:
+        def prior(self, batch):
+            return Normal(jnp.zeros((count, 1)), 1.0)
+
+        def posterior(self, batch):
+            return Normal(jnp.zeros((count, 1)), 1.0)
+
+        def likelihood(self, z, batch):
+            return Normal(z, 1.0)
+
+    z = adversarial.paired(Game(), zeros, KEY).real[1][:, 0]
+    ends = adversarial.Subjects(jnp.ones(count), {"prior": jnp.zeros(count)})
+    share = adversarial.mixing_points(ends, KEY)
+    rank = scipy.stats.spearmanr(z, share).statistic
+    assert abs(rank) < 5 / np.sqrt(count)  # five standard errors of independent draws
 
 
 def test_spectral_norm_is_one_after_power_iterations():

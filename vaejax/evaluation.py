@@ -16,10 +16,8 @@ from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.inputs import in_turn
 from vaejax.limits import check_count
 from vaejax.models import conditions_of
-from vaejax.step import DATA
+from vaejax.purposes import OfRun, OfStep
 from vaejax.streaming import feed_of
-
-EVALUATION = 1  # the purpose of evaluation's randomness, beside training's 0
 
 
 class Evaluator:
@@ -94,7 +92,7 @@ def known(values: Mapping[str, float]) -> dict[str, float]:
 
 def evaluation_key(seed: int) -> jax.Array:
     """The root of all noise in evaluations: the same at every evaluation of a run."""
-    return jax.random.fold_in(jax.random.key(seed), EVALUATION)
+    return jax.random.fold_in(jax.random.key(seed), OfRun.EVALUATION)
 
 
 def evaluate(
@@ -146,7 +144,7 @@ def held_out_examples(experiment: Experiment, num: int) -> dict[str, np.ndarray]
     dataset = experiment.dataset
     index = permutation(dataset.size("test"), seed=0, epoch=0)[:num]
     root = evaluation_key(experiment.training.seed)
-    key = jax.random.fold_in(jax.random.fold_in(root, 0), DATA)
+    key = jax.random.fold_in(jax.random.fold_in(root, 0), OfStep.DATA)
     arrays = dataset.some("test", index)
     raw = {name: jnp.asarray(array) for name, array in arrays.items()}
     batch = experiment.preprocess.apply(raw | {"index": jnp.asarray(index)}, key)

@@ -14,8 +14,9 @@ from jax.nn import logsumexp
 from jaxtyping import Float
 
 from vaejax.distributions import encoding, expectation
-from vaejax.inference import HOLES, complete, weigh_draws
+from vaejax.inference import complete, weigh_draws
 from vaejax.models import proposal_of
+from vaejax.purposes import OfObjective
 from vaejax.types import Array, Batch, Key, MissingnessModel, Variables
 
 LEAST_ESS = 10.0
@@ -134,7 +135,7 @@ def weighing(
     def weighted(numbers: Array) -> Weighted:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
         z = jax.vmap(q.sample)(keys)
-        hole_key = jax.random.fold_in(keys[0], HOLES)
+        hole_key = jax.random.fold_in(keys[0], OfObjective.HOLES)
         i = nn.apply(weigh_draws, model)(variables, q, p, z, batch, hole_key)
         x = complete(batch, i.px.sample(hole_key))  # those that were weighed
         mean = encoding(i.px, x) if knows else expectation(i.px)

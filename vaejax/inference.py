@@ -8,6 +8,7 @@ from jax.nn import logsumexp
 from jaxtyping import Float
 
 from vaejax.distributions import kl_divergence
+from vaejax.purposes import OfObjective
 from vaejax.types import (
     Array,
     Batch,
@@ -16,10 +17,6 @@ from vaejax.types import (
     LatentModel,
     MissingnessModel,
 )
-
-# Folded into a key for what is drawn in the place of missing entries. Beyond any number
-# of samples, because fold_in(key, n) is the key split(key, ...)[n] of a draw of z.
-HOLES = 2**31
 
 
 class Inference(NamedTuple):
@@ -142,7 +139,9 @@ def infer(model: LatentModel, batch: Batch, key: Key, samples: int = 1) -> Infer
     """
     q, p = model.posterior(batch), model.prior(batch)
     z = jax.vmap(q.rsample)(jax.random.split(key, samples))
-    return weigh_draws(model, q, p, z, batch, jax.random.fold_in(key, HOLES))
+    return weigh_draws(
+        model, q, p, z, batch, jax.random.fold_in(key, OfObjective.HOLES)
+    )
 
 
 def weigh_draws(

@@ -20,12 +20,11 @@ from vaejax.experiment import Experiment, TrainState
 from vaejax.interrupt import Interrupts, Stopped
 from vaejax.keeper import Keeper
 from vaejax.profiling import Advance, Profile
+from vaejax.purposes import OfRun
 from vaejax.run import workdir_of
 from vaejax.stepper import Stepper
 from vaejax.streaming import feed_of
 from vaejax.types import Key
-
-TRAINING = 0  # the purpose of training's randomness, beside evaluation's 1
 
 
 class Diverged(RuntimeError):
@@ -208,7 +207,7 @@ def account(
 
 def training_key(seed: int) -> Key:
     """The root of all noise in training."""
-    return jax.random.fold_in(jax.random.key(seed), TRAINING)
+    return jax.random.fold_in(jax.random.key(seed), OfRun.TRAINING)
 
 
 def held_out_evaluator(experiment: Experiment, mesh: Mesh) -> Evaluator:

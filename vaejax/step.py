@@ -15,10 +15,9 @@ import optax
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, Player, TrainState
 from vaejax.layers import averages_at, bodies_in
+from vaejax.purposes import OfObjective, OfStep
 from vaejax.types import Array, Batch, Key, Metrics
 
-# Purposes of a step's randomness: fold_in(fold_in(root, step), purpose).
-DATA, PLAYERS, DROPOUT = range(3)
 PRECISIONS = {"f32": None, "bf16": jnp.bfloat16}
 
 
@@ -95,7 +94,7 @@ def own_gradient(
     hyper = schedules_at(player, state.step)
     objective = partial(player.objective, **hyper)
     pure = nn.apply(objective, model, mutable=list(state.stats))
-    rngs = {"dropout": jax.random.fold_in(key, DROPOUT)}
+    rngs = {"dropout": jax.random.fold_in(key, OfObjective.DROPOUT)}
 
     def loss_of(own: dict[str, Any]) -> tuple[Array, tuple[Metrics, dict[str, Any]]]:
         variables = {"params": state.params | own, **state.stats}
@@ -117,8 +116,8 @@ def train_step(
     `gradient` differentiates a loss, where `raw` is only a part of the batch over all.
     """
     key = jax.random.fold_in(root, state.step)
-    batch = experiment.preprocess.apply(raw, jax.random.fold_in(key, DATA))
-    key = jax.random.fold_in(key, PLAYERS)
+    batch = experiment.preprocess.apply(raw, jax.random.fold_in(key, OfStep.DATA))
+    key = jax.random.fold_in(key, OfStep.PLAYERS)
     gradients, seen, metrics = {}, {}, {}
     rate = averaging_rate(experiment.training.ema, state) if state.ema else None
     with bodies_in(PRECISIONS[experiment.training.precision]), averages_at(rate):

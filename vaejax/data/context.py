@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax.data.preprocess import Preprocess
+from vaejax.purposes import OfData
 from vaejax.types import Array, Batch, Key, Size
 
 SeenOf = Callable[[Key, tuple[int, ...]], Array]
 """What is seen of examples of a shape: 1 or 0 for each entry."""
-SEEN = 1  # the purpose of the draw, beside those of preprocessing
 
 
 def seen_region(height: int, width: int, region: str) -> np.ndarray:
@@ -91,7 +91,7 @@ def with_context(
     def apply(raw: Batch, key: Key) -> Batch:
         batch = preprocess.apply(raw, key)
         x: Array = batch["x"]
-        seen = seen_of(jax.random.fold_in(key, SEEN), x.shape)
+        seen = seen_of(jax.random.fold_in(key, OfData.SEEN), x.shape)
         seen = seen * batch["mask"] if "mask" in batch else seen
         return {**batch, "context": x * seen, "seen": seen}
 

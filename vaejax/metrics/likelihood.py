@@ -14,7 +14,6 @@ from vaejax.distributions import has_density
 from vaejax.errors import InputError
 from vaejax.experiment import Metric
 from vaejax.inference import (
-    HOLES,
     Inference,
     infer,
     log_mean_exp,
@@ -24,6 +23,7 @@ from vaejax.inference import (
 )
 from vaejax.metrics.base import averages, merge, moments, no_moments, ratio
 from vaejax.metrics.weights import HIGH_KHAT, LOW_ESS, pareto_khat, tail_length
+from vaejax.purposes import OfObjective
 from vaejax.types import Array, Batch, Distribution, Key, Variables
 
 
@@ -228,7 +228,7 @@ def log_likelihood(
     def log_weights(draws: Array) -> Float[Array, "chunk batch"]:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, draws)
         z = jax.vmap(q.sample)(keys)
-        hole_key = jax.random.fold_in(keys[0], HOLES)
+        hole_key = jax.random.fold_in(keys[0], OfObjective.HOLES)
         i = nn.apply(weigh_draws, model)(variables, q, p, z, batch, hole_key)
         require_density(i.px, "p(x | z)")
         return jnp.where((draws < samples)[:, None], i.log_w, -jnp.inf)

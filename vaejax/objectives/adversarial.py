@@ -14,9 +14,8 @@ from jax.nn import relu, softplus
 
 from vaejax.inference import infer
 from vaejax.models.critic import Critique
+from vaejax.purposes import OfObjective
 from vaejax.types import Array, Batch, Key, Metrics
-
-PRIOR, MIXING = 1, 2  # purposes of an objective's key, beside inference
 
 
 class Loss(NamedTuple):
@@ -79,7 +78,7 @@ class Subjects(NamedTuple):
 
 def drawn(model: Any, batch: Batch, key: Key) -> Array:
     """z `[batch, latents]` of the prior, the same for all players."""
-    return model.prior(batch).rsample(jax.random.fold_in(key, PRIOR))
+    return model.prior(batch).rsample(jax.random.fold_in(key, OfObjective.PRIOR))
 
 
 def dream(model: Any, batch: Batch, key: Key) -> tuple[Array, Array]:
@@ -110,7 +109,7 @@ def encoded(model: Any, batch: Batch, key: Key) -> Subjects:
 
 def paired(model: Any, batch: Batch, key: Key) -> Subjects:
     """(x, z ~ q(z | x)) against (G(z), z ~ p(z)) [Dumoulin et al. 2017, eq. 1]."""
-    z = model.posterior(batch).rsample(jax.random.fold_in(key, MIXING))
+    z = model.posterior(batch).rsample(jax.random.fold_in(key, OfObjective.POSTERIOR))
     return Subjects((batch["x"], z), {"prior": dream(model, batch, key)})
 
 
@@ -151,7 +150,7 @@ def critic(
         "loss_fake": sum_over(fakes, lambda fake: loss.fake(fake.score).mean()),
     }
     if gradient_penalty:
-        between = mixed(shown, jax.random.fold_in(key, MIXING))
+        between = mixing_points(shown, key)
         norm = jnp.sqrt(squared_slope(model.critic, between, batch) + 1e-12)
         terms["penalty"] = gradient_penalty * jnp.square(norm - 1).mean()
     if r1:
@@ -179,8 +178,9 @@ def sum_over(values: Mapping[str, Any], of: Callable[[Any], Array]) -> Array:
     return jnp.stack([of(value) for value in values.values()]).sum()
 
 
-def mixed(shown: Subjects, key: Key) -> Any:
+def mixing_points(shown: Subjects, key: Key) -> Any:
     """Points between real subjects and fakes of the first kind, uniform on the line."""
+    key = jax.random.fold_in(key, OfObjective.MIXING)
     fake = next(iter(shown.fakes.values()))
 
     def between(r: Array, f: Array) -> Array:

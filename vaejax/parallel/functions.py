@@ -10,10 +10,10 @@ import jax
 from jax.export import Exported, export
 from jax.sharding import Mesh
 
-from vaejax import step as game
 from vaejax.data.feed import Feed, weighted
 from vaejax.parallel.placement import replicated, rows
 from vaejax.parallel.studies import Build
+from vaejax.purposes import OfStep
 from vaejax.types import Array, Key, Variables
 
 
@@ -65,8 +65,8 @@ def compile_metric(
     ) -> Any:
         experiment = build(settings)
         raw = weighted(feed.select(resident, x), weight)
-        batch = experiment.preprocess.apply(raw, jax.random.fold_in(key, game.DATA))
-        key = jax.random.fold_in(key, game.PLAYERS)
+        batch = experiment.preprocess.apply(raw, jax.random.fold_in(key, OfStep.DATA))
+        key = jax.random.fold_in(key, OfStep.PLAYERS)
         return {
             name: metric.update(accs[name], experiment.model, variables, batch, key)
             for name, metric in experiment.metrics(samples).items()
