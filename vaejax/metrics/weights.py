@@ -23,7 +23,7 @@ FEW = 0.05
 """Share of examples whose weights may be bad before a number is said to be."""
 
 
-def distrust(values: Mapping[str, float]) -> str:
+def distrust(values: Mapping[str, float | int]) -> str:
     """A sentence where the weights behind `nll` say not to trust it; else empty."""
     low, high = (values.get(f"nll_{n}", 0.0) for n in ("low_ess", "high_khat"))
     if max(low, high) <= FEW:
