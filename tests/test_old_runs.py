@@ -8,9 +8,10 @@ parameters, and `wgan_gp`, whose gated players have optimizers with schedules.
 import zipfile
 from pathlib import Path
 
+import jax
 import pytest
 
-from vaejax import evaluate, load, train
+from vaejax import evaluate, load, presets, train
 
 RUNS = Path(__file__).parent / "fixtures" / "runs_933f471.zip"
 FIGURES = {
@@ -45,6 +46,23 @@ def test_an_old_run_has_its_figures(runs, name):
     values = evaluate(*load(runs / name), samples=20)
     for figure, value in FIGURES[name].items():
         assert values[figure] == pytest.approx(value, rel=1e-5), figure
+
+
+def test_an_old_run_keeps_the_decay_it_was_trained_with(runs):
+    """Adam's second moment: .9 is the default of Gulrajani et al. 2017, alg. 1."""
+    assert load(runs / "wgan_gp")[0].arguments["beta2"] == 0.999
+    assert presets.wgan_gp(dataset="digits").arguments["beta2"] == 0.9
+
+
+def test_an_old_run_goes_on_as_it_would_have(runs):
+    """Its running variance keeps .99 of itself; new runs count their batches."""
+    _, state = load(runs / "vae")
+    masses = [
+        leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state.stats)
+        if path[-1].key == "mass"
+    ]
+    assert [float(mass) for mass in masses] == [1.0]
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -138,8 +138,11 @@ class Norm(nn.Module):
 class Spectral(nn.Module):
     """A layer whose kernel has spectral norm 1 [Miyato et al. 2018].
 
-    One power iteration in each pass that may write `batch_stats`; elsewhere the stored
-    estimate is used.
+    The kernel is read as a matrix `[all but the last side, last side]` and divided by
+    an estimate of its largest singular value. A convolution by such a kernel can
+    stretch its input by more than 1: by up to 3 with 3x3 kernels, as each number is
+    read nine times. The estimate is of one power iteration from a stored vector, random
+    at first, in every pass; passes that may write `batch_stats` store where it leads.
     """
 
     layer: nn.Module

@@ -1,7 +1,7 @@
-"""States that older versions wrote: what they lack, and what that stood for.
+"""Runs that older versions wrote: what they lack, and what that stood for.
 
-Version 1 counted no batches of its running averages, whose start weighed on: with a
-mass of 1 they go on, and evaluate, as they did.
+The first version counted no batches of its running averages, whose start weighed on:
+with a mass of 1 they go on, and evaluate, as they did.
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,11 @@ import numpy as np
 
 GAINED: Mapping[str, float] = {"mass": 1.0}
 """Entries of dictionaries in a state that older ones lack, and their values there."""
+
+SETTINGS: Mapping[str, Mapping[str, Any]] = {"wgan_gp": {"beta2": 0.999}}
+"""By preset, settings that its older runs do not record, where today's default is not
+what they did.
+"""
 
 
 def older_structure(stored: Mapping[str, Any], abstract: Any) -> Any:

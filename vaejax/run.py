@@ -20,6 +20,7 @@ from vaejax.data.stored import read_as
 from vaejax.errors import InputError, nearest
 from vaejax.experiment import Experiment, TrainState
 from vaejax.jsonlines import parsed, whole_number
+from vaejax.older import SETTINGS
 from vaejax.paths import SCRATCH, is_remote, path_of, reached, write_whole
 from vaejax.settings import Data
 
@@ -238,7 +239,12 @@ def differences(
 
 def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments, and the defaults of settings that are younger than the run."""
-    return defaults_of(config["preset"]) | config["arguments"]
+    return defaults_of(config["preset"]) | recorded_arguments(config)
+
+
+def recorded_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments, and those that were fixed when the run was written."""
+    return {**SETTINGS.get(config["preset"], {}), **config["arguments"]}
 
 
 def defaults_of(name: str) -> dict[str, Any]:
@@ -256,7 +262,7 @@ def recorded_experiment(workdir: Path) -> Experiment:
     from vaejax.presets import PRESETS
 
     config = read_config(workdir)
-    name, arguments = config["preset"], config["arguments"]
+    name, arguments = config["preset"], recorded_arguments(config)
     spec = Spec.from_json(config["data"])
     opened = recorded_dataset(spec, with_defaults(config))
     given = {n: tuple(v) if isinstance(v, list) else v for n, v in arguments.items()}

@@ -185,7 +185,8 @@ class Critic:
     critic_hidden: tuple[int, ...] = ()
     """Widths of the critic's dense layers; none: those of the encoder."""
     critic_norm: Literal["none", "spectral", "batch"] = "none"
-    """Of the critic's layers; spectral bounds its slope."""
+    """Of the critic's layers; spectral divides kernels by their largest singular value.
+    """
     gradient_penalty: float = 0.0
     """Weight of (|slope| - 1)^2 between real and fake; 10 in WGAN-GP."""
     r1: float = 0.0
@@ -196,6 +197,8 @@ class Critic:
     """Step size of the critic; 0 is that of the others."""
     beta1: float = 0.5
     """Decay of Adam's first moment, for all players."""
+    beta2: float = 0.999
+    """Decay of Adam's second moment, for all players."""
 
     def __post_init__(self) -> None:
         at_least(0, self, "gradient_penalty", "r1", "critic_learning_rate")
@@ -203,6 +206,7 @@ class Critic:
         require(widths, "critic_hidden", self.critic_hidden, "widths of at least 1")
         at_least(1, self, "critic_moves")
         require(0 <= self.beta1 < 1, "beta1", self.beta1, "in [0, 1)")
+        require(0 <= self.beta2 < 1, "beta2", self.beta2, "in [0, 1)")
         if (self.gradient_penalty or self.r1) and self.critic_norm == "batch":
             raise InputError(
                 "--gradient-penalty and --r1 are of single examples, which "

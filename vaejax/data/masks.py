@@ -1,8 +1,10 @@
 """Which entries are observed: pure functions of a seed and an example's place.
 
-Every mask is bool `[N, D]`, True where observed. Example i is the same whatever `N`
-is (except `exact`), so a mask belongs to its example and not to the access. Rates are
-the expected share of what is hidden among the columns that can be.
+Every mask is bool `[N, D]`, True where observed. Example i draws the same numbers
+whatever `N` is, so a mask belongs to its example and not to the access. What is done
+with them depends on the other examples of the split in `exact`, which hides a number
+of entries, and in `mar` and `mnar`, whose offset b gives the rate over the split. Rates
+are the expected share of what is hidden among the columns that can be.
 """
 
 import numpy as np

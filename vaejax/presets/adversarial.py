@@ -102,12 +102,19 @@ def wgan_gp(
     data: Data = GREY,
     network: Network = Network(hidden=(512, 512), latents=64),
     critic: Critic = Critic(
-        loss="wasserstein", gradient_penalty=10.0, critic_moves=5, beta1=0.0
+        loss="wasserstein",
+        gradient_penalty=10.0,
+        critic_moves=5,
+        beta1=0.0,
+        beta2=0.9,
     ),
     condition: Condition = "none",
     training: Training = Training(epochs=100, batch_size=64, learning_rate=1e-4),
 ) -> Experiment:
     """The Wasserstein GAN with gradient penalty [Gulrajani et al. 2017, alg. 1].
+
+    Weight of the penalty, critic moves and Adam's settings are those of algorithm 1.
+    Moves are simultaneous: the generator's is at the same batch as the critic's fifth.
 
     Args:
       condition: on the label: beside z and x, or in the critic by projection.

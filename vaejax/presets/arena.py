@@ -70,7 +70,8 @@ def critic_player(
         gradient_penalty=critic.gradient_penalty,
         r1=critic.r1,
     )
-    return Player(objective, a.adam(own, steps, critic.beta1), ("critic",))
+    optimizer = a.adam(own, steps, critic.beta1, critic.beta2)
+    return Player(objective, optimizer, ("critic",))
 
 
 def opponent(
@@ -82,7 +83,8 @@ def opponent(
 ) -> Player:
     """A player who moves once for `critic_moves` moves of the critic."""
     gate = every(critic.critic_moves) if critic.critic_moves > 1 else None
-    return Player(objective, a.adam(training, steps, critic.beta1), owns, gate=gate)
+    optimizer = a.adam(training, steps, critic.beta1, critic.beta2)
+    return Player(objective, optimizer, owns, gate=gate)
 
 
 def steps_of(view: a.View, training: Training) -> int:

@@ -244,14 +244,15 @@ def reader_of(view: View, reader: nn.Module | None = None) -> nn.Module | None:
 
 
 def adam(
-    training: Training, steps: int, beta1: float = 0.9
+    training: Training, steps: int, beta1: float = 0.9, beta2: float = 0.999
 ) -> optax.GradientTransformation:
     """Adam as the training settings say: clipped first, its rate scheduled."""
     rates: Mapping[str, Callable[[], optax.ScalarOrSchedule]] = {
         "constant": lambda: training.learning_rate,
         "cosine": lambda: optax.cosine_decay_schedule(training.learning_rate, steps),
     }
-    optimizer = optax.adam(pick("decay", training.decay, rates)(), b1=beta1)
+    rate = pick("decay", training.decay, rates)()
+    optimizer = optax.adam(rate, b1=beta1, b2=beta2)
     clip = optax.clip_by_global_norm(training.clip)
     return optax.chain(clip, optimizer) if training.clip else optimizer
 

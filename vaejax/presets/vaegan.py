@@ -201,7 +201,10 @@ def vaegan_authors_code(
     decoder rest when one of them is too strong (see `gates.equilibrium`); the rate of
     RMSProp falls geometrically to 1e-5 / 64, and weights decay by 1e-5. Left out: the
     1e-3 inside its logarithms, which scores as logits do not need, and the blur and
-    the shifts of its images.
+    the shifts of its images. The networks are not its own: it has 5x5 kernels (here
+    3x3), a critic of four convolutions, the first without a stride (here three, all of
+    stride 2), whose features are the output of the third of stride 2 before BatchNorm
+    and ReLU (here after both), and a decoder that ends in tanh (here in a sigmoid).
 
     Args:
       latents: number of latents.
@@ -245,7 +248,9 @@ def cvaegan(
 ) -> Experiment:
     """The CVAE-GAN: encoder, generator, critic, classifier [Bao et al. 2017].
 
-    Defaults are the weights of the paper; means are taken over the batch.
+    Defaults are the weights of the paper. Means are taken over the batch, where the
+    paper has moving averages. The critic's fakes are Dec(z_p) alone; whether those of
+    the paper include reconstructions could not be checked.
 
     Args:
       beta: weight of the KL term (the paper's lambda 1).
