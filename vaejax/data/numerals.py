@@ -130,9 +130,9 @@ def decimal_of(columns: Mapping[str, set[str]], separator: str) -> str:
     votes: dict[str, tuple[str, str]] = {}
     doubtful: tuple[str, str] | None = None
     for name, texts in columns.items():
-        readings = {text: _readings(text) for text in texts}
+        readings = {text: _readings(text) for text in sorted(texts)}
         signs = set(".,").intersection(*readings.values())
-        differing = (t for t in texts if number(t) != number(t, ",") and _signed(t))
+        differing = (t for t in readings if number(t) != number(t, ",") and _signed(t))
         cell = next((without_percent(t).strip() for t in differing), None)
         if not texts or cell is None:
             continue
