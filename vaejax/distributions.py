@@ -43,7 +43,7 @@ class Bernoulli(dist.BernoulliLogits):
         super().__init__(logits, validate_args=False)
 
     def log_prob(self, value: Array) -> Array:
-        return log_odds(self.logits, value)
+        return log_odds(jnp.asarray(self.logits), value)
 
 
 class StudentT(dist.StudentT):
@@ -59,13 +59,13 @@ class StudentT(dist.StudentT):
         super().__init__(df, loc, scale, validate_args=False)
 
     def log_prob(self, value: ArrayLike) -> Array:
-        df = jnp.asarray(self.df)
-        size = jnp.abs((value - self.loc) / self.scale) / jnp.sqrt(df)
+        df, loc, scale = map(jnp.asarray, (self.df, self.loc, self.scale))
+        size = jnp.abs((value - loc) / scale) / jnp.sqrt(df)
         far = size > 1e4  # here its square adds 1 in vain, and soon overflows
         near = jnp.log1p(jnp.square(jnp.where(far, 0.0, size)))
         log_tail = jnp.where(far, 2 * jnp.log(jnp.where(far, size, 1.0)), near)
         log_normalizer = log_gamma_ratio(df / 2) - 0.5 * jnp.log(2 * jnp.pi)
-        return log_normalizer - jnp.log(self.scale) - (df + 1) / 2 * log_tail
+        return log_normalizer - jnp.log(scale) - (df + 1) / 2 * log_tail
 
 
 def log_gamma_ratio(a: Array) -> Array:
@@ -100,8 +100,9 @@ def kl_divergence(
 
 def kl_of_gaussians(q: dist.Normal, p: dist.Normal) -> Array:
     """KL(q || p) of each entry, nats: numpyro's log of a squared scale underflows."""
-    ratio = jnp.asarray(q.scale / p.scale)
-    shift = (q.loc - p.loc) / p.scale
+    scale, width = jnp.asarray(q.scale), jnp.asarray(p.scale)
+    ratio = scale / width
+    shift = (jnp.asarray(q.loc) - jnp.asarray(p.loc)) / width
     return 0.5 * (jnp.square(ratio) + jnp.square(shift) - 1) - jnp.log(ratio)
 
 
