@@ -84,7 +84,7 @@ class Layout(NamedTuple):
 
     def features_of(self, group: np.ndarray) -> np.ndarray:
         """Features of the categories of a group, `[columns, values]`."""
-        return self.starts[group][:, None] + np.arange(self.widths[group[0]])
+        return self.starts[group][:, None] + np.arange(int(self.widths[group[0]]))
 
 
 @cache
@@ -182,7 +182,7 @@ def logits_of(values: Array, own: Layout) -> tuple[Array, ...]:
     widths = own.widths[own.category]
     first = dict(zip(own.category, np.cumsum(widths) - widths, strict=True))
     places = [
-        np.add.outer([first[c] for c in group], np.arange(own.widths[group[0]]))
+        np.add.outer([first[c] for c in group], np.arange(int(own.widths[group[0]])))
         for group in own.groups
     ]
     if not places:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -171,7 +171,7 @@ def encode_own(
         raw["index"] = jnp.asarray(rows, jnp.int32)
         batch = experiment.preprocess.apply(raw, jax.random.fold_in(key, start))
         known = {name: batch[name] for name in GIVEN if name in batch}
-        q = query.encode(experiment, state, batch["x"], known)
+        q: Any = query.encode(experiment, state, batch["x"], known)
         means.append(np.asarray(q.mean))
         scales.append(np.sqrt(np.asarray(q.variance)))
     return Codes(*(np.concatenate(each)[:count] for each in (means, scales)))

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def write_codes(codes: Codes, out: Path) -> None:
 def write_npz(out: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Compressed arrays by name, whole or not at all."""
     content = io.BytesIO()
-    np.savez_compressed(content, **arrays)
+    np.savez_compressed(content, **dict[str, Any](arrays))
     write_whole(out, content.getvalue())
 
 

@@ -121,7 +121,7 @@ def check_arrays(arrays: Arrays, name: str, counts: Sequence[str] = ()) -> Datas
     if not test:
         train, test = cut(train, TEST_SHARE, purpose=0, what=repr(name))
     splits, names = numbered({"train": train, "test": test})
-    columns = of_arrays(splits, arrays.get("columns", ()), counts, repr(name))
+    columns = of_arrays(splits, list(arrays.get("columns", ())), counts, repr(name))
     shaped = {key: _shaped(pair) for key, pair in splits.items()}
     return describe(name, shaped, columns=columns, names=names)
 

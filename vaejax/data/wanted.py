@@ -75,8 +75,8 @@ def check_counts(
     values = np.asarray(x[:, places], np.float64)
     wrong = (values < 0) | (np.floor(values) != values) & ~np.isnan(values)
     if wrong.any():
-        row, place = np.argwhere(wrong)[0]
+        row, place = np.argwhere(wrong)[0].tolist()
+        name, value = names[int(places[place])], values[row, place]
         raise InputError(
-            f"column {names[places[place]]!r} of {where} holds {values[row, place]:g}: "
-            "counts are 0, 1, 2, ..."
+            f"column {name!r} of {where} holds {value:g}: counts are 0, 1, 2, ..."
         )

@@ -82,7 +82,7 @@ def scatter(
     drawn = axes.scatter(*points.T, c=y, cmap="tab10", vmin=-0.5, vmax=9.5, **style)
     there = sorted(set(y.tolist()))
     handles, _ = drawn.legend_elements(num=there, alpha=1)
-    names = [classes[k] for k in there]
+    names = [classes[int(k)] for k in there]
     if unseen.any():
         handles, names = [*handles, axes.collections[0]], [*names, "not trained"]
     axes.legend(
