@@ -28,6 +28,7 @@ from vaejax.evaluation import conditions_to_generate, held_out_examples
 from vaejax.inputs import batch_of_examples
 from vaejax.loop import first_state
 from vaejax.models import conditions_of
+from vaejax.own import encode_own
 from vaejax.run import check_stamp
 
 KEY = jax.random.key(0)
@@ -110,6 +111,16 @@ def test_without_a_context_a_model_of_any_part_sees_nothing(any_part, x):
     assert vaejax.sample(*any_part, KEY, 6).min() > 0.05
     with pytest.raises(InputError, match=r"given=\{'seen'"):
         vaejax.sample(*any_part, KEY, 6, given={"context": x})
+
+
+def test_codes_of_a_file_are_of_whole_examples(any_part, x, tmp_path):
+    """Not of a part that chance has seen: the same as of the query."""
+    raw = np.round(255 * x).astype(np.uint8)
+    np.savez(tmp_path / "own.npz", x=raw)
+    found = encode_own(*any_part, tmp_path / "own.npz")
+    inputs = any_part[0].inputs(raw, key=jax.random.fold_in(KEY, 0))
+    wanted = vaejax.encode(*any_part, inputs).mean
+    np.testing.assert_allclose(found.mean, wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_what_cannot_be_derived_is_asked_for(sohn, cvae, x):

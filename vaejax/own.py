@@ -24,8 +24,6 @@ from vaejax.tables import open_holey
 
 SPLITS = ("", "_test", "_train")
 """Ends of an npz file's keys, in the order in which they are looked for."""
-GIVEN = ("y", "mask", "context", "seen")
-"""Entries of a batch that a posterior may be conditioned on."""
 
 
 class Codes(NamedTuple):
@@ -170,8 +168,9 @@ def encode_own(
         raw = {name: jnp.asarray(array[rows]) for name, array in arrays.items()}
         raw["index"] = jnp.asarray(rows, jnp.int32)
         batch = experiment.preprocess.apply(raw, jax.random.fold_in(key, start))
-        known = {name: batch[name] for name in GIVEN if name in batch}
-        q: Any = query.encode(experiment, state, batch["x"], known)
+        # A context follows from x: that of preprocessing may be any part, by chance.
+        known = {name: batch[name] for name in ("x", "y", "mask") if name in batch}
+        q: Any = query.encode(experiment, state, known)
         means.append(np.asarray(q.mean))
         scales.append(np.sqrt(np.asarray(q.variance)))
     return Codes(*(np.concatenate(each)[:count] for each in (means, scales)))

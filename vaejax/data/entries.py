@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from vaejax.data.classes import listed, plain
 from vaejax.data.dataset import Spec
@@ -20,12 +21,12 @@ SLIGHT = 0.5
 
 def known(x: Any) -> bool:
     """Whether values can be looked at; not while a function is traced."""
-    return not isinstance(x, jax.core.Tracer)
+    return not isinstance(x, Tracer)
 
 
 def numbers(value: Any, what: str) -> Array:
     """An array in float32; InputError where the value is no array of numbers."""
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         return jnp.asarray(value, jnp.float32)
     if not isinstance(value, np.ndarray | jax.Array | np.generic | list | tuple):
         raise InputError(
@@ -141,8 +142,8 @@ def checked_labels(value: Any, spec: Spec, num: Size) -> Array:
     values = np.asarray(y)
     if y.ndim == 2 and not np.isfinite(values).all():
         raise InputError("given['y'] has weights that are not finite")
-    wrong = values[(values < -1) | (values >= spec.classes)] if y.ndim == 1 else ()
-    if len(wrong):
+    wrong = values[(values < -1) | (values >= spec.classes)]
+    if y.ndim == 1 and wrong.size:
         raise InputError(f"given['y'] holds {wrong[0]}: {listed(spec.class_names)}")
     return y
 
