@@ -29,7 +29,7 @@ from vaejax.inputs import batch_of_examples
 from vaejax.loop import first_state
 from vaejax.models import conditions_of
 from vaejax.own import encode_own
-from vaejax.run import check_stamp
+from vaejax.stamp import check_stamp
 
 KEY = jax.random.key(0)
 SMALL = {"hidden": (8,), "latents": 2, "batch_size": 8, "epochs": 1}
@@ -462,12 +462,12 @@ def test_an_exchanged_model_is_kept_in_no_workdir(tmp_path):
     other = presets.vae(**SETTINGS | {"hidden": (9,)})
     swapped = dataclasses.replace(experiment, model=other.model)
     folder = tmp_path / "run"
-    with pytest.raises(InputError, match="model differ from what vae makes") as caught:
+    with pytest.raises(InputError, match="model did not come from vae") as caught:
         vaejax.train(swapped, folder, quiet=True, devices=1)
     assert "\n" not in str(caught.value)
     assert not folder.exists()
     slower = dataclasses.replace(experiment.training, learning_rate=1e-5)
     for changed in ({"training": slower}, {"players": {}}):
-        with pytest.raises(InputError, match=f"{next(iter(changed))} differ"):
+        with pytest.raises(InputError, match=f"{next(iter(changed))} did not"):
             check_stamp(dataclasses.replace(experiment, **changed))
     check_stamp(experiment)

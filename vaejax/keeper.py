@@ -21,6 +21,7 @@ from vaejax.experiment import Experiment, TrainState
 from vaejax.jsonlines import read_rows
 from vaejax.lock import Lock
 from vaejax.run import claim, config_of, differences, is_claimable
+from vaejax.stamp import check_stamp
 
 if TYPE_CHECKING:
     from vaejax.checkpoint import Checkpoints
@@ -49,6 +50,7 @@ class Keeper:
         self._began = time.perf_counter()
         self._lock: Lock | None = None
         if folder is not None:
+            check_stamp(experiment)
             hosts.same(config_of(experiment), differences)
             hosts.in_turn(lambda: self._claim(folder))
 

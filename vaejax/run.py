@@ -56,43 +56,6 @@ def workdir_of(name: str | os.PathLike[str]) -> Path:
     return path
 
 
-def check_stamp(experiment: Experiment) -> None:
-    """InputError where the preset and arguments that `config.json` would name make
-    another model, or other players, than the experiment has.
-
-    Fewer epochs pass: that run ends before its time, and can be resumed.
-    """
-    from vaejax.presets import PRESETS
-
-    if experiment.name not in PRESETS:
-        return
-    # The data is as it was held out and hidden before.
-    as_is = {"dataset": experiment.dataset, "validation": 0.0, "hide": "none"}
-    known = {n: v for n, v in as_is.items() if n in experiment.arguments}
-    made = PRESETS[experiment.name](**{**experiment.arguments, **known})
-    epochs = experiment.training.epochs
-    pairs = {
-        "model": (experiment.model, made.model),
-        "players": (owners(experiment), owners(made)),
-        "training": (
-            experiment.training,
-            dataclasses.replace(made.training, epochs=epochs),
-        ),
-    }
-    changed = [name for name, (here, there) in pairs.items() if here != there]
-    if changed:
-        raise InputError(
-            f"the experiment's {' and '.join(changed)} differ from what "
-            f"{experiment.name} makes of its arguments, so that no workdir could load "
-            "it again: write a preset for it, or train without a workdir"
-        )
-
-
-def owners(experiment: Experiment) -> dict[str, tuple[str, ...]]:
-    """Which parts each player owns."""
-    return {name: player.owns for name, player in experiment.players.items()}
-
-
 def claim(workdir: Path, experiment: Experiment) -> None:
     """Makes the workdir this experiment's, or checks that it is already.
 
@@ -101,9 +64,6 @@ def claim(workdir: Path, experiment: Experiment) -> None:
     run may go on where memory is another. A start that came to no row and no checkpoint
     claims nothing: the corrected command takes its place.
     """
-    if not experiment.name:
-        raise InputError("only experiments made by a preset can be kept in a workdir")
-    check_stamp(experiment)
     config = config_of(experiment)
     with reached(workdir):
         if is_empty(workdir):
