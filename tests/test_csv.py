@@ -199,6 +199,8 @@ def test_texts_of_digits_stay_texts_and_categories_are_obeyed(
         (b"t\n1\x00\n", "control characters"),
         (b"\x1f\x8b\x08\x00", "not a readable CSV"),
         ("a,a\n1,2\n", "name of its own"),
+        ("#id,x\na,2\nb,3\n", "take away its #"),
+        ('#\n""\n1\n2\n', "take away its #"),
         (lines([("2020-01-31", "1"), ("2020-02-31", "2")] * 9), "'2020-02-31'"),
         ("a,b\n1," + "x" * 100_000 + "\n2,3\n", "the text"),
     ],

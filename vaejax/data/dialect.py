@@ -97,6 +97,7 @@ def read_page(place: Path, asked: Csv) -> Page:
             "semicolon or pipe"
         )
     rows, lines = parse(body, separator, preamble.count("\n"), str(place))
+    check_comment(preamble, rows[0], separator, str(place))
     if asked.header == "none":
         names = [f"column_{n + 1}" for n in range(len(rows[0]))]
     else:
@@ -180,6 +181,22 @@ def above_header(text: str) -> tuple[str, str, str]:
         told = named[1] if named else told
         end += len(line)
     return text[:end], text[end:], told
+
+
+def check_comment(
+    preamble: str, header: Sequence[str], separator: str, where: str
+) -> None:
+    """InputError where the line above the header may be the header: it begins with #
+    and has as many fields, or what is below has one field, which is empty.
+    """
+    above = preamble.splitlines()[-1:]
+    fields = next(csv.reader(above, delimiter=separator), [])
+    alike = len(fields) == len(header) > 1 or header == [""]
+    if above and above[0].startswith("#") and alike:
+        raise InputError(
+            f"the line {short(above[0])} of {where} has as many fields as the rows: if "
+            "it is the header, take away its #; if not, leave it out"
+        )
 
 
 def separator_of(body: str, where: str) -> str:
