@@ -4,6 +4,7 @@ to be trusted.
 
 import dataclasses
 import math
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +14,16 @@ from scipy.stats import genpareto
 
 from tests.test_inference import LinearGaussian, parameters, variables
 from vaejax import evaluate, from_arrays, presets
+from vaejax.commands import markdown
 from vaejax.imputation import impute
 from vaejax.likelihoods import GaussianOptimal
 from vaejax.loop import first_state
 from vaejax.metrics import log_likelihood, nll
 from vaejax.metrics.base import merge, moments, ratio
-from vaejax.metrics.weights import pareto_khat, tail_length
+from vaejax.metrics.weights import distrust, pareto_khat, tail_length
 from vaejax.parallel import make_mesh
+from vaejax.replicas import Replica
+from vaejax.summary import summarize
 
 TINY = {"hidden": (6,), "latents": 2, "epochs": 1, "batch_size": 8}
 KEY = jax.random.key(3)
@@ -127,12 +131,15 @@ def test_weights_say_whether_to_trust_them():
     assert exact["nll_low_ess"] == exact["nll_high_khat"] == 0
     assert off["nll_low_ess"] > 0.5
     assert off["nll_high_khat"] > 0.5
+    assert not distrust({name: float(value) for name, value in exact.items()})
+    said = distrust({name: float(value) for name, value in off.items()})
+    assert said.startswith("warning: nll is not to be trusted")
 
 
 def test_iwae_is_chosen_by_the_bound_that_it_trains():
     tiny = {"dataset": "digits", "hidden": (8,), "latents": 2}
-    for make in (presets.iwae, presets.miwae):
-        experiment = make(**tiny, samples=4, likelihood="bernoulli", binarize="dynamic")
+    for make in (presets.iwae, presets.miwae, presets.not_miwae):
+        experiment = make(**tiny, samples=4, likelihood="gaussian", binarize="none")
         assert "bound" in experiment.metrics(0)
         assert experiment.selection({"elbo": -1.0, "bound": -0.5}) == 0.5
 
@@ -146,3 +153,27 @@ def test_one_example_has_no_standard_error():
     assert values["examples"] == 1
     assert {"elbo", "nll"} <= values.keys()
     assert not [name for name in values if name.endswith("_se")]
+
+
+def rows_of(*values):
+    """The rows of a study whose seeds came out so."""
+    seeds, nothing = range(len(values)), cast(Any, None)  # only changes are read
+    replicas = [Replica({"seed": n}, nothing, nothing, nothing, None) for n in seeds]
+    return summarize(replicas, values)
+
+
+def test_a_study_has_no_deviation_where_seeds_cannot_tell_one():
+    (one,) = rows_of({"nll": 3.0})
+    assert one.deviation == {}
+    equal, unsound = {"units": 4, "nll": 3.0}, {"units": 4, "nll": math.inf}
+    (row,) = rows_of(equal, unsound)
+    assert row.deviation == {"units": 0.0}
+    (row,) = rows_of(equal, {"units": 4, "nll": 5.0, "rare": 1.0})
+    assert row.deviation == {"units": 0.0, "nll": pytest.approx(math.sqrt(2))}
+    assert row.mean == {"units": 4, "nll": 4, "rare": 1}
+    shown = markdown([row])
+    assert "4 ± 1.4" in shown
+    assert "± 0" not in shown
+    assert "±" not in markdown([one])
+    (row,) = rows_of(*[{"share": 0.1}] * 3)  # whose float mean is not quite 0.1
+    assert "±" not in markdown([row])

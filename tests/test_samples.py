@@ -54,6 +54,14 @@ def test_the_kernel_distance_is_unbiased_and_sees_a_shift():
     assert kernel_distance(a, b + 1, subsets=20, size=500).value > 10 * same.spread
 
 
+def test_the_kernel_distance_of_whole_sets_has_no_spread():
+    a, b = RNG.normal(size=(2, 30, 3))
+    found = kernel_distance(a, b, subsets=3)
+    assert found.value == pytest.approx(squared_mmd(a, b))
+    assert np.isnan(found.spread)
+    assert kernel_distance(a, b, subsets=3, size=20).spread > 0
+
+
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory):
     folder = tmp_path_factory.mktemp("judge") / "classifier"

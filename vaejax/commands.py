@@ -254,11 +254,11 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def cell(row: Row, name: str) -> str:
-    """As in `104.2 ± 0.3`."""
+    """As in `104.2 ± 0.3`; no deviation where it is unknown or all are equal."""
     if name not in row.mean:
         return ""
-    mean = f"{row.mean[name]:.5g}"
-    return f"{mean} ± {row.deviation[name]:.2g}" if row.deviation else mean
+    mean, deviation = f"{row.mean[name]:.5g}", row.deviation.get(name, 0.0)
+    return f"{mean} ± {deviation:.2g}" if deviation > 0 else mean
 
 
 def print_table(title: str, values: Mapping[str, float]) -> None:
@@ -270,8 +270,9 @@ def print_table(title: str, values: Mapping[str, float]) -> None:
     table = Table("metric", "value", "± s.e.", "meaning", title=title)
     for name, meaning in MEANINGS.items():
         if name in values:
-            error = values.get(f"{name}_se")
-            shown = "" if error is None else f"{error:.3g}"
+            # Where all examples are equal, there is no telling how others would be.
+            error = values.get(f"{name}_se", 0.0)
+            shown = f"{error:.3g}" if error > 0 else ""
             table.add_row(name, f"{values[name]:.6g}", shown, meaning)
     console().print(table)
     if warning := distrust(values):

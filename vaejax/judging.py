@@ -1,6 +1,7 @@
 """Samples of a run as a classifier of another run sees them."""
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def judged(
         "least_class_share": float(shares.min()),
         f"fd_{name}": frechet_distance(real, features),
         f"kd_{name}": kernel.value,
-        f"kd_{name}_spread": kernel.spread,
+        **({} if math.isnan(kernel.spread) else {f"kd_{name}_spread": kernel.spread}),
         "generated": num,
         "compared_with": len(data),
         "classifier_digest": digest_of(trained),

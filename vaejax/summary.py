@@ -1,5 +1,6 @@
 """How the seeds of each combination of settings came out."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,7 +16,8 @@ class Row(NamedTuple):
     diverged: int
     mean: dict[str, float]
     deviation: dict[str, float]
-    """Over replicas, of a sample (n - 1); without entries where there is one."""
+    """Over replicas, of a sample (n - 1). A name is left out where fewer than two
+    replicas have it, or a value of theirs is not finite."""
 
 
 def summarize(
@@ -32,14 +34,23 @@ def summarize(
     rows = []
     for settings, each in found.items():
         sound = [numbers for _, numbers in each if numbers is not None]
-        columns = {
-            name: [numbers[name] for numbers in sound]
-            for name, value in (sound[0] if sound else {}).items()
-            if isinstance(value, float | int)
-        }
+        columns = columns_of(sound)
         mean = {name: statistics.fmean(column) for name, column in columns.items()}
-        many = columns if len(sound) > 1 else {}
-        deviation = {name: statistics.stdev(column) for name, column in many.items()}
+        deviation = {
+            name: statistics.stdev(column)  # exact: 0 where all are equal
+            for name, column in columns.items()
+            if len(column) > 1 and all(map(math.isfinite, column))
+        }
         lost = len(each) - len(sound)
         rows.append(Row(dict(settings), len(each), lost, mean, deviation))
     return rows
+
+
+def columns_of(sound: Sequence[Changes]) -> dict[str, list[float]]:
+    """Each number of the replicas that have it; one may lack an error, say."""
+    found: dict[str, list[float]] = {}
+    for numbers in sound:
+        for name, value in numbers.items():
+            if isinstance(value, float | int):
+                found.setdefault(name, []).append(value)
+    return found

@@ -4,6 +4,7 @@ Named after that classifier, `fd_<classifier>` and `kd_<classifier>`: the networ
 the FID is another, so numbers compare only where the classifier's digest is the same.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ Others = Float[np.ndarray, "M features"]
 
 
 class Estimate(NamedTuple):
-    """A value and its spread."""
+    """A value and its spread, NaN where there is nothing to tell it by."""
 
     value: float
     spread: float
@@ -45,6 +46,8 @@ def kernel_distance(
 
     [Binkowski et al. 2018, sec. 4]: the mean over `subsets` draws of `size` examples
     of each set, and the standard deviation over the draws. May be negative by chance.
+    Where the sets have no more than `size` examples each draw is all of them, and there
+    is no spread.
     """
     rng = np.random.default_rng(seed)
     size = min(size, len(a), len(b))
@@ -54,7 +57,9 @@ def kernel_distance(
         )
         for _ in range(subsets)
     ]
-    return Estimate(float(np.mean(values)), float(np.std(values, ddof=1)))
+    whole = size == len(a) == len(b) or subsets < 2
+    spread = math.nan if whole else float(np.std(values, ddof=1))
+    return Estimate(float(np.mean(values)), spread)
 
 
 def squared_mmd(a: Features, b: Features) -> float:

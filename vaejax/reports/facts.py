@@ -209,7 +209,8 @@ def evaluation_of(row: Row, final: bool) -> Evaluation:
     noted = (*HOW, "selection")
     names = [n for n in row if n not in noted and not n.endswith("_se")]
     ordered = sorted(names, key=rank)
-    values = tuple(Value(name, row[name], row.get(f"{name}_se")) for name in ordered)
+    # An error of 0 is of equal examples: there is no telling how others would be.
+    values = tuple(Value(n, row[n], row.get(f"{n}_se") or None) for n in ordered)
     return Evaluation(
         split=row.get("split", "test"),
         step=row["step"],
