@@ -21,20 +21,23 @@ from vaejax.tables import open_holey
 
 cheap = settings(deadline=None, max_examples=100, derandomize=True)
 NAMES = st.text(st.characters(codec="latin-1", categories=("L", "N", "P", "Zs")))
+NAMES = NAMES.filter(lambda name: not name.startswith("#"))  # a comment
 WORDS = ("NA", "None", "null", "\u00e9t\u00e9", "a,b", "x;y", 'q"q', "u\nv", "-", "t 1")
 REALS = st.floats(-1e6, 1e6).map(lambda v: round(v, 3))
+TRIPLES = st.integers(100, 99_999).map(lambda v: (10 * v + 1) / 1000)
+"""Three decimals, as 12.341: with a comma, and alone, these may be thousands."""
 WHOLE = st.integers(-(2**50), 2**50)
 
 
 @st.composite
 def frames(draw):
-    """A table with columns of decimals, whole numbers and texts, and a tenth empty."""
+    """A table of decimals (r, d), whole numbers (w) and texts (t), a tenth empty."""
     rows, kinds = (
         draw(st.integers(22, 30)),
-        draw(st.text("rwt", min_size=1, max_size=4)),
+        draw(st.text("rwtd", min_size=1, max_size=4)),
     )
     names = draw(st.lists(NAMES, min_size=4, max_size=4, unique=True))
-    cells = {"r": REALS, "w": WHOLE, "t": st.sampled_from(WORDS[:2])}
+    cells = {"r": REALS, "d": TRIPLES, "w": WHOLE, "t": st.sampled_from(WORDS[:2])}
     if draw(st.booleans()):
         cells["t"] = st.sampled_from(WORDS)
     columns = {}
@@ -111,7 +114,7 @@ def test_a_table_is_read_as_it_was_written_or_refused(drawn, dialect, told):
     except InputError as error:
         assert "\n" not in str(error)
         assert len(str(error)) < 1500
-        assert "different texts" not in str(error)  # too few rows for that
+        assert "different texts" not in str(error) or "t" in kinds
         assert not told or "--separator" not in str(error)
         return
     assert spec.dialect
