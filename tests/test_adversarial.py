@@ -396,11 +396,11 @@ def test_every_player_moves_its_parts_at_the_old_parameters():
 
 def test_a_player_with_a_shut_gate_keeps_its_parts_and_its_optimizer():
     experiment = presets.wgan_gp(**TINY, latents=3, critic_moves=3)
-    state = start(experiment)
+    state, step = start(experiment), jax.jit(partial(moved, experiment))
     said = []
     for _ in range(6):
         before = state
-        state, metrics = moved(experiment, state)
+        state, metrics = step(state)
         said.append(float(metrics["generator/moved"]))
         changed = not np.array_equal(
             jax.tree.leaves(before.params["generator"])[1],
@@ -417,8 +417,9 @@ def test_running_statistics_average_over_the_steps_of_the_averaged_parameters(em
     settings = {"latents": 2, "likelihood": "gaussian_optimal", "binarize": "none"}
     experiment = presets.vae(**TINY, **settings, ema=ema)
     state, rest = start(experiment), 1.0
+    compiled = jax.jit(partial(moved, experiment))
     for step in (1, 2, 3):
-        state, _ = moved(experiment, state)
+        state, _ = compiled(state)
         rest *= min(ema, (1 + step) / (10 + step)) if ema else 0.99
         masses = [
             leaf

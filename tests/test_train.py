@@ -20,7 +20,7 @@ from vaejax.interrupt import Stopped
 from vaejax.keeper import Keeper
 from vaejax.loop import Diverged, first_state, intervals, passes
 from vaejax.profiling import Profile
-from vaejax.writer import JsonLines
+from vaejax.writer import JsonLines, no_tensorboard, tensorboard
 
 TINY = {
     "dataset": "digits",
@@ -338,3 +338,11 @@ def test_seeds_differ_and_repeat():
     )
     jax.tree.map(np.testing.assert_array_equal, one, same)
     assert not np.array_equal(*(jax.tree.leaves(s.params)[1] for s in (one, other)))
+
+
+def test_where_tensorboard_gets_nothing_the_log_says_why(tmp_path, monkeypatch):
+    assert no_tensorboard(tmp_path) == ""
+    assert "--workdir" in no_tensorboard(Path("gs://bucket/run"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "vaejax[tensorboard]" in no_tensorboard(tmp_path)
+    assert tensorboard(tmp_path, 0) == []

@@ -154,6 +154,8 @@ class Keeper:
         step = int(state.step)
         for line in introduction(self._experiment, self._folder, step, state, mesh):
             self._say(line)
+        if self._folder and (reason := writer.no_tensorboard(self._folder)):
+            self._say(reason)
 
     def _say(self, line: str) -> None:
         if self._progress:

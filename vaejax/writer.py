@@ -107,13 +107,17 @@ class TensorBoard:
 
 
 def tensorboard(directory: Path, until: int) -> list[Writer]:
-    """A writer for TensorBoard where tensorboardX is installed, else none.
+    """A writer for TensorBoard where `no_tensorboard` has no reason, else none."""
+    return [] if no_tensorboard(directory) else [TensorBoard(directory, until)]
 
-    Into a bucket it would need libraries of its own.
-    """
-    if is_remote(directory) or importlib.util.find_spec("tensorboardX") is None:
-        return []
-    return [TensorBoard(directory, until)]
+
+def no_tensorboard(directory: Path) -> str:
+    """Why nothing is written for TensorBoard, and what to do; empty where it is."""
+    if is_remote(directory):
+        return "no TensorBoard files: they need a local --workdir"
+    if importlib.util.find_spec("tensorboardX") is None:
+        return "no TensorBoard files: for them, pip install 'vaejax[tensorboard]'"
+    return ""
 
 
 class Progress:
