@@ -14,11 +14,13 @@ from vaejax.data.checks import (
     check_alike,
     check_keys,
     check_mask,
-    check_x,
+    check_rank,
+    check_table,
 )
 from vaejax.data.classes import check_y, numbered, of_training, plain
 from vaejax.data.dataset import Arrays, Dataset, describe
 from vaejax.data.holders import unmasked
+from vaejax.data.levels import check_layout, range_of, rule_of, taken
 from vaejax.data.splits import TEST_SHARE, cut, standardize
 from vaejax.data.wanted import of_arrays
 from vaejax.errors import InputError
@@ -49,9 +51,10 @@ def from_arrays(
     """A data set of arrays in memory.
 
     Args:
-      x_train: uint8 `[N, H, W]` or `[N, H, W, C]` for images, numbers `[N, D]` for
-        tables, where NaN is a hole, and so is what an array of `numpy.ma` masks. A
-        sparse matrix of SciPy is made dense.
+      x_train: `[N, H, W]` or `[N, H, W, C]` for images, numbers `[N, D]` for tables,
+        where NaN is a hole, and so is what an array of `numpy.ma` masks. Images are
+        uint8, or become 256 levels by a rule of dtype and range that the run states
+        (`vaejax.data.levels`). A sparse matrix of SciPy is made dense.
       y_train: labels `[N]`: whole numbers, texts or truth values. Classes are those of
         the training split, and keep their names.
       x_test: examples of the test split, like `x_train`; without, a fixed 10 % is held
@@ -108,22 +111,53 @@ def check_arrays(arrays: Arrays, name: str, counts: Sequence[str] = ()) -> Datas
     """
     check_keys(arrays, name)
     train, test = _pair(arrays, "train"), _pair(arrays, "test")
-    check_x(train["x"], f"x_train of {name!r}")
-    if "x" in test:
-        check_x(test["x"], f"x_test of {name!r}")
-        check_alike(train["x"], test["x"], name)
+    _check_examples(train, test, name)
     for split, pair in (("train", train), ("test", test)):
         if "y" in pair:
             pair["y"] = plain(pair["y"])
             check_y(pair["y"], len(pair["x"]), f"y_{split} of {name!r}")
         if "mask" in pair:
             check_mask(pair["mask"], pair["x"], f"mask_{split} of {name!r}")
+    remarks = _to_levels(train, test, name)
     if not test:
         train, test = cut(train, TEST_SHARE, purpose=0, what=repr(name))
     splits, names = numbered({"train": train, "test": test})
     columns = of_arrays(splits, list(arrays.get("columns", ())), counts, repr(name))
     shaped = {key: _shaped(pair) for key, pair in splits.items()}
-    return describe(name, shaped, columns=columns, names=names)
+    found = describe(name, shaped, columns=columns, names=names)
+    return found._replace(spec=found.spec._replace(remarks=remarks))
+
+
+def _check_examples(train: Arrays, test: Arrays, name: str) -> None:
+    """InputError where examples have a wrong rank, order of axes, or two shapes."""
+    for split, pair in (("train", train), ("test", test)):
+        if not pair:
+            continue
+        x, what = pair["x"], f"x_{split} of {name!r}"
+        check_rank(x, what)
+        if x.ndim == 2:
+            check_table(x, what)
+        else:
+            check_layout(x, np.size(pair["y"]) if "y" in pair else None, what)
+    if test:
+        check_alike(train["x"], test["x"], name)
+
+
+def _to_levels(train: Arrays, test: Arrays, name: str) -> tuple[str, ...]:
+    """Makes pictures uint8 in place, and says by which rule; nothing for others."""
+    x = train["x"]
+    if x.ndim == 2 or x.dtype == np.uint8:
+        return ()
+    rule = rule_of(x, f"x_train of {name!r}", train.get("mask"))
+    low, high = range_of(x, train.get("mask"))
+    for split, pair in (("train", train), ("test", test)):
+        if pair:
+            what = f"x_{split} of {name!r}"
+            pair["x"] = taken(pair["x"], rule, what, pair.get("mask"))
+    return (
+        f"pictures of {x.dtype}, {low:g} to {high:g} in training, are taken as 256 "
+        f"levels by {rule.code}",
+    )
 
 
 def _pair(arrays: Arrays, split: str) -> Arrays:

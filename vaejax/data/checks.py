@@ -3,6 +3,7 @@
 import numpy as np
 
 from vaejax.data.dataset import Arrays
+from vaejax.data.levels import rule_of
 from vaejax.errors import InputError
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test", "mask_train", "mask_test")
@@ -26,6 +27,18 @@ def check_keys(arrays: Arrays, name: str) -> None:
 
 def check_x(x: np.ndarray, what: str) -> None:
     """Images `[N, H, W]` or `[N, H, W, C]` in uint8, or numbers `[N, D]`."""
+    check_rank(x, what)
+    if x.ndim == 2:
+        check_table(x, what)
+    elif x.dtype != np.uint8:
+        code = rule_of(x, what).code
+        raise InputError(
+            f"{what} has dtype {x.dtype}: images are uint8, 0 to 255; use {code}"
+        )
+
+
+def check_rank(x: np.ndarray, what: str) -> None:
+    """Examples as images or as a table's rows, at least one."""
     if x.size == 0:
         raise InputError(f"{what} is empty, shape {x.shape}: give at least one example")
     if x.ndim not in (2, 3, 4):
@@ -33,16 +46,10 @@ def check_x(x: np.ndarray, what: str) -> None:
             f"{what} has shape {x.shape}: give images as [N, H, W] or "
             "[N, H, W, C], tables as [N, D]"
         )
-    if x.ndim == 2:
-        _check_table(x, what)
-    elif x.dtype != np.uint8:
-        raise InputError(
-            f"{what} has dtype {x.dtype}: images are uint8, 0 to 255; from 0 to 1 use "
-            "np.round(255 * x).astype(np.uint8)"
-        )
 
 
-def _check_table(x: np.ndarray, what: str) -> None:
+def check_table(x: np.ndarray, what: str) -> None:
+    """Finite numbers `[N, D]`, or NaN."""
     if x.dtype == np.uint8:
         raise InputError(
             f"{what} is uint8 of rank 2: reshape images to [N, H, W], "

@@ -1,0 +1,136 @@
+"""Pictures of every type: they load by a stated rule, or a hint mends them."""
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import vaejax
+from vaejax.data import open_dataset
+from vaejax.errors import InputError
+
+RIGHT = np.random.default_rng(0).integers(0, 256, (40, 6, 5)).astype(np.uint8)
+RIGHT[0, 0, :2] = 0, 255
+FORMS = {
+    "uint16": (RIGHT.astype(np.uint16) * 257, "(x // 257).astype(np.uint8)"),
+    "int64": (RIGHT.astype(np.int64), "x.astype(np.uint8)"),
+    "unit": (RIGHT / 255, "np.round(255 * x).astype(np.uint8)"),
+    "signed": (
+        (RIGHT / 127.5 - 1).astype(np.float32).clip(-1, 1),
+        "np.round((x + 1) * 127.5).astype(np.uint8)",
+    ),
+    "levels": (RIGHT.astype(np.float32), "np.round(x).astype(np.uint8)"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_each_form_of_a_picture_is_that_picture(form, tmp_path):
+    x, code = FORMS[form]
+    np.savez(tmp_path / "a.npz", x_train=x, x_test=x[:7])
+    for data in (
+        open_dataset(f"npz:{tmp_path / 'a.npz'}"),
+        vaejax.from_arrays(x, x_test=x[:7]),
+    ):
+        np.testing.assert_array_equal(data.split("train")["x"], RIGHT.reshape(40, -1))
+        np.testing.assert_array_equal(data.split("test")["x"], RIGHT[:7].reshape(7, -1))
+        assert data.spec.remarks[0].endswith(f"256 levels by {code}")
+    # The line that is stated is the conversion that is done.
+    np.testing.assert_array_equal(eval(code, {"np": np, "x": x}), RIGHT)
+
+
+def test_bool_pictures_are_binary():
+    x = RIGHT > 127
+    data = vaejax.from_arrays(x, x_test=x)
+    assert data.spec.levels == 2
+    np.testing.assert_array_equal(data.split("train")["x"], x.reshape(40, -1))
+    assert "255 * x.astype(np.uint8)" in data.spec.remarks[0]
+
+
+@pytest.mark.parametrize(
+    ("x", "pick"),
+    [
+        (np.round(RIGHT / 255 * 16), 0),  # digits of scikit-learn, 0 to 16
+        (np.round(RIGHT / 255 * 4095).astype(np.uint16), 0),  # 12 bits
+        (RIGHT / 255 / 255, 0),
+        (RIGHT / 255 + 1e-4 * (RIGHT == 255), 0),
+        (RIGHT / 255 * 7 - 3, 0),
+        (RIGHT.astype(np.float64) * 257, 1),
+    ],
+)
+def test_ambiguous_ranges_have_a_hint_that_gives_the_picture(x, pick):
+    with pytest.raises(InputError, match="may mean several things") as raised:
+        vaejax.from_arrays(x)
+    code = re.findall(
+        r"(?:np\.round|\(x //).*?\.astype\(np\.uint8\)", str(raised.value)
+    )
+    found = eval(code[pick], {"np": np, "x": x})
+    # A picture of 17 levels is known to half a step of 255 / 16, and a rounding.
+    coarse = 255 / 32 + 0.5 if x.max() == 16 else 1
+    assert np.abs(found.astype(int) - RIGHT).max() <= coarse
+
+
+def test_a_test_split_of_another_scale_is_refused():
+    with pytest.raises(InputError, match=r"x_test .* goes from 0 to 255, and x_train"):
+        vaejax.from_arrays(RIGHT / 255, x_test=RIGHT / 1)
+
+
+def test_what_a_mask_hides_has_no_say_in_the_rule():
+    x, mask = RIGHT / 255, np.ones(RIGHT.shape, np.uint8)
+    x[3, 2], mask[3, 2] = np.nan, 0
+    with pytest.raises(InputError, match=r"np.nan_to_num\(x\), and a mask"):
+        vaejax.from_arrays(x)
+    data = vaejax.from_arrays(x, x_test=x, mask_train=mask, mask_test=mask)
+    right = np.where(mask, RIGHT, 0).reshape(40, -1)
+    np.testing.assert_array_equal(data.split("train")["x"], right)
+
+
+@pytest.mark.parametrize(
+    ("shape", "labels", "mend"),
+    [
+        ((40, 3, 8, 9), None, lambda x: x.transpose(0, 2, 3, 1)),
+        ((8, 8, 3, 40), None, lambda x: x.transpose(3, 0, 1, 2)),
+        ((8, 8, 40), None, lambda x: x.transpose(2, 0, 1)),
+        ((8, 9, 40), 40, lambda x: x.transpose(2, 0, 1)),
+        ((30, 40, 3), None, lambda x: x[None]),
+        ((30, 40, 3), None, lambda x: x[..., None]),
+    ],
+)
+def test_orders_of_axes_that_cannot_be_meant(shape, labels, mend):
+    x = np.arange(np.prod(shape)).reshape(shape).astype(np.uint8)
+    y = None if labels is None else np.arange(labels) % 2
+    with pytest.raises(InputError, match="looks like") as raised:
+        vaejax.from_arrays(x, y)
+    hints = re.findall(r"x(?:\.transpose\([^)]*\)|\[[^]]*\])", str(raised.value))
+    made = [eval(hint, {"x": x}) for hint in hints]
+    assert any(np.array_equal(one, mend(x)) for one in made)
+    for one in made:
+        if len(one) > 1 and labels in (None, len(one)):
+            assert vaejax.from_arrays(one, y).spec.kind == "image"
+
+
+@settings(deadline=None, max_examples=100, derandomize=True)
+@given(
+    dtype=st.sampled_from(
+        ["bool", "uint8", "int8", "uint16", "int32", "float16", "float32"]
+    ),
+    low=st.sampled_from([-300.0, -1.0, -0.2, 0.0, 5.0]),
+    high=st.sampled_from([0.001, 1.0, 1.2, 16.0, 255.0, 4095.0, 65000.0]),
+    shape=st.lists(st.integers(1, 12), min_size=3, max_size=4),
+)
+def test_pictures_load_by_a_rule_or_are_refused(dtype, low, high, shape):
+    unit = np.random.default_rng(0).random(shape)
+    with np.errstate(invalid="ignore", over="ignore"):
+        x = (low + (high - low) * unit).astype(dtype)
+    try:
+        data = vaejax.from_arrays(x, x_test=x)
+    except InputError as error:
+        assert "\n" not in str(error)
+        return
+    found = data.split("train")["x"].astype(float).ravel()
+    if x.dtype != np.uint8:
+        assert data.spec.remarks
+    # Brighter stays brighter: nothing wraps around.
+    order = np.argsort(x, axis=None, kind="stable")
+    assert (np.diff(found[order]) >= 0).all()
