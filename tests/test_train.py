@@ -342,7 +342,6 @@ def test_seeds_differ_and_repeat():
 
 def test_where_tensorboard_gets_nothing_the_log_says_why(tmp_path, monkeypatch):
     assert no_tensorboard(tmp_path) == ""
-    assert "--workdir" in no_tensorboard(Path("gs://bucket/run"))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "vaejax[tensorboard]" in no_tensorboard(tmp_path)
     assert tensorboard(tmp_path, 0) == []
