@@ -306,6 +306,7 @@ def test_a_run_older_than_a_setting_goes_on_with_its_default(tmp_path):
     config = config_of(tiny("vae"))
     del config["arguments"]["parallel"]
     write_json(tmp_path / "config.json", config)
+    (tmp_path / "metrics.jsonl").touch()  # it has trained, so it is not replaced
     claim(tmp_path, tiny("vae"))
     with pytest.raises(InputError, match=r"parallel jit \(here pmap\)"):
         claim(tmp_path, tiny("vae", parallel="pmap"))
