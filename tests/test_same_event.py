@@ -114,7 +114,7 @@ def test_khat_finds_the_shape_of_pareto_weights(shape):
 
 
 def weighed(posterior_is_off_by):
-    """The metric on a linear Gaussian model, its encoder moved by so many nats."""
+    """The metric on a linear Gaussian model whose encoder is scaled by 1 + this."""
     p = parameters(orthogonal=True, wrong=False)
     state = variables({**p, "A": p["A"] * (1 + posterior_is_off_by)})
     x = np.random.default_rng(3).normal(size=(32, 5))

@@ -26,7 +26,6 @@ from vaejax.models import conditional
 from vaejax.outcome import finite, kept, place_of
 from vaejax.paths import is_remote, write_whole
 from vaejax.profiling import Profile
-from vaejax.query import in_turn
 from vaejax.query import sample as sample_model
 from vaejax.rows import write_npz, write_rows
 from vaejax.run import load, workdir_of, write_json
@@ -141,17 +140,17 @@ def evaluate(
 
 
 class Measured(NamedTuple):
-    """What an evaluation came to."""
+    """The result of an evaluation."""
 
     settings: dict[str, Any]
     values: dict[str, float]
     """The metrics over the split."""
     seen: dict[str, Any]
-    """What a classifier says of samples."""
+    """A classifier's measures of samples."""
 
     @property
     def record(self) -> dict[str, Any]:
-        """What `evaluation.json` holds, where all numbers are finite."""
+        """The content of `evaluation.json`, where all numbers are finite."""
         return self.settings | self.values | self.seen
 
 
@@ -389,7 +388,7 @@ def drawn(
 
     The first chunk is what `vaejax.sample` draws with the key.
     """
-    given, parts = {**in_turn(experiment, num), **given}, []
+    parts = []
     for start in range(0, num, chunk):
         count = min(chunk, num - start)
         own = jax.random.fold_in(key, start) if start else key

@@ -1,4 +1,4 @@
-"""What the scripts do that read or write users' own examples."""
+"""Mains of the scripts that read or write users' own examples."""
 
 from pathlib import Path
 
@@ -32,8 +32,7 @@ def check_out(out: Path) -> None:
     """InputError where a table cannot be written there."""
     if out.suffix not in (".csv", ".npz"):
         raise InputError(f"--out {out}: the name must end in .csv or .npz")
-    if not out.parent.is_dir():
-        raise InputError(f"--out {out}: there is no folder {out.parent}")
+    place_of(out, out)
 
 
 def evaluate_own(

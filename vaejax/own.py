@@ -9,11 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax import query
+from vaejax.capabilities import require_verb
 from vaejax.data.arrays import read_npz
 from vaejax.data.checks import check_mask, check_x
 from vaejax.data.classes import check_y, plain
 from vaejax.data.dataset import Arrays, Spec, in_memory
 from vaejax.data.holes import hide
+from vaejax.data.own import levels_of
 from vaejax.data.units import standardized
 from vaejax.data.wanted import check_counts
 from vaejax.errors import InputError
@@ -80,7 +82,7 @@ def from_npz(path: Path, spec: Spec) -> tuple[Arrays, np.ndarray]:
     if shape != spec.shape:
         raise InputError(f"{what} holds examples {shape}: the model's are {spec.shape}")
     if spec.kind == "image":
-        found = {"x": levels(x, spec, what).reshape(len(x), -1)}
+        found = {"x": levels_of(x, spec, what).reshape(len(x), -1)}
     else:
         order = columns_in_order(arrays.get("columns"), spec, str(path))
         x, mask = x[:, order], mask[:, order]
@@ -93,15 +95,6 @@ def from_npz(path: Path, spec: Spec) -> tuple[Arrays, np.ndarray]:
         check_y(y, len(x), f"y{end} of {path}")
         found["y"] = spec.label_index(y)
     return found, mask
-
-
-def levels(x: np.ndarray, spec: Spec, what: str) -> np.ndarray:
-    """Images as they are stored: 0 and 1 where the model's are black and white."""
-    if spec.levels != 2:
-        return x
-    if x.max(initial=0) > 1 and not np.isin(x, (0, 255)).all():
-        raise InputError(f"{what} has grey levels: the model's images are 0 or 255")
-    return (x > 0).astype(np.uint8)
 
 
 def columns_in_order(names: np.ndarray | None, spec: Spec, where: str) -> list[int]:
@@ -157,8 +150,7 @@ def encode_own(
         trained on.
     """
     check_count("batch_size", batch_size, 1)
-    if not hasattr(experiment.model, "posterior"):
-        raise InputError(f"{experiment.name} has no encoder: choose another run")
+    require_verb(experiment, "posterior", "has no encoder: choose another run")
     arrays = read_own(path, experiment.dataset.spec)
     check_labels(experiment, arrays, path)
     count, key = len(arrays["x"]), jax.random.key(seed)

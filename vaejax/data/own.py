@@ -130,13 +130,13 @@ def written(cell: Any, decimal: str) -> str:
     return str(cell)
 
 
-def levels_of(x: np.ndarray, spec: Spec) -> np.ndarray:
+def levels_of(x: np.ndarray, spec: Spec, what: str = "x") -> np.ndarray:
     """Levels as they are stored: 0 and 1 of binary images, which may bring 0, 255."""
     if spec.levels != 2:
         return x
     if not np.isin(x, (0, 1)).all() and not np.isin(x, (0, 255)).all():
         raise InputError(
-            f"x has other levels than two: {spec.name} holds binary images, 0 and 1 or "
+            f"{what} has other levels than two: {spec.name} holds binary images, 0 and 1 or "
             "0 and 255; use np.where(x > 127, 255, 0).astype(np.uint8)"
         )
     return (x > 0).astype(np.uint8)

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from vaejax.distributions import has_density
 from vaejax.errors import InputError
 from vaejax.experiment import Metric
+from vaejax.imputation import LEAST_ESS
 from vaejax.inference import (
     Inference,
     infer,
@@ -21,8 +22,8 @@ from vaejax.inference import (
     scored,
     weigh_draws,
 )
-from vaejax.metrics.base import averages, merge, moments, no_moments, ratio
-from vaejax.metrics.weights import HIGH_KHAT, LOW_ESS, pareto_khat, tail_length
+from vaejax.metrics.base import averages, ratio
+from vaejax.metrics.weights import HIGH_KHAT, pareto_khat, tail_length
 from vaejax.purposes import OfObjective
 from vaejax.types import Array, Batch, Distribution, Key, Variables
 
@@ -117,8 +118,8 @@ class LogLikelihood(NamedTuple):
     log_p: Array
     """log p(x), nats."""
     bias: Array
-    """What finite samples add to -log_p on average, to first order, nats: at most 1/2,
-    so it says nothing where `ess` is small."""
+    """Mean excess of -log_p for finite samples, to first order, nats: at most 1/2, so
+    it says nothing where `ess` is small."""
     ess: Array
     """Effective sample size (sum w)^2 / sum w^2 [Kish 1965]."""
     khat: Array
@@ -150,40 +151,26 @@ def nll(samples: int, *, log_bin: float, chunk: int = 50) -> Metric:
         model: nn.Module, variables: Variables, batch: Batch, key: Key
     ) -> dict[str, Array]:
         found = log_likelihood(model, variables, batch, key, samples, chunk)
+        count = scored_numbers(model, variables, batch)
         return {
             "nll": -found.log_p,
             "nll_bias": found.bias,
             "nll_ess": found.ess,
-            "nll_low_ess": jnp.float32(found.ess < LOW_ESS),
+            "nll_low_ess": jnp.float32(found.ess < LEAST_ESS),
             "nll_high_khat": jnp.float32(found.khat > HIGH_KHAT),
-            "count": scored_numbers(model, variables, batch),
+            "count": count,
+            "sum": count - found.log_p,  # of nll and count, for their covariance
         }
 
-    def init() -> dict[str, Any]:
-        return {name: no_moments() for name in (*names, "count", "sum")}
-
-    def update(
-        acc: dict[str, Any],
-        model: nn.Module,
-        variables: Variables,
-        batch: Batch,
-        key: Key,
-    ) -> dict[str, Any]:
-        new = values(model, variables, batch, key)
-        new["sum"] = new["nll"] + new["count"]  # for their covariance
-        return {
-            name: merge(old, moments(new[name], batch["weight"]))
-            for name, old in acc.items()
-        }
+    reported, all_of = averages(tuple(names), values), (*names, "count", "sum")
 
     def compute(acc: dict[str, Any]) -> dict[str, Array]:
-        means = {name: acc[name].mean for name in names}
-        errors = {f"{name}_se": acc[name].standard_error for name in names}
         nats, error = ratio(acc["nll"], acc["count"], acc["sum"])
         bits = {"bits_per_dim": nats - log_bin, "bits_per_dim_se": error}
-        return means | errors | {name: n / math.log(2) for name, n in bits.items()}
+        found = reported.compute({name: acc[name] for name in names})
+        return {**found, **{name: n / math.log(2) for name, n in bits.items()}}
 
-    return Metric(init, update, compute)
+    return averages(all_of, values)._replace(compute=compute)
 
 
 def scored_numbers(

@@ -12,10 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from vaejax.imputation import LEAST_ESS
 from vaejax.types import Array
 
-LOW_ESS = 10.0
-"""Effective samples below which an estimate is not to be trusted."""
 HIGH_KHAT = 0.7
 """Pareto k-hat above which an estimate is not to be trusted."""
 LEAST_TAIL = 5
@@ -30,7 +29,7 @@ def distrust(values: Mapping[str, float | int]) -> str:
         return ""
     return (
         f"warning: nll is not to be trusted: {low:.0%} of the examples have fewer than "
-        f"{LOW_ESS:.0f} effective samples, and {high:.0%} a Pareto k-hat above "
+        f"{LEAST_ESS:.0f} effective samples, and {high:.0%} a Pareto k-hat above "
         f"{HIGH_KHAT}: give more --samples, or compare the ELBO"
     )
 
