@@ -35,7 +35,7 @@ def grid(*axes):
 
 
 def slack(x, log_mean, exact):
-    """What rounding log mu, and each term, to float32 may change."""
+    """The error that rounding log mu, and each term, to float32 may make."""
     moved = np.abs(x - np.exp(log_mean)) * np.maximum(np.abs(log_mean), 1)
     return 8 * EPS * (moved + np.abs(exact) + 16)
 

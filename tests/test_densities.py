@@ -21,7 +21,7 @@ from vaejax.data import masks
 from vaejax.inference import observed_log_prob
 
 EPS = float(np.finfo(np.float32).eps)
-N = 32  # entries of an example of hypothesis: one compiled call is of so many
+N = 32  # entries of an example of hypothesis: each compiled call takes that many
 # A failing example is reported as it is found: to shrink it takes minutes.
 some = settings(
     max_examples=60,

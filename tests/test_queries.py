@@ -1,4 +1,4 @@
-"""What queries assume: conditions, point masses, units, and what cannot be meant.
+"""Assumptions of queries: conditions, point masses, units, and what cannot be meant.
 
 Weights are random, which changes no statement here; everything is compared with the
 same numbers got another way, to the rounding of float32.

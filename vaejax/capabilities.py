@@ -1,4 +1,4 @@
-"""What a model is able to do: its verbs, its latents, whether it has densities."""
+"""Capabilities of a model: its verbs, its latents, whether it has densities."""
 
 import jax
 import jax.numpy as jnp

@@ -19,7 +19,7 @@ from vaejax.likelihoods import Likelihood
 from vaejax.types import Array, Batch, Distribution, Key
 
 LARGEST = 20.0
-"""Of logarithms of means and dispersions: 4.9e8, which draws as int32 can hold."""
+"""Largest logarithm of means and dispersions: 4.9e8, which draws as int32 can hold."""
 HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 FRACTION = (1 / 30, 0.25487725, 0.79118351)
 REST = 1.28612021

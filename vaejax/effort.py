@@ -1,4 +1,4 @@
-"""What a script is asked for, checked and estimated before it begins."""
+"""Checks and estimates of a script's work before it begins."""
 
 import math
 import sys
@@ -60,7 +60,7 @@ def warn_of_passes(samples: int, examples: int, flag: str = "samples") -> None:
 
 
 def check_sampling(experiment: Experiment, num: int, picture: bool) -> None:
-    """InputError where so many samples are more than the memory or a picture holds."""
+    """InputError where memory or a picture does not hold that many samples."""
     check_count("num", num, 1)
     shape = experiment.dataset.spec.shape
     # As float32 numbers, and again in the data's units.

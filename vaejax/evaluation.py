@@ -152,7 +152,7 @@ def held_out_examples(experiment: Experiment, num: int) -> dict[str, np.ndarray]
 
 
 def conditions_to_generate(experiment: Experiment, num: int) -> dict[str, np.ndarray]:
-    """What `num` generated examples are conditioned on where nobody says: labels in
+    """Conditions of `num` generated examples where nobody gives any: labels in
     turn, and where a context is needed those of test examples, in turn.
     """
     shape = (num, *experiment.dataset.spec.shape)

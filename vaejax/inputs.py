@@ -100,7 +100,7 @@ def conditioned(
 def checked_given(
     experiment: Experiment, given: Given, shape: tuple[Size, ...]
 ) -> dict[str, Array]:
-    """What is given, as arrays; InputError where it cannot be meant."""
+    """The given entries as arrays; InputError where one cannot be meant."""
     for name in given:
         if name not in ENTRIES + WITHOUT_USE:
             raise InputError(f"given has no entry {name!r}: {nearest(name, ENTRIES)}")

@@ -18,7 +18,7 @@ from vaejax.paths import write_whole
 log = logging.getLogger(__name__)
 Row = dict[str, Any]
 NEEDED = {"timing.jsonl": ("seconds", "examples_per_s")}
-"""What rows of a file have beside step and split."""
+"""Entries that rows of a file have beside step and split."""
 
 
 class Line(NamedTuple):
@@ -72,7 +72,7 @@ def is_number(value: Any) -> bool:
 
 
 def parse_rows(path: Path) -> Rows:
-    """What a file of rows holds; nothing where there is no file.
+    """The content of a file of rows; nothing where there is no file.
 
     InputError where a line other than the last holds no row.
     """

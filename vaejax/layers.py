@@ -23,7 +23,7 @@ Activation = Callable[[Array], Array]
 NORMS = ("none", "batch", "group")
 NORMAL = nn.initializers.lecun_normal()
 MOMENTUM = 0.99
-"""What a running average keeps of itself at each batch."""
+"""The share that a running average keeps of itself at each batch."""
 _precision: ContextVar[Any] = ContextVar("precision", default=None)
 _rate: ContextVar[Any] = ContextVar("rate", default=None)
 

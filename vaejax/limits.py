@@ -96,4 +96,4 @@ KINDS = {
     bool: (lambda value: isinstance(value, bool | np.bool_), "True or False"),
     str: (lambda value: isinstance(value, str), "a text"),
 }
-"""What a setting of each type must be."""
+"""The values that a setting of each type takes, in words."""

@@ -38,7 +38,7 @@ def available_on(devices: Sequence[Any]) -> float:
 
 
 def check_fits(needed: float, what: str, advice: str) -> None:
-    """InputError where so many bytes are more than the machine has left."""
+    """InputError where the machine has fewer bytes left than needed."""
     refuse_above(available(), needed, what, advice)
 
 

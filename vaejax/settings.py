@@ -64,11 +64,11 @@ class Data:
     missing: tuple[str, ...] = ()
     """Texts that are holes in a csv: table, beside empty cells; NA in numbers is."""
     separator: str = "auto"
-    """Of the fields of a csv: file: one character, tab, comma, semicolon or pipe."""
+    """Separator in a csv: file: one character, tab, comma, semicolon or pipe."""
     decimal: Decimal = "auto"
-    """Sign of a csv: file; the other one may group digits by three."""
+    """Decimal sign of a csv: file; the other one may group digits by three."""
     encoding: str = "auto"
-    """Of a csv: file: utf-8, utf-16, latin-1, cp1252, ..."""
+    """Encoding of a csv: file: utf-8, utf-16, latin-1, cp1252, ..."""
     header: Header = "first"
     """Line of a csv: file with the names of columns; none calls them column_1, ..."""
     ignore: tuple[str, ...] = ()
@@ -185,7 +185,8 @@ class Critic:
     critic_hidden: tuple[int, ...] = ()
     """Widths of the critic's dense layers; none: those of the encoder."""
     critic_norm: Literal["none", "spectral", "batch"] = "none"
-    """Of the critic's layers; spectral divides kernels by their largest singular value.
+    """Normalization of the critic's layers; spectral divides kernels by their largest
+    singular value.
     """
     gradient_penalty: float = 0.0
     """Weight of (|slope| - 1)^2 between real and fake; 10 in WGAN-GP."""

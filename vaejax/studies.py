@@ -110,7 +110,7 @@ def made(
     count: int,
     devices: int | None,
 ) -> list[tuple[Changes, Experiment]]:
-    """The experiment of every combination; InputError where so many do not fit."""
+    """The experiment of every combination; InputError where memory is too small."""
     found = []
     for changes in combinations:
         experiment = make(**{**fixed, **changes})

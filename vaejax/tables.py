@@ -17,7 +17,7 @@ from vaejax.errors import InputError
 from vaejax.paths import whole
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
-"""Of names of tables as text."""
+"""Endings of names of tables as text."""
 FOUND = ("utf-8", "utf-8-sig", "utf-16", "cp1252")
 """Encodings that are found out from a file."""
 

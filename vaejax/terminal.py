@@ -1,4 +1,4 @@
-"""What is printed for people."""
+"""Printing for people."""
 
 from typing import IO
 

@@ -104,7 +104,7 @@ def of_training(dataset: Dataset) -> Dataset:
 
 
 def name_of(index: int, spec: Spec) -> str:
-    """What a class is called."""
+    """The name of a class."""
     return spec.names[index] if spec.names else str(index)
 
 

@@ -87,7 +87,7 @@ class Spec(NamedTuple):
     dialect: Dialect | None = None
     """How a csv: file was read; None of other data, and of runs that are older."""
     remarks: tuple[str, ...] = ()
-    """What a run says of its table: what was guessed, and warnings."""
+    """Lines about a run's table: what was guessed, and warnings."""
 
     library: float = 0.0
     """Mean sum of a training row's counts (tables with counts)."""

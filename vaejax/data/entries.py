@@ -1,4 +1,4 @@
-"""What is asked of the entries of a query's batch, in the model's units."""
+"""Checks of the entries of a query's batch, in the model's units."""
 
 from typing import Any
 
@@ -149,7 +149,7 @@ def checked_labels(value: Any, spec: Spec, num: Size) -> Array:
 
 
 def indexed(value: Any, spec: Spec) -> ArrayLike:
-    """What is given, texts being names of classes, by their indices; InputError where
+    """Given labels by their indices, texts being names of classes; InputError where
     training saw no such class.
     """
     if isinstance(value, jax.Array):

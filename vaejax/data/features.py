@@ -29,7 +29,7 @@ class Roles(NamedTuple):
     """How images become examples; None for tables."""
     classes: int
     names: tuple[str, ...]
-    """What classes are called; none where they have numbers only."""
+    """The names of classes; none where they have numbers only."""
     skip: tuple[str, ...]
     """Other images, which need not be decoded."""
 

@@ -98,7 +98,7 @@ def _whole_rule(low: float, high: float) -> Rule | None:
 
 
 def remedy(low: float, high: float, kind: str) -> str:
-    """What to write where a range is not taken by itself."""
+    """The line to write where a range is not taken by itself."""
     if low == high:
         return "all pixels are equal; give pictures as uint8, from 0 to 255"
     if kind == "f" and low >= 0 and high <= 1 / 255:

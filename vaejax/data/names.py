@@ -80,7 +80,7 @@ def _like(text: str, sign: str) -> bool:
 
 
 def _minority(distinct: Sequence[str]) -> list[str]:
-    """Of numbers, shares and dates in one column those that are fewer."""
+    """The fewest of numbers, shares and dates in one column."""
     kinds = [(is_percent(text), pattern_of(text)) for text in distinct]
     least = min(set(kinds), key=kinds.count)
     return [t for t, kind in zip(distinct, kinds, strict=True) if kind == least]

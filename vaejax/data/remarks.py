@@ -1,4 +1,4 @@
-"""What a run says of the table that it reads: how, which columns, and what is odd."""
+"""Lines about the table that a run reads: how, which columns, and what is odd."""
 
 from collections.abc import Iterator, Sequence
 

@@ -41,7 +41,7 @@ def of_arrays(
     counts: Sequence[str],
     where: str,
 ) -> tuple[Column, ...]:
-    """What the columns of arrays are: real numbers, and counts where asked for.
+    """Kinds of the columns of arrays: real numbers, and counts where asked for.
 
     Without names, columns are called 0, 1, ...; none are listed where nothing is known
     of them.

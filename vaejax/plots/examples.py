@@ -43,7 +43,7 @@ def reconstructed(
 
 
 def asked(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What queries are told of examples; a context follows from x, so that a model of
+    """Examples as queries take them; a context follows from x, so that a model of
     any part is asked for the whole.
     """
     return {name: batch[name] for name in ("x", "y", "mask") if name in batch}
@@ -52,7 +52,7 @@ def asked(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def conditions_at(
     experiment: Experiment, batch: Mapping[str, np.ndarray], rows: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """What the model is conditioned on for the examples in these rows."""
+    """Conditions of the model for the examples in these rows."""
     here = {name: array[rows] for name, array in asked(batch).items()}
     found = batch_of_examples(experiment, here)
     return {n: np.asarray(found[n]) for n in conditions_of(experiment.model)}

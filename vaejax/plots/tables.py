@@ -66,7 +66,7 @@ def rows_of(experiment: Experiment) -> int:
 
 
 def named(experiment: Experiment, place: int, most: int = 24) -> str:
-    """What a column is called."""
+    """The name of a column."""
     columns = experiment.dataset.spec.columns
     name = columns[place].name if columns else f"column {place}"
     return name if len(name) <= most else f"{name[: most - 1]}\N{HORIZONTAL ELLIPSIS}"

@@ -172,7 +172,7 @@ def gather(workdir: Path) -> Facts:
 
 
 def final_evaluation(workdir: Path) -> Evaluation | None:
-    """What `evaluation.json` holds, where there is one; InputError where it is none."""
+    """The content of `evaluation.json`, if it exists; InputError if it is damaged."""
     path = workdir / "evaluation.json"
     found = read_object(path)
     if found and not is_evaluation(found):
