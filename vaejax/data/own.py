@@ -136,8 +136,8 @@ def levels_of(x: np.ndarray, spec: Spec, what: str = "x") -> np.ndarray:
         return x
     if not np.isin(x, (0, 1)).all() and not np.isin(x, (0, 255)).all():
         raise InputError(
-            f"{what} has other levels than two: {spec.name} holds binary images, 0 and 1 or "
-            "0 and 255; use np.where(x > 127, 255, 0).astype(np.uint8)"
+            f"{what} has other levels than two: {spec.name} holds binary images, 0 "
+            "and 1 or 0 and 255; use np.where(x > 127, 255, 0).astype(np.uint8)"
         )
     return (x > 0).astype(np.uint8)
 
