@@ -114,6 +114,7 @@ def test_what_is_compiled_has_the_shapes_of_the_data():
         }
 
 
+@pytest.mark.devices
 def test_no_example_is_read():
     """The stand-in raises where one is."""
     experiment = presets.vae_conv(dataset=report.stand_in("1000x8x8x3"), batch_size=8)
@@ -147,6 +148,7 @@ EXCHANGES = {
 }
 
 
+@pytest.mark.devices
 @pytest.mark.parametrize("kind", EXCHANGES)
 def test_exchanges_are_read_from_a_real_program(kind):
     function, out, size = EXCHANGES[kind]
@@ -195,6 +197,7 @@ def test_the_devices_that_exchange_are_counted(attributes):
     assert hlo.group_of(attributes) == GROUPS[attributes]
 
 
+@pytest.mark.devices
 def test_groups_are_read_from_a_real_program():
     mesh = jax.make_mesh((2, 4), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
     both = P(("data", "fsdp"))

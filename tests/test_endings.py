@@ -217,8 +217,10 @@ def test_the_first_signal_is_left_to_training_the_second_is_not(watch, capsys):
         signal.raise_signal(signal.SIGTERM)
         assert came.wait(5)
     assert set(ends) == {("stopped by SIGTERM", 143)}
-    ends.clear()
-    came.clear()
+
+
+def test_a_signal_without_training_ends_the_process(watch):
+    _, came, ends = watch
     signal.raise_signal(signal.SIGHUP)
     assert came.wait(5)
     assert ends == [("stopped by SIGHUP", 129)]

@@ -16,7 +16,7 @@ from vaejax.errors import InputError
 from vaejax.evaluation import conditions_to_generate
 from vaejax.evaluation import evaluate as evaluate_split
 from vaejax.experiment import Experiment, TrainState
-from vaejax.filling import Method, collapse
+from vaejax.filling import Method, check_room, collapse
 from vaejax.filling import impute as fill
 from vaejax.limits import check_count
 from vaejax.loop import train as train_experiment
@@ -339,14 +339,6 @@ def impute(
     """Writes the filled examples and, of multiple imputation, each draw."""
     from vaejax.tables import numbered, open_holey, suffix_of
 
-    digits = len(str(multiple))
-    numbers = range(1, multiple + 1)
-    draws = [numbered(out, f"{n:0{digits}d}") for n in numbers]
-    for name in (out, *draws):
-        if not overwrite and name.exists() and name.samefile(source):
-            raise InputError(
-                f"{name} is the --input: give another --out or --overwrite"
-            )
     ends = (suffix_of(out).removesuffix(".gz"), suffix_of(source).removesuffix(".gz"))
     if ends[0] != ends[1]:
         raise InputError(f"--out {out}: the name must end in {suffix_of(source)}")
@@ -355,6 +347,14 @@ def impute(
     keep_compiled()
     experiment, state = load(workdir)
     holey = open_holey(source, experiment.dataset.spec)
+    check_room(multiple, holey.x)
+    digits = len(str(multiple))
+    draws = [numbered(out, f"{n:0{digits}d}") for n in range(1, multiple + 1)]
+    for name in (out, *draws):
+        if not overwrite and name.exists() and name.samefile(source):
+            raise InputError(
+                f"{name} is the --input: give another --out or --overwrite"
+            )
     warn_of_passes(samples, len(holey.x))
     filled = fill(
         experiment,

@@ -21,6 +21,7 @@ from vaejax.models import conditional, proposal_of
 from vaejax.types import ArrayLike, Key, LatentModel
 
 Method = Literal["importance", "pseudo_gibbs", "metropolis"]
+BATCH_SIZE = 100
 
 
 TOO_LARGE = (
@@ -50,7 +51,7 @@ def impute(
     multiple: int = 0,
     samples: int = 1000,
     method: Method = "importance",
-    batch_size: int = 100,
+    batch_size: int = BATCH_SIZE,
 ) -> Filled:
     """Fills what is not observed, by the single best guess and by draws.
 
@@ -91,8 +92,7 @@ def impute(
     if method != "importance" and proposal_of(model) == "prior":
         raise InputError(f"{experiment.name} draws from its prior: use importance")
     x, mask = checked(experiment, x, mask)
-    needed = max(1, multiple) * max(x.nbytes, x[:1].nbytes * batch_size)
-    check_fits(needed, f"--multiple {multiple:,} imputations", "draw fewer")
+    check_room(multiple, x, batch_size)
     settings = {"samples": samples, "draws": max(1, multiple)}
     if method == "importance":
         run = parallel.compile_function(by_importance, model, **settings)
@@ -120,6 +120,12 @@ def impute(
     )
     check_filled(filled, x)
     return filled
+
+
+def check_room(multiple: int, x: np.ndarray, batch_size: int = BATCH_SIZE) -> None:
+    """InputError where so many draws of all of `x` do not fit the memory there is."""
+    needed = max(1, multiple) * max(x.nbytes, x[:1].nbytes * batch_size)
+    check_fits(needed, f"--multiple {multiple:,} imputations", "draw fewer")
 
 
 def in_float32(x: ArrayLike, mask: np.ndarray) -> np.ndarray:

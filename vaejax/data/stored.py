@@ -53,7 +53,7 @@ def read_as(wanted: Any, value: Any, name: str) -> Any:
     if is_record(wanted) and isinstance(value, list | tuple):
         names = (*wanted._fields, *(f"[{i}]" for i in range(len(value))))
         return read_record(wanted, dict(zip(names, value, strict=False)), name)
-    if is_plain(wanted, value):
+    if is_plain(wanted, value) and not is_record(wanted):
         return value
     raise InputError(f"{name} is {shown(value)}, which it cannot be")
 
