@@ -3,12 +3,16 @@
 import numpy as np
 import pytest
 
+import vaejax
 from vaejax import likelihoods as li
-from vaejax import presets
+from vaejax import presets, run
+from vaejax.data import open_dataset
 
 
 def decoder(**settings):
-    experiment = presets.vae(**{"hidden": (4,), "latents": 2} | settings)
+    experiment = presets.vae(
+        **{"hidden": (4,), "latents": 2, "batch_size": 8} | settings
+    )
     return experiment.model.decoder.likelihood, experiment.preprocess.values
 
 
@@ -45,8 +49,67 @@ def test_the_fixed_sigma_is_a_setting():
 
 def test_grey_targets_of_a_bernoulli_are_said():
     experiment = presets.vae(dataset="digits", binarize="none")
-    assert "no likelihood of grey levels" in experiment.notes[0]
-    assert presets.vae(dataset="digits").notes == ()
+    assert "no likelihood of grey levels" in experiment.notes[1]
+    assert presets.vae(dataset="digits").notes == (
+        "pictures 8 x 8 x 1 (height, width, channels): --likelihood bernoulli (auto)",
+    )
+
+
+def photographs(channels):
+    levels = np.random.default_rng(0).integers(0, 256, (40, 6, 5, channels))
+    return vaejax.from_arrays(levels.astype(np.uint8), name="photographs")
+
+
+@pytest.mark.parametrize(
+    ("channels", "settings", "likelihood", "values"),
+    [
+        (3, {}, li.LogisticMixture, "grey"),
+        (1, {}, li.LogisticMixture, "grey"),
+        (3, {"dequantize": True}, li.GaussianOptimal, "dequantized"),
+        (3, {"hide": "half"}, li.GaussianOptimal, "grey"),
+        (1, {"hide": "half"}, li.LogisticMixture, "grey"),
+        (1, {"binarize": "static"}, li.Bernoulli, "binary"),
+        (3, {"likelihood": "bernoulli"}, li.Bernoulli, "binary"),
+    ],
+)
+def test_photographs_are_not_bits(channels, settings, likelihood, values):
+    found, seen = decoder(dataset=photographs(channels), **settings)
+    assert (type(found), seen) == (likelihood, values)
+
+
+@pytest.mark.parametrize(("share", "bits"), [(0.58, False), (0.62, True)])
+def test_grey_is_bits_where_most_pixels_are_near_them(share, bits):
+    # Pixels of level 25 and 230 (within 0.1 of 0 and 1), the others in the middle
+    x = np.full((40, 50), 128, np.uint8)
+    x[:, : round(50 * share)] = np.where(np.arange(round(50 * share)) % 2, 25, 230)
+    data = vaejax.from_arrays(x.reshape(40, 10, 5))
+    assert data.spec.nearly_binary is bits
+    assert open_dataset("digits").spec.nearly_binary
+    assert open_dataset("mnist_5k").spec.nearly_binary
+
+
+def test_the_likelihood_is_in_the_config_and_older_runs_took_bits():
+    tiny = {"dataset": photographs(3), "hidden": (4,), "latents": 2, "batch_size": 8}
+    made = presets.vae(**tiny)
+    config = run.config_of(made)
+    assert (config["likelihood"], config["shape"]) == ("logistic_mixture", [6, 5, 3])
+    run.check_config(config)
+    old = {k: v for k, v in config.items() if k not in ("likelihood", "shape")}
+    old["data"] = {k: v for k, v in old["data"].items() if k != "nearly_binary"}
+    run.check_config(old)
+    assert run.likelihood_of(old) == "bernoulli"
+    # The command that began an older run is told what to say, and then goes on.
+    assert run.differences(old, config) == [
+        "likelihood bernoulli (here logistic_mixture)"
+    ]
+    same = presets.vae(**tiny, likelihood="bernoulli")
+    assert run.differences(old, run.config_of(same)) == []
+    # A GAN has no likelihood: an older one goes on as it was.
+    gan = run.config_of(presets.gan(**tiny))
+    assert gan["likelihood"] == ""
+    older = {k: v for k, v in gan.items() if k not in ("likelihood", "shape")}
+    older["data"] = old["data"]
+    assert run.differences(older, gan) == []
 
 
 def test_static_binarization_belongs_to_the_example_and_dynamic_to_the_access():

@@ -83,11 +83,12 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def other(tmp_path_factory):
+def other(tmp_path_factory, run):
     """A GAN, trained from Python: no report yet, no encoder."""
     folder = tmp_path_factory.mktemp("report") / "gan"
     tiny = {"hidden": (16,), "latents": 3, "batch_size": 96, "epochs": 2}
-    vaejax.train(presets.gan(dataset="digits", **tiny), folder, devices=1, quiet=True)
+    dataset = facts.gather(run).data["name"]
+    vaejax.train(presets.gan(dataset=dataset, **tiny), folder, devices=1, quiet=True)
     assert not (folder / "report.html").exists()
     return folder
 
@@ -342,6 +343,15 @@ def test_what_cannot_be_reported_is_one_line(run, tmp_path, capsys):
     assert "there is no folder" in said(run, "--out", tmp_path / "x" / "y.html")
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
+    config = json.loads((copy / "config.json").read_text())
+    assert config["likelihood"] == "logistic_mixture"
+    (copy / "config.json").write_text(json.dumps(config | {"likelihood": "laplace"}))
+    line = "differ in likelihood (logistic_mixture and laplace)"
+    assert line in said(run, copy, "--out", tmp_path / "y.html")
+    changed = config["data"] | {"digest": "0" * 32}
+    (copy / "config.json").write_text(json.dumps(config | {"data": changed}))
+    assert "differ in data set" in said(run, copy, "--out", tmp_path / "y.html")
+    (copy / "config.json").write_text(json.dumps(config))
     (copy / "evaluation.json").write_text("{")
     assert "evaluation.json is not JSON" in said(copy)
     (copy / "evaluation.json").write_text("[]")

@@ -90,8 +90,9 @@ class Experiment:
     `metrics(samples)` are the metrics of an evaluation; with `samples` > 0 also those
     that need so many importance samples. `selection(values)` is the number that is
     least for the best state, from the values on held-out data. `notes` are said when
-    training starts. `name` and `arguments` are stamped on by `@preset`: calling that
-    preset with those arguments gives this experiment again.
+    training starts. `likelihood` is that which settings chose, by name, `auto`
+    resolved; empty where they do not choose one. `name` and `arguments` are stamped on
+    by `@preset`: calling that preset with those arguments gives this experiment again.
     """
 
     model: nn.Module
@@ -102,6 +103,7 @@ class Experiment:
     selection: Callable[[Mapping[str, float]], float]
     training: Training
     notes: tuple[str, ...] = ()
+    likelihood: str = ""
     name: str = ""
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 

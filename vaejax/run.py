@@ -42,6 +42,10 @@ def config_of(experiment: Experiment) -> dict[str, Any]:
         "arguments": arguments,
         "data": experiment.dataset.spec.to_json(),
     }
+    config |= {
+        "likelihood": experiment.likelihood,
+        "shape": experiment.dataset.spec.shape,
+    }
     return json.loads(json.dumps(config))
 
 
@@ -178,7 +182,11 @@ def check_config(config: Mapping[str, Any]) -> None:
                 f"{name} has no setting {setting[:40]!r}: {nearest(setting, known)}"
             )
         read_as(known[setting].annotation, value, setting)
-    Spec.from_json(config.get("data", {}))
+    spec = Spec.from_json(config.get("data", {}))
+    read_as(str, config.get("likelihood", ""), "likelihood")
+    shape = read_as(tuple[int, ...], config.get("shape", spec.shape), "shape")
+    if shape != spec.shape:
+        raise InputError("shape is not that of the data")
 
 
 def differences(
@@ -188,7 +196,11 @@ def differences(
     found = []
     if old["preset"] != new["preset"]:
         found.append(f"preset {old['preset']} (here {new['preset']})")
-    before, after = with_defaults(old), new["arguments"]
+    before, after = with_defaults(old), dict(new["arguments"])
+    # What `auto` stands for is compared: older runs took all pictures as bits.
+    if new.get("likelihood"):
+        before["likelihood"] = likelihood_of(old)
+        after["likelihood"] = new["likelihood"]
     for name in sorted((before.keys() | after.keys()) - set(but)):
         if before.get(name) != after.get(name):
             found.append(f"{name} {before.get(name)} (here {after.get(name)})")
@@ -219,14 +231,25 @@ def defaults_of(name: str) -> dict[str, Any]:
 
 def recorded_experiment(workdir: Path) -> Experiment:
     """The experiment that a workdir holds, built again from its configuration."""
+    return experiment_of(read_config(workdir))
+
+
+def experiment_of(config: Mapping[str, Any]) -> Experiment:
+    """The experiment of a checked `config.json`."""
     from vaejax.presets import PRESETS
 
-    config = read_config(workdir)
     name, arguments = config["preset"], recorded_arguments(config)
     spec = Spec.from_json(config["data"])
     opened = recorded_dataset(spec, with_defaults(config))
     given = {n: tuple(v) if isinstance(v, list) else v for n, v in arguments.items()}
     return PRESETS[name](**given | {"dataset": opened})
+
+
+def likelihood_of(config: Mapping[str, Any]) -> str:
+    """The likelihood by name, `auto` resolved; empty where settings choose none."""
+    if "likelihood" in config:
+        return config["likelihood"]
+    return experiment_of(config).likelihood
 
 
 def recorded_dataset(spec: Spec, arguments: Mapping[str, Any]) -> Dataset:

@@ -135,7 +135,8 @@ class Network:
     latents: int = 20
     """Number of latents."""
     likelihood: LikelihoodName = "auto"
-    """p(x | z); auto is bernoulli for images and gaussian for tables."""
+    """p(x | z); auto: bernoulli of nearly binary images, logistic_mixture of others,
+    gaussian of tables."""
     sigma: float = 1.0
     """Of gaussian_fixed, in the model's units: images are in [0, 1]."""
     count_likelihood: Literal["poisson", "negative_binomial"] = "poisson"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from vaejax.data.archive import check_sizes
+from vaejax.data.bits import with_bits
 from vaejax.data.checks import (
     ARRAYS,
     check_alike,
@@ -79,7 +80,7 @@ def from_arrays(
     arrays = {key: np.asarray(a) for key, a in unmasked(there).items()}
     if len(columns):
         arrays["columns"] = np.asarray(columns)
-    return standardize(of_training(check_arrays(arrays, name, counts)))
+    return standardize(of_training(with_bits(check_arrays(arrays, name, counts))))
 
 
 def open_npz(path: str, counts: Sequence[str] = ()) -> Dataset:

@@ -87,12 +87,13 @@ class Spec(NamedTuple):
     dialect: Dialect | None = None
     """How a csv: file was read; None of other data, and of runs that are older."""
     remarks: tuple[str, ...] = ()
-    """Lines about a run's table: what was guessed, and warnings."""
-
+    """What a run says of its data: what was guessed, and warnings."""
     library: float = 0.0
     """Mean sum of a training row's counts (tables with counts)."""
     empty_rows: int = 0
     """Rows, of all splits, whose counts are all observed and all 0."""
+    nearly_binary: bool = True
+    """Whether `auto` takes pixels as bits; older runs always did."""
 
     @property
     def class_names(self) -> tuple[str, ...]:

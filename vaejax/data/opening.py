@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from vaejax.data.arrays import open_npz
+from vaejax.data.bits import with_bits
 from vaejax.data.cache import load, save
 from vaejax.data.classes import of_training
 from vaejax.data.dataset import Dataset
@@ -55,7 +56,7 @@ def open_dataset(
         if not validation:
             return name
         return standardize(of_training(hold_out(restore(name), validation)))
-    dataset = _open(name, counts, categories, reading, table)
+    dataset = with_bits(_open(name, counts, categories, reading, table))
     _check_read(dataset, reading)
     held = hold_out(dataset, validation)
     return standardize(of_training(held) if named else held)

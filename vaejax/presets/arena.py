@@ -109,5 +109,6 @@ def game(
         metrics=lambda samples: metrics,
         selection=lambda values: values[selection],
         training=training,
-        notes=view.likelihood.notes(view.preprocess.values),
+        notes=view.notes,
+        likelihood=view.chosen,
     )

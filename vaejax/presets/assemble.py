@@ -130,13 +130,16 @@ class View(NamedTuple):
     dataset: Dataset
     preprocess: Preprocess
     likelihood: li.Likelihood
+    notes: tuple[str, ...] = ()
+    """What a run says of the likelihood."""
+    chosen: str = ""
+    """The likelihood by the name in the settings, if they choose it."""
 
 
 def open_data(settings: Data, likelihood: li.Likelihood | Network) -> View:
     """Opens the data and checks that the likelihood is one for it.
 
-    Where a network names the likelihood, `auto` is Bernoulli for images and a Gaussian
-    with one learned sigma for tables.
+    Where a network names the likelihood, `auto` is what `likelihood_name` says.
     """
     dataset = hide(
         open_dataset(
@@ -152,8 +155,13 @@ def open_data(settings: Data, likelihood: li.Likelihood | Network) -> View:
         settings.hide_columns,
         settings.hide_seed,
     )
+    name, notes = "", ()
     if isinstance(likelihood, Network):
-        likelihood = named_likelihood(likelihood, dataset)
+        asked = (likelihood.likelihood, settings.binarize, settings.dequantize)
+        name = likelihood_name(dataset.spec, *asked)
+        notes = chosen(dataset.spec, likelihood.likelihood, name)
+        named = dataclasses.replace(likelihood, likelihood=name)
+        likelihood = named_likelihood(named, dataset)
     elif mixed(dataset.spec.columns):
         raise InputError(
             f"{dataset.spec.name} holds other columns than real numbers: choose a "
@@ -164,7 +172,33 @@ def open_data(settings: Data, likelihood: li.Likelihood | Network) -> View:
         binarize = "dynamic" if isinstance(likelihood, li.Bernoulli) else "none"
     pre = preprocess(dataset.spec, binarize, settings.dequantize)
     li.check_fit(likelihood, pre.values)
-    return View(dataset, pre, likelihood)
+    return View(dataset, pre, likelihood, (*notes, *likelihood.notes(pre.values)), name)
+
+
+def likelihood_name(spec: Spec, asked: str, binarize: str, dequantize: bool) -> str:
+    """The likelihood that is asked for; `auto` is resolved by the data.
+
+    A Gaussian with one learned sigma for tables; Bernoulli for pictures that are bits,
+    nearly so (`vaejax.data.bits`), or binarized by the settings. For others a mixture
+    of discretized logistics, or where that has no density of an entry (dequantized
+    levels, colour with holes) a Gaussian with the optimal sigma.
+    """
+    if asked != "auto":
+        return asked
+    if spec.kind != "image":
+        return "gaussian"
+    if spec.nearly_binary or binarize in ("dynamic", "static"):
+        return "bernoulli"
+    holes = spec.masked and spec.shape[-1] > 1
+    return "gaussian_optimal" if dequantize or holes else "logistic_mixture"
+
+
+def chosen(spec: Spec, asked: str, name: str) -> tuple[str, ...]:
+    """What a run says of the likelihood that `auto` chose for pictures."""
+    if asked != "auto" or spec.kind != "image":
+        return ()
+    shape = " x ".join(map(str, spec.shape))
+    return (f"pictures {shape} (height, width, channels): --likelihood {name} (auto)",)
 
 
 def require_complete(view: View) -> None:
@@ -177,10 +211,9 @@ def require_complete(view: View) -> None:
 
 
 def named_likelihood(network: Network, dataset: Dataset) -> li.Likelihood:
-    """The likelihood that the settings name."""
+    """The likelihood that the settings name, which is not `auto`."""
     known = {
         **li.LIKELIHOODS,
-        "auto": li.Bernoulli if dataset.spec.kind == "image" else li.Gaussian,
         "gaussian_fixed": lambda: li.GaussianFixed(network.sigma),
     }
     found = pick("likelihood", network.likelihood, known)()
@@ -308,7 +341,8 @@ def one_player(
         metrics=metrics,
         selection=selection,
         training=training,
-        notes=view.likelihood.notes(view.preprocess.values),
+        notes=view.notes,
+        likelihood=view.chosen,
     )
 
 

@@ -133,7 +133,8 @@ def cvae_sohn(
         metrics=metrics,
         selection=a.negative_elbo,
         training=training,
-        notes=view.likelihood.notes(view.preprocess.values),
+        notes=view.notes,
+        likelihood=view.chosen,
     )
 
 

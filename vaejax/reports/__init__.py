@@ -31,10 +31,12 @@ def report(
       The path that was written.
 
     Raises:
-      InputError: no folder, one that holds no run or a run without metrics, or a
+      InputError: runs of different data sets or likelihoods, which do not compare; no
+        folder, one that holds no run or a run without metrics, or a
         single run without a checkpoint; a run that is given twice.
     """
-    from vaejax.reports.comparison import expanded
+    from vaejax.reports.comparison import check_comparable, expanded
+    from vaejax.reports.facts import gather
 
     if not workdirs:
         raise InputError("there is no run to report on: give at least one workdir")
@@ -47,6 +49,9 @@ def report(
     )
     if not place.parent.is_dir():
         raise InputError(f"--out {place}: there is no folder {place.parent}")
+    # A study varies what it was asked to; runs given by hand must compare.
+    if len(folders) > 1:
+        check_comparable([gather(run) for run in runs])
     if runs == folders[:1]:
         return write_report(runs[0], *load(runs[0]), place)
     return write_comparison(runs, place)

@@ -53,6 +53,28 @@ def side_by_side(described: Sequence[Mapping[str, Any]]) -> list[Line]:
     return [Line(name, tuple(each.get(name) for each in described)) for name in names]
 
 
+def check_comparable(runs: Sequence[Facts]) -> None:
+    """InputError where runs are of different data, or of different likelihoods where
+    they have one: their numbers are of different events.
+    """
+    for what, found in (
+        ("data set", [(run.workdir, described(run)) for run in runs]),
+        ("likelihood", [(r.workdir, r.likelihood) for r in runs if r.likelihood]),
+    ):
+        for workdir, value in found[1:]:
+            first, other = found[0]
+            if value != other:
+                raise InputError(
+                    f"{first} and {workdir} differ in {what} ({other} and {value}), so "
+                    "their numbers do not compare: report each alone"
+                )
+
+
+def described(run: Facts) -> str:
+    """Data by name and the start of its digest."""
+    return f"{run.data['name']} {run.data['digest'][:8]}"
+
+
 def differing_settings(runs: Sequence[Facts]) -> list[Line]:
     """The preset, the data and the settings that are not the same in all runs."""
     lines = side_by_side(

@@ -18,7 +18,7 @@ from vaejax.jsonlines import (
 )
 from vaejax.meanings import meaning, rank
 from vaejax.replicas import RECORD
-from vaejax.run import defaults_of, read_config, with_defaults
+from vaejax.run import defaults_of, likelihood_of, read_config, with_defaults
 from vaejax.writer import since_best
 
 Row = Mapping[str, Any]
@@ -90,6 +90,8 @@ class Facts(NamedTuple):
     """Versions and devices from a step on."""
     evaluation: Evaluation | None
     timing: Timing | None
+    likelihood: str
+    """By name, `auto` resolved; empty where settings choose none."""
     diverged: str
     """What went wrong where a replica of a study diverged; else empty."""
 
@@ -167,6 +169,7 @@ def gather(workdir: Path) -> Facts:
         environments=environments,
         evaluation=evaluation or trained_evaluation(rows, arguments.get("patience", 0)),
         timing=timing_of(read_rows(workdir / "timing.jsonl"), environments),
+        likelihood=likelihood_of(config),
         diverged=diverged,
     )
 
