@@ -187,6 +187,29 @@ def test_imputations_are_drawn_where_data_have_holes():
     assert "imputations" not in pictures.names_of(*whole)
 
 
+def test_a_picture_on_a_page_has_its_title_once(run, tmp_path):
+    loaded = vaejax.load(run)
+    titled = plots.samples(*loaded)
+    caption = pictures.captioned(titled, loaded[0])
+    assert caption == "samples, E[x | z] with z from the prior"
+    assert [axes.get_title() for axes in titled.axes] == [""]
+    terms = plots.curves(*loaded, run)
+    panels = [axes.get_title(loc="left") for axes in terms.axes]
+    assert pictures.captioned(terms, loaded[0]) == "terms over steps"
+    assert terms.get_suptitle() == ""
+    assert all(panels)
+    assert [axes.get_title(loc="left") for axes in terms.axes] == panels
+
+
+def test_panels_of_a_table_keep_their_names():
+    experiment, state = untrained(presets.pca, dataset="breast_cancer")
+    figure = plots.samples(experiment, state)
+    names = [axes.get_title() for axes in figure.axes]
+    assert pictures.captioned(figure, experiment)
+    assert all(names)
+    assert [axes.get_title() for axes in figure.axes] == names
+
+
 def test_a_classifier_generates_nothing():
     experiment = presets.classifier(dataset="digits", hidden=(16,))
     state = first_state(experiment, parallel.make_mesh(1, 1))

@@ -1,8 +1,10 @@
 """The loop: resuming bit for bit, stopping on signals, early stops, divergence."""
 
+import io
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +15,8 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from rich.console import Console
+from rich.text import Text
 
 from vaejax import InputError, load, parallel, presets, train
 from vaejax.checkpoint import Checkpoints
@@ -20,7 +24,7 @@ from vaejax.interrupt import Stopped
 from vaejax.keeper import Keeper
 from vaejax.loop import Diverged, first_state, intervals, passes
 from vaejax.profiling import Profile
-from vaejax.writer import JsonLines, no_tensorboard, tensorboard
+from vaejax.writer import JsonLines, Progress, no_tensorboard, tensorboard
 
 TINY = {
     "dataset": "digits",
@@ -345,3 +349,40 @@ def test_where_tensorboard_gets_nothing_the_log_says_why(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "vaejax[tensorboard]" in no_tensorboard(tmp_path)
     assert tensorboard(tmp_path, 0) == []
+
+
+TERMS = {
+    "vae/loss": 104.23456,
+    "vae/distortion": 80.123,
+    "vae/kl": 24.5,
+    "vae/implied_sigma": 0.25,
+}
+
+
+# Step, bar, time and gaps take 47 columns; all terms 73, the longest note 2 + 51.
+@pytest.mark.parametrize(
+    ("width", "terms", "speed"),
+    [(61, 1, False), (80, 1, True), (172, 3, True), (173, 4, True)],
+)
+def test_a_line_of_progress_fits_its_terminal(width, terms, speed, monkeypatch):
+    """One line with step, bar and time, which keeps the first of the terms."""
+    screen = io.StringIO()
+
+    def terminal(stderr):
+        del stderr
+        return Console(file=screen, width=width, force_terminal=True)
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("vaejax.terminal.console", terminal)
+    progress = Progress(12_000, 0)
+    progress.train(6_000, TERMS, 12_345.6, waiting=0.25)
+    screen.truncate(0)
+    progress.close()  # which draws it once more
+    lines = Text.from_ansi(screen.getvalue()).plain.replace("\0", "").split("\n")
+    (line,) = (line.rstrip() for line in lines if line.strip())
+    assert len(line) <= width
+    assert line.startswith("step 6000/12000 ━━━━━━━━━━")
+    assert re.search(r"(-:--|\d\d:\d\d)$", line)
+    assert [name for name in TERMS if name in line] == list(TERMS)[:terms]
+    assert ("12,346 examples/s" in line) == speed
+    assert ("25% of the time waiting for data" in line) == (width > 80)

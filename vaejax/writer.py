@@ -141,12 +141,15 @@ class Progress:
 
         `waiting` is the share of it without data, said from one percent on.
         """
-        text = f"{shown(metrics)}  {speed:,.0f} examples/s"
+        rate = f"{speed:,.0f} examples/s"
+        notes = [rate]
         if waiting >= 0.01:
-            text += f", {waiting:.0%} of the time waiting for data"
+            notes.insert(0, f"{rate}, {waiting:.0%} of the time waiting for data")
+        terms = shown(metrics)
         if self._bar is None:
-            self.say(f"step {step}/{self._total}  {text}")
+            self.say(f"step {step}/{self._total}  {'  '.join([*terms, notes[0]])}")
         else:
+            text = fitting(terms, notes, self._bar.console.width - taken(self._total))
             self._bar.update(self._bar.task_ids[0], completed=step, text=text)
 
     def say(self, line: str) -> None:
@@ -161,17 +164,45 @@ class Progress:
             self._bar.stop()
 
 
+BAR, TIME = 20, 8  # columns of the bar, and of the time that is left: 12:34:56
+
+
+def taken(total: int) -> int:
+    """Columns of a terminal's line beside its text: step, bar, time, and gaps."""
+    return len(f"step {total}/{total}") + BAR + TIME + 3
+
+
+def fitting(terms: Sequence[str], notes: Sequence[str], room: int) -> str:
+    """As many of the terms as fit `room` columns beside the first note that fits.
+
+    The first term comes before any note. A text that is too long as it stands is
+    left to the terminal to cut.
+
+    Args:
+      terms: the first are the ones to keep.
+      notes: what to say of the speed, from the longest to the shortest.
+    """
+    lines = [
+        "  ".join([*terms[:count], note])
+        for note in notes
+        for count in range(len(terms), min(len(terms), 1) - 1, -1)
+    ]
+    lines.append("  ".join(terms[:1]))
+    return next((line for line in lines if len(line) <= room), lines[-1])
+
+
 def terminal_bar(total: int, start: int) -> Any:
     """A rich progress bar with the loss terms, the speed and the time that is left."""
     from rich import progress
+    from rich.table import Column
 
     from vaejax.terminal import console
 
     bar = progress.Progress(
         progress.TextColumn("step {task.completed}/{task.total}"),
-        progress.BarColumn(bar_width=20),
+        progress.BarColumn(bar_width=BAR),
         progress.TextColumn("{task.fields[text]}"),
-        progress.TimeRemainingColumn(compact=True),
+        progress.TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
         console=console(stderr=True),
         refresh_per_second=4,
     )
@@ -184,8 +215,8 @@ SHOWN_GAUSSIAN = ("implied_sigma", "effective_beta", "mse", "active_units")
 SHOWN_GAMES = ("baseline_nll", "gap", "accuracy", "cross_entropy", "moved")
 
 
-def shown(metrics: Mapping[str, float]) -> str:
-    """The metrics that fit a line, in a fixed order, players' names in front."""
+def shown(metrics: Mapping[str, float]) -> list[str]:
+    """Names and values of the metrics for a line, the most telling first."""
 
     def term(name: str) -> str:
         return name.rpartition("/")[2]
@@ -193,4 +224,4 @@ def shown(metrics: Mapping[str, float]) -> str:
     order = SHOWN + SHOWN_GAUSSIAN + SHOWN_GAMES
     names = [n for n in metrics if term(n) in order]
     names.sort(key=lambda n: order.index(term(n)))
-    return "  ".join(f"{n} {metrics[n]:.4g}" for n in names)
+    return [f"{n} {metrics[n]:.4g}" for n in names]

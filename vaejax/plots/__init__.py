@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vaejax.errors import InputError, nearest
 from vaejax.experiment import Experiment, TrainState
+from vaejax.models import conditions_of
 from vaejax.paths import path_of, whole
 from vaejax.plots.conditional import attributes, classes, completions, labels
 from vaejax.plots.examples import (
@@ -77,9 +78,17 @@ REQUIREMENTS: Mapping[str, Callable[[Experiment, TrainState, str], None]] = {
 
 
 def applicable(experiment: Experiment, state: TrainState) -> list[str]:
-    """The names of the pictures that can be drawn of this run, in order."""
+    """The names of the pictures that say something of this run, in order.
+
+    Imputations are among them where the model is of incomplete examples: data with
+    holes, or a training that hides parts. Others draw them when asked by name.
+    """
+    spec = experiment.dataset.spec
+    holes = spec.masked or spec.hidden or "seen" in conditions_of(experiment.model)
 
     def applies(name: str) -> bool:
+        if name == "imputations" and not holes:
+            return False
         try:
             REQUIREMENTS[name](experiment, state, name)
         except InputError:

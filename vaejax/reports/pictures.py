@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from vaejax import plots
 from vaejax.experiment import Experiment, TrainState
-from vaejax.models import conditions_of
 from vaejax.plots import compared
 from vaejax.plots.compared import Rows
 from vaejax.plots.frame import Picture, heading
@@ -67,15 +66,9 @@ class Drawn(NamedTuple):
 
 
 def names_of(experiment: Experiment, state: TrainState) -> list[str]:
-    """The pictures of a report that apply to the run.
-
-    Imputations are shown where the model is of incomplete examples: data with holes, or
-    a training that hides parts.
-    """
-    spec = experiment.dataset.spec
-    holes = spec.masked or spec.hidden or "seen" in conditions_of(experiment.model)
+    """The pictures of a report that apply to the run."""
     there = plots.applicable(experiment, state)
-    return [n for n in SHOWN if n in there and (holes or n != "imputations")]
+    return [name for name in SHOWN if name in there]
 
 
 def pictures(
@@ -85,7 +78,8 @@ def pictures(
 
     def drawn(name: str) -> Drawn:
         figure = plots.PICTURES[name](experiment, state, workdir)
-        return Drawn(name, caption_of(figure, experiment), embedded(figure))
+        caption = captioned(figure, experiment)
+        return Drawn(name, caption, embedded(figure))
 
     for name in names_of(experiment, state):
         yield attempt(name, drawn)
@@ -97,7 +91,8 @@ def curves(experiment: Experiment, state: TrainState, workdir: Path) -> Drawn:
     def drawn(name: str) -> Drawn:
         wide = plots.curves(experiment, state, workdir)
         narrow = plots.curves(experiment, state, workdir, columns=1)
-        caption = caption_of(wide, experiment)
+        caption = captioned(wide, experiment)
+        captioned(narrow, experiment)
         return Drawn(name, caption, embedded(wide), embedded(narrow))
 
     return attempt("curves", drawn)
@@ -123,11 +118,24 @@ def attempt(name: str, draw: Callable[[str], Drawn]) -> Drawn:
         return Drawn(name, lost=reason)
 
 
-def caption_of(figure: Picture, experiment: Experiment) -> str:
-    """The title of a picture without the run's name, which the page has once."""
+def captioned(figure: Picture, experiment: Experiment) -> str:
+    """Takes a picture's title out, which the page has as its caption instead.
+
+    Returns:
+      It, without the run's name, which the page has once.
+    """
     title = figure.get_suptitle() or figure.axes[0].get_title()
+    untitled(figure)
     start = " ".join(heading(experiment, "").split())
     return " ".join(title.split()).removeprefix(start).strip()
+
+
+def untitled(figure: Picture) -> None:
+    """Takes the title over all panels out, or else that of the only one."""
+    if figure.get_suptitle():
+        figure.suptitle("")
+    else:
+        figure.axes[0].set_title("")
 
 
 def embedded(figure: Picture) -> Image:
