@@ -221,9 +221,9 @@ def test_the_first_signal_is_left_to_training_the_second_is_not(watch, capsys):
 
 def test_a_signal_without_training_ends_the_process(watch):
     _, came, ends = watch
-    signal.raise_signal(signal.SIGHUP)
+    signal.raise_signal(signal.SIGTERM)
     assert came.wait(5)
-    assert ends == [("stopped by SIGHUP", 129)]
+    assert ends == [("stopped by SIGTERM", 143)]
 
 
 def test_nohup_stays_in_force():

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import signal
+import statistics
 import subprocess
 from collections import Counter
 from html.parser import HTMLParser
@@ -19,6 +20,7 @@ from vaejax import commands, parallel, plots, presets
 from vaejax.interrupt import Stopped
 from vaejax.loop import first_state
 from vaejax.reports import comparison, facts, page, pictures
+from vaejax.reports.groups import Group, grouped
 
 TINY = ("--hidden", 16, "--latents", 2, "--batch-size", 96, "--devices", 1)
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -307,7 +309,7 @@ def test_settings_and_durations_are_words():
 
 def test_runs_are_compared(run, other, compared):
     found = Page(compared)
-    assert found.sections() == ["metrics", "settings", "curves", "timing"]
+    assert found.sections() == ["metrics", "settings", "curves", "samples", "timing"]
     kept = json.loads((run / "evaluation.json").read_text())
     rows = [json.loads(r) for r in (other / "metrics.jsonl").read_text().splitlines()]
     for value in (kept["nll"], kept["nll_se"], rows[-1]["gap"]):
@@ -318,12 +320,15 @@ def test_runs_are_compared(run, other, compared):
     assert settings["latents"] == (2, 3)
     assert settings["beta"] == (1.0, None)
     assert "batch_size" not in settings
-    assert "Curves of 2 runs" in found.drawn()[0]
+    curves, *samples = found.drawn()
+    assert "Curves of 2 runs" in curves
+    starts = [f"Samples of {each.name}: " for each in (run, other)]
+    assert [s.startswith(e) for s, e in zip(samples, starts, strict=True)] == [True] * 2
 
 
 def test_curves_of_runs_share_panels(run, other):
     kept = [facts.gather(each).rows for each in (run, other)]
-    figure = plots.compared.overlaid(kept)
+    figure = plots.compared.overlaid([[rows] for rows in kept])
     panels = {axes.get_title(loc="left"): axes for axes in figure.axes}
     assert {"elbo", "critic: loss", "gap"} <= set(panels)
     one, two = plots.compared.colours(2)
@@ -349,7 +354,35 @@ def test_a_study_has_a_report_and_so_has_each_replica(tmp_path):
     assert "4 runs compared" in found.text
     assert "beta 1 1 4 4" in found.text
     assert "beta=4,seed=1" in found.text
-    assert len(list((tmp_path / "study").glob("*/report.html"))) == 4
+    runs = sorted((tmp_path / "study").glob("*/report.html"))
+    assert len(runs) == 4
+    facts_of = [facts.gather(path.parent) for path in runs]
+    groups = grouped(facts_of)
+    assert groups == [Group("beta 1", (0, 1)), Group("beta 4", (2, 3))]
+    elbos = [
+        next(v.value for v in each.evaluation.values if v.name == "elbo")
+        for each in facts_of
+    ]
+    for pair in (elbos[:2], elbos[2:]):
+        assert ("metrics", statistics.fmean(pair)) in found.numbers
+        assert ("metrics", statistics.stdev(pair)) in found.numbers
+    assert len([alt for alt in found.drawn() if alt.startswith("Samples of")]) == 2
+
+
+def test_seeds_are_drawn_as_their_mean_in_a_band():
+    def rows(values, steps=(5, 10, 15)):
+        at = zip(steps, values, strict=False)
+        return [{"step": s, "split": "test", "elbo": float(v)} for s, v in at]
+
+    figure = plots.compared.overlaid([[rows([1, 2, 9]), rows([3, 6])], [rows([4, 4])]])
+    (axes,) = figure.axes
+    points = [line.get_xydata().tolist() for line in axes.get_lines()]
+    assert points == [[[5, 2], [10, 4]], [[5, 4], [10, 4]]]
+    (band,) = axes.collections  # a single run has none
+    low, high = np.sqrt(2), np.sqrt(8)  # (n - 1) of 1, 3 and of 2, 6
+    edges = {(5, 2 - low), (5, 2 + low), (10, 4 - high), (10, 4 + high)}
+    found = {tuple(np.round(point, 6)) for point in band.get_paths()[0].vertices}
+    assert found == {tuple(np.round(point, 6)) for point in edges}
 
 
 # What is missing or damaged.

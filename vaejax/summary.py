@@ -34,16 +34,22 @@ def summarize(
     rows = []
     for settings, each in found.items():
         sound = [numbers for _, numbers in each if numbers is not None]
-        columns = columns_of(sound)
-        mean = {name: statistics.fmean(column) for name, column in columns.items()}
-        deviation = {
-            name: statistics.stdev(column)  # exact: 0 where all are equal
-            for name, column in columns.items()
-            if len(column) > 1 and all(map(math.isfinite, column))
-        }
+        mean, deviation = spread(sound)
         lost = len(each) - len(sound)
         rows.append(Row(dict(settings), len(each), lost, mean, deviation))
     return rows
+
+
+def spread(sound: Sequence[Changes]) -> tuple[dict[str, float], dict[str, float]]:
+    """Means and deviations of each number, as a `Row` has them."""
+    columns = columns_of(sound)
+    mean = {name: statistics.fmean(column) for name, column in columns.items()}
+    deviation = {
+        name: statistics.stdev(column)  # exact: 0 where all are equal
+        for name, column in columns.items()
+        if len(column) > 1 and all(map(math.isfinite, column))
+    }
+    return mean, deviation
 
 
 def columns_of(sound: Sequence[Changes]) -> dict[str, list[float]]:

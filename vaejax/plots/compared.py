@@ -1,8 +1,10 @@
 """Learning curves of several runs in the same panels."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
@@ -30,36 +32,66 @@ def colours(count: int) -> list[str]:
     return [to_hex(colormaps["turbo"](i / (count - 1))) for i in range(count)]
 
 
-def overlaid(runs: Sequence[Rows], columns: int | None = None) -> Picture:
+def overlaid(groups: Sequence[Sequence[Rows]], columns: int | None = None) -> Picture:
     """A panel for each term: held-out values solid, training dashed.
 
-    A term is drawn of all runs that have it where it says something in one of them. A
-    player's name is left out where a run has one player, and where the term is measured
-    on held-out data.
+    Of a group of several runs the mean is drawn, and a band of one standard deviation
+    over the runs (n - 1), at the steps that all of them have. A term is drawn of all
+    groups that have it where it says something in one of their runs. A player's name is
+    left out where a run has one player, and where the term is measured on held-out
+    data.
 
     Args:
-      runs: rows of `metrics.jsonl`; run i has the colour `colours(len(runs))[i]`.
+      groups: rows of `metrics.jsonl` of each run of each group; group i has the colour
+        `colours(len(groups))[i]`.
       columns: panels of a row; by default 3, or 2 where there are 4.
 
     Raises:
       InputError: not one run has rows.
     """
-    if not any(runs):
+    found = [[comparable(rows) for rows in runs if rows] for runs in groups]
+    if not any(found):
         raise InputError("there are no metrics to draw")
-    found = [comparable(rows) for rows in runs]
-    names = list(dict.fromkeys(name for terms, told in found for name in told))
-    palette = colours(len(runs))
+    told = (name for runs in found for _, names in runs for name in names)
+    names = list(dict.fromkeys(told))
+    palette = colours(len(groups))
 
     def draw(axes: Axes, i: int) -> None:
         drawn = {}
-        for number, (terms, _) in enumerate(found):
-            for split, line in terms.get(names[i], {}).items():
+        for number, runs in enumerate(found):
+            lines = [terms[names[i]] for terms, _ in runs if names[i] in terms]
+            for split, (line, deviation) in means(lines).items():
                 drawn[f"{number} {split}"] = line
                 plot(axes, line, palette[number], split)
+                band(axes, line, deviation, palette[number])
         finish(axes, names[i], drawn)
 
     columns = columns or (2 if len(names) == 4 else 3)
     return panels(len(names), "terms over steps", draw, columns)
+
+
+def means(runs: Sequence[Lines]) -> dict[str, tuple[Line, np.ndarray]]:
+    """Mean and deviation of a term over runs, of each split that all of them have."""
+    splits = [
+        split for split in (runs[0] if runs else ()) if all(split in r for r in runs)
+    ]
+    return {split: mean_of([run[split] for run in runs]) for split in splits}
+
+
+def mean_of(lines: Sequence[Line]) -> tuple[Line, np.ndarray]:
+    """At the steps that all lines have; the deviation of one line is 0."""
+    steps = functools.reduce(np.intersect1d, [line.steps for line in lines])
+    values = np.stack([line.values[np.isin(line.steps, steps)] for line in lines])
+    many = len(lines) > 1
+    deviation = values.std(0, ddof=1) if many else np.zeros(len(steps))
+    return Line(steps, values.mean(0)), deviation
+
+
+def band(axes: Axes, line: Line, deviation: np.ndarray, colour: str) -> None:
+    """One standard deviation around the mean of several runs."""
+    if deviation.any():
+        edges = line.values - deviation, line.values + deviation
+        axes.fill_between(line.steps, *edges, color=colour, alpha=0.2, lw=0)
 
 
 def comparable(rows: Rows) -> tuple[dict[str, Lines], list[str]]:

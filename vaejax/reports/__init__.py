@@ -11,6 +11,8 @@ from vaejax.paths import path_of, write_whole
 from vaejax.run import load, read_config
 
 NAME = "report.html"
+MOST_SAMPLED = 8
+"""Groups of runs whose samples a comparison draws: each run is loaded for them."""
 
 
 def report(
@@ -81,22 +83,41 @@ def write_report(
 
 
 def write_comparison(workdirs: Sequence[Path], out: Path) -> Path:
-    """Writes the page that compares runs: from their files, without their models."""
+    """Writes the page that compares runs; those that differ in their seeds alone are
+    one group of it.
+    """
     from vaejax.plots.compared import colours
     from vaejax.reports import comparison, pictures
     from vaejax.reports.facts import gather
+    from vaejax.reports.groups import diverged, grouped, outcomes
     from vaejax.reports.page import page
 
     runs = [gather(workdir) for workdir in workdirs]
+    names, groups = comparison.names_of(workdirs), grouped(runs)
+    palette = colours(len(groups))
+    several = len(groups) < len(runs)
+    if not several:
+        groups = [g._replace(name=names[g.runs[0]]) for g in groups]
+    colour_of = {n: palette[i] for i, g in enumerate(groups) for n in g.runs}
+    sampled = [n for n in (g.first(runs) for g in groups) if n is not None]
     text = page(
         "comparison.html",
-        runs=list(
-            zip(runs, comparison.names_of(workdirs), colours(len(runs)), strict=True)
-        ),
+        runs=[(run, names[n], colour_of[n]) for n, run in enumerate(runs)],
+        several=several,
+        groups=[
+            (g, colour, diverged(g, runs))
+            for g, colour in zip(groups, palette, strict=True)
+        ],
+        means=outcomes(groups, runs),
         settings=comparison.differing_settings(runs),
         conditions=comparison.conditions(runs),
         outcomes=comparison.outcomes(runs),
-        curves=pictures.overlaid([run.rows for run in runs]),
+        samples=[
+            (names[n], colour_of[n], pictures.samples_of(workdirs[n]))
+            for n in sampled[:MOST_SAMPLED]
+        ],
+        unsampled=len(sampled[MOST_SAMPLED:]),
+        curves=pictures.overlaid([[runs[n].rows for n in g.runs] for g in groups]),
     )
     write_whole(out, text)
     return out

@@ -77,12 +77,17 @@ def described(run: Facts) -> str:
 
 def differing_settings(runs: Sequence[Facts]) -> list[Line]:
     """The preset, the data and the settings that are not the same in all runs."""
-    lines = side_by_side(
+    return differing(
         [
             {"preset": run.preset, **run.arguments, "data digest": run.data["digest"]}
             for run in runs
         ]
     )
+
+
+def differing(described: Sequence[Mapping[str, Any]]) -> list[Line]:
+    """The lines whose cells are not all the same."""
+    lines = side_by_side(described)
     return [line for line in lines if any(c != line.cells[0] for c in line.cells)]
 
 

@@ -12,6 +12,7 @@ from vaejax.experiment import Experiment, TrainState
 from vaejax.plots import compared
 from vaejax.plots.compared import Rows
 from vaejax.plots.frame import Picture, heading
+from vaejax.run import load
 
 log = logging.getLogger(__name__)
 SHOWN = (
@@ -24,6 +25,7 @@ SHOWN = (
     "manifold",
 )
 COMPARED = "terms over steps; held-out data solid, training dashed"
+SPREAD = "; of several runs the mean, in a band of one standard deviation over them"
 DRAWING = "image/svg+xml"
 SHARP = 150  # dots per inch of what is rasterized inside a drawing
 
@@ -98,14 +100,30 @@ def curves(experiment: Experiment, state: TrainState, workdir: Path) -> Drawn:
     return attempt("curves", drawn)
 
 
-def overlaid(runs: Sequence[Rows]) -> Drawn | None:
-    """The curves of several runs in the same panels; None where there are none."""
+def overlaid(groups: Sequence[Sequence[Rows]]) -> Drawn | None:
+    """The curves of groups of runs in the same panels; None where there are none."""
+    many = any(len(runs) > 1 for runs in groups)
 
     def drawn(name: str) -> Drawn:
-        wide, narrow = compared.overlaid(runs), compared.overlaid(runs, columns=1)
-        return Drawn(name, COMPARED, embedded(wide), embedded(narrow))
+        wide, narrow = compared.overlaid(groups), compared.overlaid(groups, columns=1)
+        for figure in (wide, narrow):
+            untitled(figure)
+        caption = COMPARED + (SPREAD if many else "")
+        return Drawn(name, caption, embedded(wide), embedded(narrow))
 
-    return attempt("curves", drawn) if any(runs) else None
+    there = any(rows for runs in groups for rows in runs)
+    return attempt("curves", drawn) if there else None
+
+
+def samples_of(workdir: Path) -> Drawn:
+    """Samples of a run, which is loaded for them."""
+
+    def drawn(name: str) -> Drawn:
+        experiment, state = load(workdir)
+        figure = plots.PICTURES[name](experiment, state, str(workdir))
+        return Drawn(name, captioned(figure, experiment), embedded(figure))
+
+    return attempt("samples", drawn)
 
 
 def attempt(name: str, draw: Callable[[str], Drawn]) -> Drawn:

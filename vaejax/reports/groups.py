@@ -1,0 +1,73 @@
+"""Runs that are alike but for their seeds: one row of a comparison."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from vaejax.meanings import rank
+from vaejax.reports.comparison import Line, differing, side_by_side
+from vaejax.reports.facts import Facts, Value
+from vaejax.reports.page import words
+from vaejax.summary import spread
+
+
+class Group(NamedTuple):
+    """Runs of the same preset, settings and data; their seeds may differ."""
+
+    name: str
+    """The settings that set it apart from the other groups."""
+    runs: tuple[int, ...]
+    """Their places among the runs that are compared."""
+
+    def first(self, runs: Sequence[Facts]) -> int | None:
+        """Its first run that did not diverge, if there is one."""
+        return next((n for n in self.runs if not runs[n].diverged), None)
+
+
+def grouped(runs: Sequence[Facts]) -> list[Group]:
+    """The groups, in the order of their first runs."""
+    found: dict[str, list[int]] = {}
+    for place, run in enumerate(runs):
+        key = json.dumps(without_seed(run), sort_keys=True, default=str)
+        found.setdefault(key, []).append(place)
+    lines = differing([without_seed(runs[places[0]]) for places in found.values()])
+    return [
+        Group(name_of(lines, number), tuple(places))
+        for number, places in enumerate(found.values())
+    ]
+
+
+def without_seed(run: Facts) -> dict[str, Any]:
+    """What tells groups apart: all that a run was asked for but its seed."""
+    settings = {name: v for name, v in run.arguments.items() if name != "seed"}
+    return {"preset": run.preset, **settings, "data digest": run.data["digest"]}
+
+
+def name_of(lines: Sequence[Line], number: int) -> str:
+    """As in `vae, beta 4`; `all runs` where there is nothing to tell apart."""
+    cells = {line.name: line.cells[number] for line in lines}
+    preset = [cells.pop("preset")] if "preset" in cells else []
+    told = [f"{n} {words(cell)}" for n, cell in cells.items() if cell is not None]
+    return ", ".join([*preset, *told]) or "all runs"
+
+
+def outcomes(groups: Sequence[Group], runs: Sequence[Facts]) -> list[Line]:
+    """Means over each group's runs, as `Value`s whose error is the deviation.
+
+    It is that of a sample of runs (n - 1), and None of a single run. Runs that diverged
+    are left out.
+    """
+
+    def values(group: Group) -> dict[str, Value]:
+        evaluations = [runs[place].evaluation for place in group.runs]
+        sound = [{v.name: v.value for v in each.values} for each in evaluations if each]
+        mean, deviation = spread(sound)
+        return {name: Value(name, mean[name], deviation.get(name)) for name in mean}
+
+    lines = side_by_side([values(group) for group in groups])
+    return sorted(lines, key=lambda line: rank(line.name))
+
+
+def diverged(group: Group, runs: Sequence[Facts]) -> int:
+    """Of how many runs there is no number, because they diverged."""
+    return sum(bool(runs[place].diverged) for place in group.runs)
