@@ -54,15 +54,15 @@ def name_of(lines: Sequence[Line], number: int) -> str:
 def outcomes(groups: Sequence[Group], runs: Sequence[Facts]) -> list[Line]:
     """Means over each group's runs, as `Value`s whose error is the deviation.
 
-    It is that of a sample of runs (n - 1), and None of a single run. Runs that diverged
-    are left out.
+    It is that of a sample of runs (n - 1), and None of a single run or of equal values.
+    Runs that diverged are left out.
     """
 
     def values(group: Group) -> dict[str, Value]:
         evaluations = [runs[place].evaluation for place in group.runs]
         sound = [{v.name: v.value for v in each.values} for each in evaluations if each]
         mean, deviation = spread(sound)
-        return {name: Value(name, mean[name], deviation.get(name)) for name in mean}
+        return {name: Value(name, mean[name], deviation.get(name) or None) for name in mean}
 
     lines = side_by_side([values(group) for group in groups])
     return sorted(lines, key=lambda line: rank(line.name))
