@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from vaejax import cli
+from vaejax.cli.parse import parse
 
 
 def main(
@@ -23,11 +23,11 @@ def main(
       hidden: width of the hidden layers.
       seeds: replicas, side by side against one after another.
     """
-    from vaejax import benchmark
+    from vaejax.cli.parse import benchmark
 
     for line in benchmark.lines(model, batch_size, epochs, hidden, seeds):
         print(line, flush=True)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    parse.run(main)

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import tyro
 
-from vaejax import Experiment, cli
+from vaejax import Experiment
 from vaejax.aot import report, topology
+from vaejax.cli.parse import parse
 
 
 def main(
@@ -28,4 +29,4 @@ def main(
 
 if __name__ == "__main__":
     topology.without_hardware()
-    cli.run_maker(main)
+    parse.run_maker(main)

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import tyro
 
-from vaejax import cli
-from vaejax.completion import Shell, completion
+from vaejax.cli.parse import parse
+from vaejax.cli.shell_completion import Shell, completion
 
 
 def main(shell: Annotated[Shell, tyro.conf.Positional]) -> None:
@@ -25,4 +25,4 @@ def main(shell: Annotated[Shell, tyro.conf.Positional]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    parse.run(main)

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from vaejax import cli, commands_data
+from vaejax.cli.parse import commands_data, parse
 
 
 def main(
-    workdir: cli.Workdir,
+    workdir: parse.Workdir,
     input: Path,
     out: Path,
     batch_size: int = 500,
@@ -26,4 +26,4 @@ def main(
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    parse.run(main)

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from vaejax import cli, commands, commands_data
+from vaejax.cli.parse import commands, commands_data, parse
 from vaejax.errors import InputError
 
 
 def main(
-    workdir: cli.Workdir,
+    workdir: parse.Workdir,
     samples: int = 5000,
     split: str = "test",
     batch_size: int = 100,
@@ -53,4 +53,4 @@ def main(
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    parse.run(main)

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from vaejax import cli
+from vaejax.cli.parse import parse
 from vaejax.export.write import export
 
 
-def main(workdir: cli.Workdir, out: Path, samples: int = 1000) -> None:
+def main(workdir: parse.Workdir, out: Path, samples: int = 1000) -> None:
     """Exports a trained model's functions for CPU, CUDA and TPU.
 
     Args:
@@ -18,4 +18,4 @@ def main(workdir: cli.Workdir, out: Path, samples: int = 1000) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    parse.run(main)

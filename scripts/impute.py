@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from vaejax import cli, commands
-from vaejax.filling import Method
+from vaejax.apply.impute import Method
+from vaejax.cli.parse import commands, parse
 
 
 def main(
-    workdir: cli.Workdir,
+    workdir: parse.Workdir,
     input: Path,
     out: Path,
     multiple: int = 0,
@@ -37,4 +37,4 @@ def main(
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    parse.run(main)

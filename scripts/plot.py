@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from vaejax import cli, commands
+from vaejax.cli.parse import commands, parse
 
 
 def main(
-    workdir: cli.Workdir, what: tuple[str, ...] = (), out: Path | None = None
+    workdir: parse.Workdir, what: tuple[str, ...] = (), out: Path | None = None
 ) -> None:
     """Draws pictures of a trained run as PNG files and prints the path of each.
 
@@ -25,4 +25,4 @@ def main(
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    parse.run(main)

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from vaejax import cli, commands
+from vaejax.cli.parse import commands, parse
 
 
-def main(workdirs: cli.Workdirs, out: Path | None = None) -> None:
+def main(workdirs: parse.Workdirs, out: Path | None = None) -> None:
     """Writes a page of HTML that loads nothing: open it in any browser.
 
     One run: configuration, versions, curves, pictures, timing and metrics with their
@@ -20,4 +20,4 @@ def main(workdirs: cli.Workdirs, out: Path | None = None) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    parse.run(main)

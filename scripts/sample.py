@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from vaejax import cli, commands
+from vaejax.cli.parse import commands, parse
 
 
 def main(
-    workdir: cli.Workdir,
+    workdir: parse.Workdir,
     num: int = 64,
     out: Path = Path("samples.png"),
     label: tuple[str, ...] = (),
@@ -31,4 +31,4 @@ def main(
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    parse.run(main)

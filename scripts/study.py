@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vaejax import Experiment, cli, commands
+from vaejax import Experiment
+from vaejax.cli.parse import commands, parse
 
 
 def main(
@@ -35,4 +36,4 @@ def main(
 
 
 if __name__ == "__main__":
-    cli.run_study(main)
+    parse.run_study(main)

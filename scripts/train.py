@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from vaejax import Experiment, cli, commands
+from vaejax import Experiment
+from vaejax.cli.parse import commands, parse
 
 
 def main(
@@ -38,4 +39,4 @@ def main(
 
 
 if __name__ == "__main__":
-    cli.run_preset(main)
+    parse.run_preset(main)

@@ -13,17 +13,10 @@ import optax
 import pytest
 import scipy.stats
 
-from vaejax import likelihoods as li
-from vaejax import networks as net
 from vaejax import objectives, parallel, presets, train
 from vaejax.data.preprocess import blank
 from vaejax.distributions import Normal
 from vaejax.experiment import Player, TrainState
-from vaejax.gates import equilibrium, every
-from vaejax.interrupt import Stopped
-from vaejax.keeper import Keeper
-from vaejax.layers import Spectral
-from vaejax.loop import Diverged, first_state
 from vaejax.models import (
     CVAEGAN,
     VAE,
@@ -35,8 +28,15 @@ from vaejax.models import (
     Label,
     StandardNormal,
 )
+from vaejax.models import likelihoods as li
+from vaejax.nn import networks as net
+from vaejax.nn.layers import Spectral
 from vaejax.purposes import OfData, OfObjective, OfRun, OfStep
-from vaejax.step import move, own_gradient, train_step
+from vaejax.runtime.preemption import Stopped
+from vaejax.training.gating import equilibrium, every
+from vaejax.training.loop import Diverged, first_state
+from vaejax.training.recorder import Keeper
+from vaejax.training.step import move, own_gradient, train_step
 
 adversarial, larsen = objectives.adversarial, objectives.vaegan
 SHAPE, LATENTS, CLASSES = (4, 4, 1), 3, 5

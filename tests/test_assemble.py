@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 import vaejax
-from vaejax import likelihoods as li
-from vaejax import presets, run
+from vaejax import presets
 from vaejax.data import open_dataset
+from vaejax.models import likelihoods as li
+from vaejax.training import workdir
 
 
 def decoder(**settings):
@@ -91,25 +92,25 @@ def test_grey_is_bits_where_most_pixels_are_near_them(share, bits):
 def test_the_likelihood_is_in_the_config_and_older_runs_took_bits():
     tiny = {"dataset": photographs(3), "hidden": (4,), "latents": 2, "batch_size": 8}
     made = presets.vae(**tiny)
-    config = run.config_of(made)
+    config = workdir.config_of(made)
     assert (config["likelihood"], config["shape"]) == ("logistic_mixture", [6, 5, 3])
-    run.check_config(config)
+    workdir.check_config(config)
     old = {k: v for k, v in config.items() if k not in ("likelihood", "shape")}
     old["data"] = {k: v for k, v in old["data"].items() if k != "nearly_binary"}
-    run.check_config(old)
-    assert run.likelihood_of(old) == "bernoulli"
+    workdir.check_config(old)
+    assert workdir.likelihood_of(old) == "bernoulli"
     # The command that began an older run is told what to say, and then goes on.
-    assert run.differences(old, config) == [
+    assert workdir.differences(old, config) == [
         "likelihood bernoulli (here logistic_mixture)"
     ]
     same = presets.vae(**tiny, likelihood="bernoulli")
-    assert run.differences(old, run.config_of(same)) == []
+    assert workdir.differences(old, workdir.config_of(same)) == []
     # A GAN has no likelihood: an older one goes on as it was.
-    gan = run.config_of(presets.gan(**tiny))
+    gan = workdir.config_of(presets.gan(**tiny))
     assert gan["likelihood"] == ""
     older = {k: v for k, v in gan.items() if k not in ("likelihood", "shape")}
     older["data"] = old["data"]
-    assert run.differences(older, gan) == []
+    assert workdir.differences(older, gan) == []
 
 
 def test_static_binarization_belongs_to_the_example_and_dynamic_to_the_access():

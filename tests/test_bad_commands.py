@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 import vaejax
 from tests.test_scripts import call, refused, run  # noqa: F401  (a fixture)
-from vaejax import InputError, memory, presets
+from vaejax import InputError, presets
 from vaejax.errors import as_text, require, shortened
-from vaejax.limits import MOST, check_count, check_seed
+from vaejax.runtime import memory
+from vaejax.runtime.limits import MOST, check_count, check_seed
 
 QUIET = {"deadline": None, "derandomize": True, "database": None}
 PRESET = "--dataset digits --hidden 8"
@@ -227,7 +228,7 @@ def test_an_npz_that_declares_terabytes_is_refused_by_its_header(tmp_path, capsy
 def test_many_samples_are_drawn_in_chunks(run):  # noqa: F811
     import jax
 
-    from vaejax.commands import drawn
+    from vaejax.cli.commands import drawn
 
     experiment, state = vaejax.load(run)
     key = jax.random.key(3)
@@ -250,12 +251,12 @@ def test_want_of_memory_is_one_line(capsys, run, monkeypatch):  # noqa: F811
     def lacking(*arguments, **named):
         np.zeros(2**50)
 
-    monkeypatch.setattr("vaejax.commands.evaluate_split", lacking)
+    monkeypatch.setattr("vaejax.cli.commands.evaluate_split", lacking)
     assert "out of memory: Unable to allocate" in refused(capsys, "evaluate", run)
 
 
 def test_markup_in_names_is_text(capsys, run, tmp_path):  # noqa: F811
-    from vaejax.commands import print_table
+    from vaejax.cli.commands import print_table
 
     print_table("vae on npz:q[/x].npz :bug:", {"elbo": -1.0})
     assert "npz:q[/x].npz :bug:" in capsys.readouterr().out

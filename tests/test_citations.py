@@ -7,8 +7,8 @@ import pytest
 
 import vaejax
 from tests.test_scripts import call, refused
-from vaejax.citations import bibtex, cited, entries
 from vaejax.presets import PRESETS
+from vaejax.presets.citations import bibtex, cited, entries
 
 ROOT = Path(vaejax.__file__).parent
 

@@ -12,17 +12,17 @@ from scipy.special import digamma, gammaln
 
 import vaejax
 from vaejax import InputError, presets
-from vaejax.columns import TableLikelihood, decide, expectation, features
-from vaejax.counts import (
+from vaejax.data import from_arrays, open_dataset
+from vaejax.data.dataset import Column
+from vaejax.models.columns import TableLikelihood, decide, expectation, features
+from vaejax.models.counts import (
     NegativeBinomial,
     NegativeBinomialCounts,
     OfLibrary,
     Poisson,
     PoissonCounts,
 )
-from vaejax.data import from_arrays, open_dataset
-from vaejax.data.dataset import Column
-from vaejax.likelihoods import Gaussian
+from vaejax.models.likelihoods import Gaussian
 
 EPS = float(np.finfo(np.float32).eps)
 RATES = np.array([-12.0, -3, -0.5, 0, 0.7, 2, 4.6, 8, 11.5, 14])

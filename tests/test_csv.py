@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from vaejax import InputError
+from vaejax.apply.tables import numbered, open_holey
 from vaejax.data import Spec, open_dataset
 from vaejax.data.dialect import Csv
 from vaejax.data.remarks import introduction
-from vaejax.tables import numbered, open_holey
 
 T = [round(20 + 0.37 * n, 2) for n in range(40)]
 """Temperatures with decimals."""

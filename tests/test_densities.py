@@ -18,7 +18,7 @@ from scipy.special import digamma, expit, log_expit, log_softmax, logsumexp
 
 from vaejax import distributions as d
 from vaejax.data import masks
-from vaejax.inference import observed_log_prob
+from vaejax.inference.terms import observed_log_prob
 
 EPS = float(np.finfo(np.float32).eps)
 N = 32  # entries of an example of hypothesis: each compiled call takes that many

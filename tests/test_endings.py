@@ -13,9 +13,9 @@ import pytest
 
 from tests.test_scripts import run  # noqa: F401  (a fixture)
 from vaejax import load
-from vaejax.cli import condensed
-from vaejax.interrupt import Interrupts
-from vaejax.starting import Kept, Watch, kept
+from vaejax.cli.parse import condensed
+from vaejax.runtime.preemption import Interrupts
+from vaejax.runtime.starting import Kept, Watch, kept
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 TINY = "--dataset digits --hidden 8 --latents 2 --batch-size 96"

@@ -11,10 +11,11 @@ import pytest
 
 import vaejax
 from tests.test_scripts import call, refused
-from vaejax import InputError, parallel, presets, query
+from vaejax import InputError, parallel, presets
+from vaejax.apply import query
 from vaejax.export.load import load
 from vaejax.export.write import PLATFORMS, exports, write
-from vaejax.loop import first_state
+from vaejax.training.loop import first_state
 
 SAMPLES = 7
 

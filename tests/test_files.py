@@ -16,16 +16,16 @@ from hypothesis import strategies as st
 
 import vaejax
 from vaejax import InputError, load, presets, train
-from vaejax.checkpoint import Checkpoints
+from vaejax.apply.impute import Filled, check_filled
+from vaejax.cli.outcome import kept
 from vaejax.experiment import Experiment
-from vaejax.filling import Filled, check_filled
-from vaejax.jsonlines import keep_until, lines_of, read_rows
-from vaejax.keeper import Keeper
-from vaejax.lock import NAME, Lock, held, scratch
-from vaejax.outcome import kept
-from vaejax.paths import whole, whole_folder, write_whole
 from vaejax.reports import report
-from vaejax.run import read_config, recorded_experiment
+from vaejax.runtime.jsonlines import keep_until, lines_of, read_rows
+from vaejax.runtime.lock import NAME, Lock, held, scratch
+from vaejax.runtime.storage import whole, whole_folder, write_whole
+from vaejax.training.checkpoint import Checkpoints
+from vaejax.training.recorder import Keeper
+from vaejax.training.workdir import read_config, recorded_experiment
 
 from .test_scripts import call, refused
 
@@ -71,7 +71,9 @@ def content(folder):
 
 def test_a_second_process_is_refused_and_told_who_writes(finished, tmp_path, capsys):
     copy = Path(shutil.copytree(finished, tmp_path / "copy"))
-    holds = "import sys; from pathlib import Path; from vaejax.lock import Lock\n"
+    holds = (
+        "import sys; from pathlib import Path; from vaejax.runtime.lock import Lock\n"
+    )
     holds += "lock = Lock(Path(sys.argv[1])); print('held', flush=True)\n"
     holds += "sys.stdin.read()"
     with subprocess.Popen(
@@ -113,7 +115,7 @@ def test_two_studies_of_one_folder(tmp_path):
 def test_a_failed_start_leaves_nothing_in_the_way(tmp_path, monkeypatch):
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("vaejax.loop.run", lambda *_: 1 / 0)
+        patch.setattr("vaejax.training.loop.run", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train(tiny(seed=3), folder, quiet=True, devices=1)
     assert read_config(folder)["arguments"]["seed"] == 3
@@ -433,7 +435,7 @@ def test_numbers_of_a_run_that_cannot_be_written(copy, tmp_path, monkeypatch, ca
         raise PermissionError(13, "Permission denied", str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr("vaejax.outcome.write_json", refuses)
+        patch.setattr("vaejax.cli.outcome.write_json", refuses)
         call("evaluate", copy, "--samples", 0)
     said = capsys.readouterr()
     assert "negative ELBO" in said.out
@@ -446,10 +448,10 @@ def test_numbers_of_a_run_that_cannot_be_written(copy, tmp_path, monkeypatch, ca
 
 HANGS = """
 import threading, time
-from vaejax import cli
-cli.is_script = lambda: True
+from vaejax.cli.parse import parse
+parse.is_script = lambda: True
 threading.Thread(target=time.sleep, args=(600,)).start()
-with cli.errors_in_one_line():
+with parse.errors_in_one_line():
     raise OSError(5, "Input/output error", "run/checkpoints")
 """
 

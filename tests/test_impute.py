@@ -10,13 +10,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from vaejax import InputError, commands, presets, train
-from vaejax.columns import Reader, TableLikelihood, decide, features
+from vaejax import InputError, presets, train
+from vaejax.apply.impute import Filled, collapse
+from vaejax.cli.parse import commands
 from vaejax.data import Spec, open_dataset
 from vaejax.data.dataset import Column
 from vaejax.distributions import expectation
-from vaejax.filling import Filled, collapse
-from vaejax.likelihoods import Gaussian
+from vaejax.models.columns import Reader, TableLikelihood, decide, features
+from vaejax.models.likelihoods import Gaussian
 
 TINY = {"hidden": (6,), "latents": 2, "epochs": 2, "batch_size": 16}
 

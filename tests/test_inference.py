@@ -14,10 +14,10 @@ import pytest
 import scipy.stats
 
 from vaejax import distributions as d
-from vaejax import networks as net
-from vaejax.inference import infer, observed_log_prob
-from vaejax.likelihoods import LIKELIHOODS
+from vaejax.inference.terms import infer, observed_log_prob
 from vaejax.models import VAE, Decoder, StandardNormal
+from vaejax.models.likelihoods import LIKELIHOODS
+from vaejax.nn import networks as net
 
 EPS = float(np.finfo(np.float32).eps)
 KEY = jax.random.key(0)

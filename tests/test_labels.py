@@ -8,13 +8,13 @@ import pytest
 
 import vaejax
 from vaejax import plots
-from vaejax.commands import sample as sample_command
+from vaejax.cli.commands import sample as sample_command
 from vaejax.data.classes import of_training
 from vaejax.data.dataset import Spec
 from vaejax.errors import InputError
-from vaejax.judging import judged
+from vaejax.metrics.classifier import judged
 from vaejax.presets import classifier, cvae, vae
-from vaejax.run import recorded_dataset
+from vaejax.training.workdir import recorded_dataset
 
 TEXTS = np.array(["one", "seven", "zebra"])
 SMALL = {"hidden": (8,), "epochs": 2, "batch_size": 24}

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from vaejax import distributions as d
+from vaejax.configs import LikelihoodName
 from vaejax.errors import InputError
-from vaejax.inference import observed_log_prob
-from vaejax.likelihoods import LIKELIHOODS, GaussianOptimal, check_fit
-from vaejax.settings import LikelihoodName
+from vaejax.inference.terms import observed_log_prob
+from vaejax.models.likelihoods import LIKELIHOODS, GaussianOptimal, check_fit
 
 EPS = float(np.finfo(np.float32).eps)
 KEY = jax.random.key(0)

@@ -28,7 +28,7 @@ from tests.test_inference import (
     variables,
 )
 from vaejax import distributions as d
-from vaejax.inference import weigh
+from vaejax.inference.terms import weigh
 from vaejax.metrics import (
     active_units,
     count,

@@ -8,13 +8,13 @@ import pytest
 from scipy.stats import multivariate_normal, norm
 
 from vaejax import from_arrays, objectives, presets, train
-from vaejax.evaluation import evaluate
-from vaejax.gibbs import chain
-from vaejax.imputation import impute
-from vaejax.inference import infer
-from vaejax.loop import first_state
+from vaejax.inference.gibbs import chain
+from vaejax.inference.imputation import impute
+from vaejax.inference.terms import infer
 from vaejax.metrics.imputation import crps, interval
 from vaejax.parallel import make_mesh
+from vaejax.training.evaluator import evaluate
+from vaejax.training.loop import first_state
 
 D = 5
 TINY = {"hidden": (6,), "latents": 2, "epochs": 1, "batch_size": 8}

@@ -15,12 +15,12 @@ from vaejax.data import Spec, masks, open_dataset
 from vaejax.data.holes import hide
 from vaejax.data.splits import restore
 from vaejax.distributions import Bernoulli, Normal
-from vaejax.imputation import choose, impute
-from vaejax.inference import infer
-from vaejax.loop import first_state
+from vaejax.inference.imputation import choose, impute
+from vaejax.inference.terms import infer
 from vaejax.metrics.imputation import crps, interval
 from vaejax.models import Blind, Constant
 from vaejax.parallel import make_mesh
+from vaejax.training.loop import first_state
 
 D = 5
 TINY = {"hidden": (6,), "latents": 2, "epochs": 1, "batch_size": 8}

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vaejax import networks as net
 from vaejax.errors import InputError
-from vaejax.layers import (
+from vaejax.models import Critic, JointCritic
+from vaejax.nn import networks as net
+from vaejax.nn.layers import (
     BatchNorm,
     Dropout,
     Norm,
@@ -19,7 +20,6 @@ from vaejax.layers import (
     double,
     halve,
 )
-from vaejax.models import Critic, JointCritic
 
 EPS = float(np.finfo(np.float32).eps)
 KEY = jax.random.key(0)

@@ -30,7 +30,7 @@ from tests.test_inference import (
 )
 from vaejax import objectives
 from vaejax.distributions import Bernoulli
-from vaejax.inference import infer, log_mean_exp
+from vaejax.inference.terms import infer, log_mean_exp
 from vaejax.objectives.elbo import floored_kl, gaussian_terms
 
 MODEL = LinearGaussian()

@@ -10,12 +10,13 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from vaejax import InputError, parallel, presets, step, study, train
+from vaejax import InputError, parallel, presets, study, train
 from vaejax.data.feed import resident_feed
 from vaejax.experiment import variables_of
-from vaejax.layers import BatchNorm
-from vaejax.loop import first_state
+from vaejax.nn.layers import BatchNorm
 from vaejax.parallel.shards import mean_gradient
+from vaejax.training import step
+from vaejax.training.loop import first_state
 
 pytestmark = pytest.mark.devices
 

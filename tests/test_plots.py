@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 import vaejax
-from vaejax import cli, parallel, plots, presets
-from vaejax.evaluation import held_out_examples
-from vaejax.loop import first_state
+from vaejax import parallel, plots, presets
+from vaejax.cli.parse import parse
 from vaejax.plots import examples, grid, images, plane, terms
+from vaejax.training.evaluator import held_out_examples
+from vaejax.training.loop import first_state
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "plot.py"
 TINY = {"hidden": (16,), "epochs": 2, "evaluate_every": 1, "batch_size": 64}
@@ -463,12 +464,12 @@ def test_names_that_are_no_pictures(tmp_path):
 def test_the_script_prints_what_it_wrote(workdir, tmp_path, capsys):
     main = runpy.run_path(str(SCRIPT))["main"]
     arguments = [str(workdir), "--out", str(tmp_path), "--what"]
-    cli.run(main, [*arguments, "curves", "latents"])
+    parse.run(main, [*arguments, "curves", "latents"])
     paths = [tmp_path / f"{name}.png" for name in ("curves", "latents")]
     assert capsys.readouterr().out.split() == [str(path) for path in paths]
     assert all(path.exists() for path in paths)
     with pytest.raises(SystemExit) as refused:
-        cli.run(main, [*arguments, "sampels"])
+        parse.run(main, [*arguments, "sampels"])
     assert refused.value.code == 2
     assert "did you mean samples" in capsys.readouterr().err
 

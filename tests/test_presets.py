@@ -10,15 +10,15 @@ import pytest
 
 import vaejax
 from vaejax import parallel
-from vaejax.capabilities import count_latents, weighs
-from vaejax.checkpoint import Checkpoints
+from vaejax.apply.capabilities import count_latents, weighs
 from vaejax.data.feed import resident_feed
 from vaejax.errors import InputError
-from vaejax.evaluation import conditions_to_generate, held_out_examples
-from vaejax.loop import first_state
 from vaejax.models import Label, conditions_of
 from vaejax.presets import PRESETS
-from vaejax.run import claim, config_of, recorded_experiment, write_json
+from vaejax.training.checkpoint import Checkpoints
+from vaejax.training.evaluator import conditions_to_generate, held_out_examples
+from vaejax.training.loop import first_state
+from vaejax.training.workdir import claim, config_of, recorded_experiment, write_json
 
 SMALL = {"hidden": (16,), "latents": 3}
 TINY = {

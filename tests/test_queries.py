@@ -18,18 +18,19 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
 import vaejax
-from vaejax import parallel, presets, query
-from vaejax.capabilities import weighs
+from vaejax import parallel, presets
+from vaejax.apply import query
+from vaejax.apply.capabilities import weighs
+from vaejax.apply.inputs import batch_of_examples
+from vaejax.apply.own import encode_own
 from vaejax.data.context import seen_region
 from vaejax.data.entries import checked_key, checked_x
 from vaejax.distributions import Delta, Known, Normal, has_density
 from vaejax.errors import InputError
-from vaejax.evaluation import conditions_to_generate, held_out_examples
-from vaejax.inputs import batch_of_examples
-from vaejax.loop import first_state
 from vaejax.models import conditions_of
-from vaejax.own import encode_own
-from vaejax.stamp import check_stamp
+from vaejax.training.evaluator import conditions_to_generate, held_out_examples
+from vaejax.training.loop import first_state
+from vaejax.training.stamp import check_stamp
 
 KEY = jax.random.key(0)
 SMALL = {"hidden": (8,), "latents": 2, "batch_size": 8, "epochs": 1}

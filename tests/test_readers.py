@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from vaejax import InputError
+from vaejax.apply.tables import open_holey
 from vaejax.data import open_dataset
 from vaejax.data.dialect import Csv
 from vaejax.data.numerals import number, text_of
 from vaejax.data.schema import numbers_of, read_csv
-from vaejax.tables import open_holey
 
 cheap = settings(deadline=None, max_examples=100, derandomize=True)
 NAMES = st.text(st.characters(codec="latin-1", categories=("L", "N", "P", "Zs")))

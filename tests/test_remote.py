@@ -10,12 +10,12 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from vaejax import InputError, load, plots, presets, train
-from vaejax.commands import evaluate
+from vaejax.cli.commands import evaluate
 from vaejax.data import open_dataset
-from vaejax.interrupt import Stopped
-from vaejax.jsonlines import read_rows
-from vaejax.keeper import Keeper
-from vaejax.paths import absolute, is_remote, path_of
+from vaejax.runtime.jsonlines import read_rows
+from vaejax.runtime.preemption import Stopped
+from vaejax.runtime.storage import absolute, is_remote, path_of
+from vaejax.training.recorder import Keeper
 
 TINY = {
     "dataset": "digits",
@@ -59,7 +59,9 @@ def buckets(tmp_path, monkeypatch):
     from orbax.checkpoint._src.path import gcs_utils
 
     monkeypatch.setattr(Buckets, "root", str(tmp_path / "buckets"))
-    monkeypatch.setattr("vaejax.paths.LIBRARIES", {k: ("fsspec", k) for k in KINDS})
+    monkeypatch.setattr(
+        "vaejax.runtime.storage.LIBRARIES", {k: ("fsspec", k) for k in KINDS}
+    )
     for name in Buckets.protocol:
         fsspec.register_implementation(name, Buckets, clobber=True)
     monkeypatch.setattr(
@@ -120,7 +122,7 @@ def test_what_a_run_in_a_bucket_is_asked(buckets, capsys):
 
 
 def test_rows_are_there_before_the_checkpoint_of_their_step(buckets, monkeypatch):
-    from vaejax.checkpoint import Checkpoints
+    from vaejax.training.checkpoint import Checkpoints
 
     seen = []
     save = Checkpoints.save
@@ -176,7 +178,9 @@ def test_paths():
 
 @pytest.mark.parametrize("name", ["gs://bucket/run", "gs:/bucket/run"])
 def test_a_bucket_needs_its_library(name, monkeypatch):
-    monkeypatch.setattr("vaejax.paths.LIBRARIES", {"gs": ("no_such_module", "gcs")})
+    monkeypatch.setattr(
+        "vaejax.runtime.storage.LIBRARIES", {"gs": ("no_such_module", "gcs")}
+    )
     with pytest.raises(InputError, match=r"pip install 'vaejax\[gcs\]'"):
         train(tiny(), name)
 

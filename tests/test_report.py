@@ -16,11 +16,12 @@ import pytest
 
 import vaejax
 from tests.test_scripts import call, refused
-from vaejax import commands, parallel, plots, presets
-from vaejax.interrupt import Stopped
-from vaejax.loop import first_state
+from vaejax import parallel, plots, presets
+from vaejax.cli.parse import commands
 from vaejax.reports import comparison, facts, page, pictures
 from vaejax.reports.groups import Group, grouped
+from vaejax.runtime.preemption import Stopped
+from vaejax.training.loop import first_state
 
 TINY = ("--hidden", 16, "--latents", 2, "--batch-size", 96, "--devices", 1)
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

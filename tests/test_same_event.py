@@ -14,16 +14,16 @@ from scipy.stats import genpareto
 
 from tests.test_inference import LinearGaussian, parameters, variables
 from vaejax import evaluate, from_arrays, presets
-from vaejax.commands import markdown
-from vaejax.imputation import impute
-from vaejax.likelihoods import GaussianOptimal
-from vaejax.loop import first_state
+from vaejax.cli.commands import markdown
+from vaejax.inference.imputation import impute
 from vaejax.metrics import log_likelihood, nll
 from vaejax.metrics.base import merge, moments, ratio
 from vaejax.metrics.weights import distrust, pareto_khat, tail_length
+from vaejax.models.likelihoods import GaussianOptimal
 from vaejax.parallel import make_mesh
-from vaejax.replicas import Replica
-from vaejax.summary import summarize
+from vaejax.sweeps.replicas import Replica
+from vaejax.sweeps.summary import summarize
+from vaejax.training.loop import first_state
 
 TINY = {"hidden": (6,), "latents": 2, "epochs": 1, "batch_size": 8}
 KEY = jax.random.key(3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vaejax import InputError, load, presets, train
-from vaejax.judging import judged
+from vaejax.metrics.classifier import judged
 from vaejax.metrics.samples import frechet_distance, kernel_distance, squared_mmd
 
 RNG = np.random.default_rng(0)
@@ -93,7 +93,7 @@ def test_a_judged_run_says_what_it_was_judged_by(classifier, run):
 
 
 def test_an_evaluation_with_a_classifier_is_written(classifier, run):
-    from vaejax import commands
+    from vaejax.cli.parse import commands
 
     commands.evaluate(run, 0, "test", 100, classifier, 200)
     written = json.loads((run / "evaluation.json").read_text())

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vaejax.configs import Training, Weight
 from vaejax.data import from_arrays
 from vaejax.presets.assemble import weight_schedule
-from vaejax.schedules import SCHEDULES
-from vaejax.settings import Training, Weight
+from vaejax.training.schedules import SCHEDULES
 
 EPS = float(np.finfo(np.float32).eps)
 VALUE, STEPS = 4.0, 20

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from vaejax.configs import Data, Network, Training, Weight
 from vaejax.data import open_dataset
 from vaejax.errors import InputError
 from vaejax.presets import PRESETS
 from vaejax.presets.signature import preset
-from vaejax.settings import Data, Network, Training, Weight
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,11 +28,11 @@ from vaejax.data.feed import Shuffled
 from vaejax.data.pictures import Frame, decoded
 from vaejax.data.reading import Reading
 from vaejax.data.records import files_of
-from vaejax.evaluation import held_out_examples
-from vaejax.interrupt import Stopped
-from vaejax.jsonlines import read_rows
-from vaejax.keeper import Keeper
-from vaejax.streaming import AHEAD, Stream, cores, feed_of, own_rows
+from vaejax.data.streaming import AHEAD, Stream, cores, feed_of, own_rows
+from vaejax.runtime.jsonlines import read_rows
+from vaejax.runtime.preemption import Stopped
+from vaejax.training.evaluator import held_out_examples
+from vaejax.training.recorder import Keeper
 
 pytestmark = pytest.mark.devices
 

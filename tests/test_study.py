@@ -14,9 +14,9 @@ import pytest
 
 from tests.test_scripts import call, refused
 from vaejax import InputError, load, parallel, presets, study, train
-from vaejax.interrupt import Stopped
-from vaejax.studies import traceable
-from vaejax.summary import Row, summarize
+from vaejax.runtime.preemption import Stopped
+from vaejax.sweeps.summary import Row, summarize
+from vaejax.sweeps.sweep import traceable
 
 TINY = {
     "dataset": "digits",
@@ -198,16 +198,16 @@ def test_more_seeds_later(four, tmp_path, monkeypatch):
 
 
 def test_a_signal_saves_every_replica(tmp_path, monkeypatch):
-    from vaejax import interrupt
+    from vaejax.runtime import preemption
 
-    class Sent(interrupt.Interrupts):
+    class Sent(preemption.Interrupts):
         def __enter__(self):
             super().__enter__()
             signal.raise_signal(signal.SIGTERM)
             return self
 
     with monkeypatch.context() as patch:
-        patch.setattr("vaejax.studies.Interrupts", Sent)
+        patch.setattr("vaejax.sweeps.sweep.Interrupts", Sent)
         with pytest.raises(Stopped, match="at step 14, 2 replicas saved"):
             run(presets.vae, tmp_path / "a", **TINY)
     steps = {load(f)[1].step.item() for f in (tmp_path / "a").glob("seed=*")}

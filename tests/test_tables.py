@@ -5,11 +5,12 @@ import pandas as pd
 import pytest
 
 from tests.test_impute import holey, trained
-from vaejax import InputError, commands, presets
+from vaejax import InputError, presets
+from vaejax.apply.tables import open_holey
+from vaejax.cli.parse import commands
 from vaejax.data import open_dataset
 from vaejax.data.dataset import Column
 from vaejax.data.numerals import text_of
-from vaejax.tables import open_holey
 
 TINY = {"hidden": (6,), "latents": 2, "epochs": 1, "batch_size": 16}
 

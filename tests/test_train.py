@@ -19,12 +19,17 @@ from rich.console import Console
 from rich.text import Text
 
 from vaejax import InputError, load, parallel, presets, train
-from vaejax.checkpoint import Checkpoints
-from vaejax.interrupt import Stopped
-from vaejax.keeper import Keeper
-from vaejax.loop import Diverged, first_state, intervals, passes
-from vaejax.profiling import Profile
-from vaejax.writer import JsonLines, Progress, no_tensorboard, tensorboard
+from vaejax.runtime.preemption import Stopped
+from vaejax.training.checkpoint import Checkpoints
+from vaejax.training.loop import Diverged, first_state, intervals, passes
+from vaejax.training.metric_writer import (
+    JsonLines,
+    Progress,
+    no_tensorboard,
+    tensorboard,
+)
+from vaejax.training.profiling import Profile
+from vaejax.training.recorder import Keeper
 
 TINY = {
     "dataset": "digits",
@@ -373,7 +378,7 @@ def test_a_line_of_progress_fits_its_terminal(width, terms, speed, monkeypatch):
         return Console(file=screen, width=width, force_terminal=True)
 
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr("vaejax.terminal.console", terminal)
+    monkeypatch.setattr("vaejax.runtime.terminal.console", terminal)
     progress = Progress(12_000, 0)
     progress.train(6_000, TERMS, 12_345.6, waiting=0.25)
     screen.truncate(0)

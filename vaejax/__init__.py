@@ -1,23 +1,30 @@
 """Variational autoencoders and their adversarial and conditional relatives in JAX."""
 
-import vaejax.starting  # noqa: F401  (first: what follows loads for seconds)
+import vaejax.runtime.starting  # noqa: F401  (first: what follows loads for seconds)
 
 # isort: split
 from importlib.metadata import PackageNotFoundError, version
 
 from vaejax import objectives, presets
+from vaejax.apply.impute import impute
+from vaejax.apply.query import (
+    attribute,
+    decode,
+    encode,
+    log_likelihood,
+    reconstruct,
+    sample,
+)
 from vaejax.data import from_arrays
 from vaejax.errors import InputError
-from vaejax.evaluation import evaluate
 from vaejax.experiment import Experiment, Metric, Player, TrainState
-from vaejax.filling import impute
-from vaejax.inference import Inference, infer
-from vaejax.loop import train
+from vaejax.inference.terms import Inference, infer
 from vaejax.objectives import elbo
-from vaejax.query import attribute, decode, encode, log_likelihood, reconstruct, sample
 from vaejax.reports import report
-from vaejax.run import load
-from vaejax.studies import study
+from vaejax.sweeps.sweep import study
+from vaejax.training.evaluator import evaluate
+from vaejax.training.loop import train
+from vaejax.training.workdir import load
 
 try:
     __version__ = version("vaejax")

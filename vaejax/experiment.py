@@ -9,12 +9,12 @@ import flax.linen as nn
 import jax
 import optax
 
+from vaejax.configs import Training
 from vaejax.data import Dataset
 from vaejax.data.own import own_inputs
 from vaejax.data.preprocess import Preprocess
 from vaejax.errors import InputError
-from vaejax.limits import MOST
-from vaejax.settings import Training
+from vaejax.runtime.limits import MOST
 from vaejax.types import Array, Batch, Key, Metrics, Objective, Variables
 
 Gate = Callable[[Array, Metrics], Array]

@@ -8,14 +8,14 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
 
 from vaejax import presets
+from vaejax.apply.impute import impute
 from vaejax.data import Dataset, Spec, from_arrays
 from vaejax.data.dataset import in_memory
 from vaejax.data.holders import with_nan
 from vaejax.data.units import in_units, standardized
 from vaejax.experiment import Experiment
-from vaejax.filling import impute
-from vaejax.loop import train
 from vaejax.presets import assemble as a
+from vaejax.training.loop import train
 
 
 class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):

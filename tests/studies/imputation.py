@@ -26,7 +26,7 @@ from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
 
 from vaejax import from_arrays, impute, presets, train
-from vaejax.commands import keep_compiled
+from vaejax.cli.commands import keep_compiled
 from vaejax.experiment import Experiment
 
 RESULTS = Path(__file__).parents[2] / "results" / "imputation"

@@ -20,11 +20,11 @@ import optax
 import tyro
 
 from vaejax import evaluate, load, parallel, presets, train
-from vaejax.commands import keep_compiled
+from vaejax.cli.commands import keep_compiled
 from vaejax.experiment import Experiment, TrainState
-from vaejax.interrupt import Interrupts
-from vaejax.keeper import Keeper
-from vaejax.loop import first_state, run
+from vaejax.runtime.preemption import Interrupts
+from vaejax.training.loop import first_state, run
+from vaejax.training.recorder import Keeper
 
 SAMPLES = 500
 REFIT = 20  # epochs in which an encoder gets used to complete images

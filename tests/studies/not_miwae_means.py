@@ -12,8 +12,9 @@ import json
 import sys
 from pathlib import Path
 
-from vaejax import evaluate, imputation, load
-from vaejax.commands import keep_compiled
+from vaejax import evaluate, load
+from vaejax.cli.commands import keep_compiled
+from vaejax.inference.terms import imputation
 
 SAMPLES = 2000
 

@@ -31,9 +31,9 @@ from PIL import Image
 from vaejax import Experiment, parallel, presets
 from vaejax.data.batches import Batches
 from vaejax.data.feed import Feed, Shuffled
-from vaejax.loop import first_state, training_key
-from vaejax.stepper import Stepper
-from vaejax.streaming import as_it_is, cores, decoded, feed_of
+from vaejax.data.streaming import as_it_is, cores, decoded, feed_of
+from vaejax.training.advance import Stepper
+from vaejax.training.loop import first_state, training_key
 
 IMAGES, BATCH = 4000, 64
 RATIOS = (4.0, 2.0, 1.5, 1.25, 0.8)

@@ -21,9 +21,9 @@ from vaejax.aot.chips import GIB
 from vaejax.data import Spec
 from vaejax.data.feed import Feed, resident_feed
 from vaejax.data.preprocess import blank
+from vaejax.data.streaming import as_it_is
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment
-from vaejax.streaming import as_it_is
 
 Build = Callable[[Experiment, Feed, Mesh], Any]
 """A compiled function of (state, resident, xs, root), of which `lower` is asked."""

@@ -15,7 +15,7 @@ from vaejax.data import Dataset, Spec
 from vaejax.data.reading import Reading
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment
-from vaejax.run import write_json
+from vaejax.training.workdir import write_json
 
 
 def compile_check(

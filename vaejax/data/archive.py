@@ -7,7 +7,7 @@ from typing import IO
 
 import numpy as np
 
-from vaejax.memory import check_fits
+from vaejax.runtime.memory import check_fits
 
 
 def check_sizes(stream: IO[bytes], place: Path) -> None:

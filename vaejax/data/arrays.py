@@ -25,7 +25,7 @@ from vaejax.data.levels import check_layout, range_of, rule_of, taken
 from vaejax.data.splits import TEST_SHARE, cut, standardize
 from vaejax.data.wanted import of_arrays
 from vaejax.errors import InputError
-from vaejax.paths import absolute
+from vaejax.runtime.storage import absolute
 
 _UNREADABLE = (
     OSError,

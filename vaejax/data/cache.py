@@ -15,7 +15,7 @@ import numpy as np
 
 from vaejax.data.dataset import Arrays, Dataset, Spec, digest_of, in_memory
 from vaejax.data.places import publish, roots, writable
-from vaejax.lock import scratch
+from vaejax.runtime.lock import scratch
 
 log = logging.getLogger(__name__)
 

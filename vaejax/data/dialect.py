@@ -17,7 +17,7 @@ import numpy as np
 from vaejax.data.dataset import Dialect
 from vaejax.data.numerals import short
 from vaejax.errors import InputError, require
-from vaejax.paths import write_whole
+from vaejax.runtime.storage import write_whole
 
 Header = Literal["first", "none"]
 Decimal = Literal["auto", ".", ","]

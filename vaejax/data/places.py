@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from vaejax.data.builders import VERSIONS
 from vaejax.errors import InputError
-from vaejax.lock import scratch
-from vaejax.paths import absolute, copy_folder, is_remote, reached
+from vaejax.runtime.lock import scratch
+from vaejax.runtime.storage import absolute, copy_folder, is_remote, reached
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _ADDRESS = re.compile(rf"(\w+)(?:/([\w.\-]+))?(?::({_VERSION.pattern}))?")

@@ -17,7 +17,7 @@ from vaejax.data.places import Address, publish, roots, writable
 from vaejax.data.quiet import one_line, quiet
 from vaejax.data.reading import Reading
 from vaejax.errors import InputError
-from vaejax.lock import scratch
+from vaejax.runtime.lock import scratch
 
 _ELSEWHERE = "set TFDS_DATA_DIR to where it is prepared already, as array_record"
 

@@ -25,7 +25,7 @@ from vaejax.data.remarks import remarks_of
 from vaejax.data.splits import TEST_SHARE, cut
 from vaejax.data.wanted import wanted
 from vaejax.errors import InputError, nearest
-from vaejax.paths import absolute
+from vaejax.runtime.storage import absolute
 
 
 def open_csv(

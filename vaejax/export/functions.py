@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vaejax import query
-from vaejax.capabilities import weighs
+from vaejax.apply import query
+from vaejax.apply.capabilities import weighs
+from vaejax.apply.inputs import blank_batch
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
-from vaejax.inputs import blank_batch
 from vaejax.models import conditional, conditions_of
 from vaejax.types import Array
 

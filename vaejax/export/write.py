@@ -19,15 +19,15 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.export import Exported, symbolic_shape
 
 from vaejax import parallel
-from vaejax.capabilities import count_latents
+from vaejax.apply.capabilities import count_latents
+from vaejax.apply.inputs import blank_batch
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.export import load as loader
 from vaejax.export.functions import PRNG, Function, functions
-from vaejax.inputs import blank_batch
-from vaejax.limits import check_count
-from vaejax.paths import whole_folder
-from vaejax.run import load, write_json
+from vaejax.runtime.limits import check_count
+from vaejax.runtime.storage import whole_folder
+from vaejax.training.workdir import load, write_json
 from vaejax.types import Array
 
 PLATFORMS = ("cpu", "cuda", "tpu")

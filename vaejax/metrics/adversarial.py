@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vaejax.experiment import Metric
-from vaejax.inference import infer
+from vaejax.inference.terms import infer
 from vaejax.metrics.base import averages
 from vaejax.metrics.likelihood import squared_error
 from vaejax.objectives.adversarial import Subjects, judge

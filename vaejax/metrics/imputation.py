@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from vaejax.columns import are_numbers, decide
 from vaejax.data.dataset import Column
 from vaejax.experiment import Metric
-from vaejax.imputation import LEAST_ESS, impute
+from vaejax.inference.imputation import LEAST_ESS, impute
+from vaejax.models.columns import are_numbers, decide
 from vaejax.types import Array, Batch, Key, Variables
 
 DRAWS = 199

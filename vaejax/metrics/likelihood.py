@@ -13,8 +13,8 @@ from jaxtyping import Float
 from vaejax.distributions import has_density
 from vaejax.errors import InputError
 from vaejax.experiment import Metric
-from vaejax.imputation import LEAST_ESS
-from vaejax.inference import (
+from vaejax.inference.imputation import LEAST_ESS
+from vaejax.inference.terms import (
     Inference,
     infer,
     log_mean_exp,

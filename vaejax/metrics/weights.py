@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from vaejax.imputation import LEAST_ESS
+from vaejax.inference.imputation import LEAST_ESS
 from vaejax.types import Array
 
 HIGH_KHAT = 0.7

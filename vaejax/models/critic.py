@@ -5,9 +5,9 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
-from vaejax.layers import linear
 from vaejax.models.conditions import condition_of
-from vaejax.networks import MLP
+from vaejax.nn.layers import linear
+from vaejax.nn.networks import MLP
 from vaejax.types import Array, Batch
 
 

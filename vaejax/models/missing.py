@@ -44,7 +44,7 @@ class MissingVAE(VAE):
     """p(x, z) p(m | x): a VAE with the part `missing`, which says why entries are.
 
     For missing not at random; the missing entries of x are drawn where the mask's
-    probability needs them (`vaejax.inference.infer`).
+    probability needs them (`vaejax.inference.terms.infer`).
     """
 
     missing: nn.Module

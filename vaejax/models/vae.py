@@ -4,9 +4,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from vaejax.distributions import Delta, Normal
-from vaejax.layers import join
 from vaejax.models.conditions import condition_of
 from vaejax.models.holes import read
+from vaejax.nn.layers import join
 from vaejax.types import Array, Batch, Distribution
 
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn import relu, softplus
 
-from vaejax.inference import infer
+from vaejax.inference.terms import infer
 from vaejax.models.critic import Critique
 from vaejax.purposes import OfObjective
 from vaejax.types import Array, Batch, Key, Metrics

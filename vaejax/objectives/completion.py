@@ -4,7 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from vaejax.inference import infer, observed_log_prob
+from vaejax.inference.terms import infer, observed_log_prob
 from vaejax.objectives.adversarial import drawn
 from vaejax.types import Array, Batch, Key, Metrics
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from vaejax.distributions import scale_of
-from vaejax.inference import Inference, infer
+from vaejax.inference.terms import Inference, infer
 from vaejax.types import Array, Batch, Key, LatentModel, Metrics
 
 

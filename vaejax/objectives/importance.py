@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from vaejax.inference import infer, log_mean_exp
+from vaejax.inference.terms import infer, log_mean_exp
 from vaejax.objectives.elbo import sigma_term
 from vaejax.types import Array, Batch, Key, LatentModel, Metrics
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.nn import log_softmax, one_hot
 
 from vaejax.distributions import Normal
-from vaejax.inference import infer
+from vaejax.inference.terms import infer
 from vaejax.objectives.adversarial import Loss, Subjects, dream, fooling, judge
 from vaejax.types import Array, Batch, Key, Metrics
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import jax
 
-from vaejax import step as game
 from vaejax.experiment import Experiment, TrainState
+from vaejax.training import step as game
 from vaejax.types import Batch, Key, Metrics
 
 AXIS = "data"

@@ -11,12 +11,11 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from vaejax import step as game
+from vaejax.configs import Parallel
 from vaejax.data.feed import Feed
 from vaejax.data.preprocess import blank
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
-from vaejax.memory import available_on, bytes_of, refuse_above
 from vaejax.parallel import shards
 from vaejax.parallel.placement import (
     FSDP,
@@ -28,7 +27,8 @@ from vaejax.parallel.placement import (
     rows,
     stack,
 )
-from vaejax.settings import Parallel
+from vaejax.runtime.memory import available_on, bytes_of, refuse_above
+from vaejax.training import step as game
 from vaejax.types import Array, Batch, Key, Metrics
 
 

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from vaejax import step as game
 from vaejax.data.feed import Feed
 from vaejax.experiment import Experiment, TrainState
 from vaejax.parallel.placement import row, rows, stack
 from vaejax.parallel.steps import all_finite, compile_scan, one_by_one, slow_in_scan
+from vaejax.training import step as game
 from vaejax.types import Array, Batch, Key, Metrics
 
 Build = Callable[[Mapping[str, Any]], Experiment]

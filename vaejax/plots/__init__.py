@@ -13,7 +13,6 @@ from pathlib import Path
 from vaejax.errors import InputError, nearest
 from vaejax.experiment import Experiment, TrainState
 from vaejax.models import conditions_of
-from vaejax.paths import path_of, whole
 from vaejax.plots.conditional import attributes, classes, completions, labels
 from vaejax.plots.examples import (
     require_attributes,
@@ -37,7 +36,8 @@ from vaejax.plots.images import (
 from vaejax.plots.missing import imputations
 from vaejax.plots.plane import latents
 from vaejax.plots.terms import curves
-from vaejax.run import load
+from vaejax.runtime.storage import path_of, whole
+from vaejax.training.workdir import load
 
 Draw = Callable[[Experiment, TrainState, Path], Picture]
 

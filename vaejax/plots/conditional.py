@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaejax import parallel, query
-from vaejax.evaluation import conditions_to_generate, held_out_examples
+from vaejax import parallel
+from vaejax.apply import query
 from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.plots.examples import (
     MOST,
@@ -22,6 +22,7 @@ from vaejax.plots.examples import (
 from vaejax.plots.frame import Picture, heading
 from vaejax.plots.grid import enlarge, fitting, grid_figure
 from vaejax.plots.images import decoded
+from vaejax.training.evaluator import conditions_to_generate, held_out_examples
 from vaejax.types import Array, Batch, Variables
 
 ROWS = 8

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float
 
-from vaejax import query
-from vaejax.capabilities import count_latents, weighs
+from vaejax.apply import query
+from vaejax.apply.capabilities import count_latents, weighs
+from vaejax.apply.inputs import batch_of_examples
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
-from vaejax.inputs import batch_of_examples
 from vaejax.models import (
     VAE,
     ArbitraryCompletion,

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from PIL import Image
 
 from vaejax.errors import InputError
-from vaejax.paths import path_of, whole
 from vaejax.plots.frame import Picture
+from vaejax.runtime.storage import path_of, whole
 
 TILE = 60  # pixels of a tile's longer side, at least
 WIDTH = 1300  # pixels that a row of tiles should not exceed

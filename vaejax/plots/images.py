@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaejax import query
-from vaejax.evaluation import conditions_to_generate, held_out_examples
+from vaejax.apply import query
 from vaejax.experiment import Experiment, TrainState
 from vaejax.plots import tables
 from vaejax.plots.examples import (
@@ -20,6 +19,7 @@ from vaejax.plots.examples import (
 )
 from vaejax.plots.frame import Picture, heading
 from vaejax.plots.grid import enlarge, fitting, grid_figure
+from vaejax.training.evaluator import conditions_to_generate, held_out_examples
 
 
 def samples(experiment: Experiment, state: TrainState, *, seed: int = 0) -> Picture:

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax import parallel
-from vaejax.evaluation import held_out_examples
 from vaejax.experiment import Experiment, TrainState, variables_of
-from vaejax.imputation import LEAST_ESS, impute
+from vaejax.inference.imputation import LEAST_ESS, impute
 from vaejax.plots.examples import require_imputer
 from vaejax.plots.frame import Picture, heading
 from vaejax.plots.grid import enlarge, fitting, grid_figure
+from vaejax.training.evaluator import held_out_examples
 
 ROWS = 8
 SAMPLES = 1000

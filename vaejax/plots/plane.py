@@ -6,10 +6,10 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 
-from vaejax.evaluation import held_out_examples
 from vaejax.experiment import Experiment, TrainState
 from vaejax.plots.examples import MOST, posterior_means
 from vaejax.plots.frame import Picture, heading
+from vaejax.training.evaluator import held_out_examples
 
 
 def latents(experiment: Experiment, state: TrainState) -> Picture:

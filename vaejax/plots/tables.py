@@ -4,11 +4,11 @@ import jax
 import numpy as np
 from matplotlib.axes import Axes
 
-from vaejax import query
-from vaejax.evaluation import conditions_to_generate, held_out_examples
+from vaejax.apply import query
 from vaejax.experiment import Experiment, TrainState
 from vaejax.plots.examples import MOST, reconstructed
 from vaejax.plots.frame import Picture, heading, panels
+from vaejax.training.evaluator import conditions_to_generate, held_out_examples
 
 COLUMNS = 12  # at most so many columns are drawn
 ENTRIES = 2_000_000  # of a wide table fewer rows are looked at

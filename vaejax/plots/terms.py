@@ -11,9 +11,9 @@ from matplotlib.ticker import MaxNLocator
 
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
-from vaejax.jsonlines import read_rows
-from vaejax.paths import path_of
 from vaejax.plots.frame import Picture, heading, panels
+from vaejax.runtime.jsonlines import read_rows
+from vaejax.runtime.storage import path_of
 
 COLOURS = {"train": "tab:blue", "validation": "tab:orange", "test": "tab:red"}
 ORDER = (

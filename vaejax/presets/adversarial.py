@@ -4,6 +4,7 @@ from functools import partial
 from typing import Literal
 
 from vaejax import objectives
+from vaejax.configs import Critic, Data, Network, Training
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment
 from vaejax.metrics import autoencoding, count, critic_scores, reconstruction
@@ -16,11 +17,10 @@ from vaejax.models import (
     StandardNormal,
 )
 from vaejax.models import Critic as CriticNetwork
-from vaejax.networks import MLP, FlatEncoder
+from vaejax.nn.networks import MLP, FlatEncoder
 from vaejax.presets import arena
 from vaejax.presets import assemble as a
 from vaejax.presets.signature import preset
-from vaejax.settings import Critic, Data, Network, Training
 
 GREY = Data(binarize="none")
 adversarial = objectives.adversarial

@@ -6,16 +6,16 @@ from functools import partial
 
 import flax.linen as nn
 
-from vaejax import likelihoods as li
-from vaejax import networks as net
 from vaejax import objectives
+from vaejax.configs import Critic, Data, Network, Training
 from vaejax.data import Dataset
 from vaejax.experiment import Experiment, Metric, Player, epoch_steps
-from vaejax.gates import every
 from vaejax.models import Critic as CriticNetwork
 from vaejax.models import Label
+from vaejax.models import likelihoods as li
+from vaejax.nn import networks as net
 from vaejax.presets import assemble as a
-from vaejax.settings import Critic, Data, Network, Training
+from vaejax.training.gating import every
 from vaejax.types import Objective
 
 adversarial = objectives.adversarial

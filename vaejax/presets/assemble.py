@@ -9,17 +9,12 @@ from typing import NamedTuple, TypeVar
 import flax.linen as nn
 import optax
 
-from vaejax import likelihoods as li
-from vaejax import networks as net
-from vaejax.columns import Reader, Table, TableLikelihood, mixed
-from vaejax.counts import NegativeBinomialCounts, OfLibrary, PoissonCounts
+from vaejax.configs import Data, Network, Training, Weight
 from vaejax.data import Dataset, Spec, open_dataset
 from vaejax.data.holes import hide
 from vaejax.data.preprocess import Preprocess, preprocess
 from vaejax.errors import InputError, nearest, require
 from vaejax.experiment import Experiment, Metric, Player, epoch_steps
-from vaejax.layers import Activation
-from vaejax.limits import MOST
 from vaejax.metrics import (
     active_units,
     count,
@@ -28,8 +23,13 @@ from vaejax.metrics import (
     likelihood_metrics,
 )
 from vaejax.models import VAE, Decoder, GaussianEncoder, Label, StandardNormal
-from vaejax.schedules import SCHEDULES
-from vaejax.settings import Data, Network, Training, Weight
+from vaejax.models import likelihoods as li
+from vaejax.models.columns import Reader, Table, TableLikelihood, mixed
+from vaejax.models.counts import NegativeBinomialCounts, OfLibrary, PoissonCounts
+from vaejax.nn import networks as net
+from vaejax.nn.layers import Activation
+from vaejax.runtime.limits import MOST
+from vaejax.training.schedules import SCHEDULES
 from vaejax.types import Objective
 
 T = TypeVar("T")

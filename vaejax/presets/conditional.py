@@ -3,13 +3,11 @@
 from functools import partial
 from typing import Literal
 
-from vaejax import likelihoods as li
-from vaejax import networks as net
 from vaejax import objectives
+from vaejax.configs import Critic, Data, Network, Training, Weight
 from vaejax.data.context import always, seen_region, with_context
 from vaejax.errors import InputError, require
 from vaejax.experiment import Experiment, Player, epoch_steps
-from vaejax.gates import until
 from vaejax.metrics import (
     baseline_nll,
     classification,
@@ -18,10 +16,12 @@ from vaejax.metrics import (
     monte_carlo_nll,
 )
 from vaejax.models import Baseline, Classifier, Completion, GaussianNetwork, Judge
+from vaejax.models import likelihoods as li
+from vaejax.nn import networks as net
 from vaejax.presets import arena
 from vaejax.presets import assemble as a
 from vaejax.presets.signature import preset
-from vaejax.settings import Critic, Data, Network, Training, Weight
+from vaejax.training.gating import until
 
 
 @preset

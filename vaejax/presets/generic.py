@@ -3,13 +3,13 @@
 from functools import partial
 
 from vaejax import objectives
+from vaejax.configs import Data, Network, Training, Weight
 from vaejax.errors import require
 from vaejax.experiment import Experiment
 from vaejax.metrics import count, reconstruction
 from vaejax.models import VAE, DeterministicEncoder, StandardNormal
 from vaejax.presets import assemble as a
 from vaejax.presets.signature import preset
-from vaejax.settings import Data, Network, Training, Weight
 
 
 @preset

@@ -6,10 +6,8 @@ from typing import Literal
 
 import flax.linen as nn
 
-from vaejax import likelihoods as li
-from vaejax import networks as net
 from vaejax import objectives
-from vaejax.columns import mixed
+from vaejax.configs import Data, Network, Training, Weight
 from vaejax.data.context import anything, with_context
 from vaejax.errors import InputError, require
 from vaejax.experiment import Experiment
@@ -27,9 +25,11 @@ from vaejax.models import (
     Whole,
     WithMask,
 )
+from vaejax.models import likelihoods as li
+from vaejax.models.columns import mixed
+from vaejax.nn import networks as net
 from vaejax.presets import assemble as a
 from vaejax.presets.signature import preset
-from vaejax.settings import Data, Network, Training, Weight
 
 TABLE = Data(dataset="breast_cancer", binarize="none")
 NETWORK = Network(

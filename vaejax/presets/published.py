@@ -2,12 +2,12 @@
 
 import math
 
-from vaejax import likelihoods as li
 from vaejax import objectives
+from vaejax.configs import Data, Training, Weight
 from vaejax.experiment import Experiment
+from vaejax.models import likelihoods as li
 from vaejax.presets import assemble as a
 from vaejax.presets.signature import preset
-from vaejax.settings import Data, Training, Weight
 
 
 @preset

@@ -13,13 +13,13 @@ from typing import Any
 
 from vaejax.errors import InputError, nearest
 from vaejax.experiment import Experiment
-from vaejax.limits import check_setting
+from vaejax.runtime.limits import check_setting
 
 OF_ALL = """
 
 Returns:
   The experiment, for `vaejax.train`. Settings that have no line here are explained by
-  `help(vaejax.settings)` and by `scripts/train.py {name} --help`.
+  `help(vaejax.configs)` and by `scripts/train.py {name} --help`.
 
 Raises:
   InputError: a setting is unknown or impossible, or the data are not of its kind.

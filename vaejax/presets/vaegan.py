@@ -6,11 +6,10 @@ from typing import Literal
 
 import optax
 
-from vaejax import networks as net
 from vaejax import objectives
+from vaejax.configs import Critic, Data, Network, Training
 from vaejax.errors import InputError, require
 from vaejax.experiment import Experiment, Gate, Metric, Player
-from vaejax.gates import equilibrium
 from vaejax.metrics import active_units, autoencoding, count, critic_scores
 from vaejax.models import (
     CVAEGAN,
@@ -20,10 +19,11 @@ from vaejax.models import (
     StandardNormal,
 )
 from vaejax.models import Critic as CriticNetwork
+from vaejax.nn import networks as net
 from vaejax.presets import arena
 from vaejax.presets import assemble as a
 from vaejax.presets.signature import preset
-from vaejax.settings import Critic, Data, Network, Training
+from vaejax.training.gating import equilibrium
 from vaejax.types import Objective
 
 GREY = Data(binarize="none")

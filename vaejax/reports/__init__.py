@@ -6,9 +6,9 @@ from pathlib import Path
 
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
-from vaejax.keeper import count_parameters
-from vaejax.paths import path_of, write_whole
-from vaejax.run import load, read_config
+from vaejax.runtime.storage import path_of, write_whole
+from vaejax.training.recorder import count_parameters
+from vaejax.training.workdir import load, read_config
 
 NAME = "report.html"
 MOST_SAMPLED = 8

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vaejax.errors import InputError
-from vaejax.meanings import rank
+from vaejax.metrics.meanings import rank
 from vaejax.reports.facts import Facts
 
 

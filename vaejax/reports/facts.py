@@ -9,17 +9,22 @@ from typing import Any, NamedTuple
 from vaejax.data.dataset import Spec
 from vaejax.data.remarks import rows_of
 from vaejax.errors import InputError
-from vaejax.jsonlines import (
+from vaejax.metrics.meanings import meaning, rank
+from vaejax.runtime.jsonlines import (
     is_number,
     message_of,
     read_object,
     read_rows,
     whole_number,
 )
-from vaejax.meanings import meaning, rank
-from vaejax.replicas import RECORD
-from vaejax.run import defaults_of, likelihood_of, read_config, with_defaults
-from vaejax.writer import since_best
+from vaejax.sweeps.replicas import RECORD
+from vaejax.training.metric_writer import since_best
+from vaejax.training.workdir import (
+    defaults_of,
+    likelihood_of,
+    read_config,
+    with_defaults,
+)
 
 Row = Mapping[str, Any]
 NAMED = 20  # at most that many classes are listed

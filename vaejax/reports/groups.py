@@ -4,11 +4,11 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from vaejax.meanings import rank
+from vaejax.metrics.meanings import rank
 from vaejax.reports.comparison import Line, differing, side_by_side
 from vaejax.reports.facts import Facts, Value
 from vaejax.reports.page import words
-from vaejax.summary import spread
+from vaejax.sweeps.summary import spread
 
 
 class Group(NamedTuple):
@@ -62,7 +62,9 @@ def outcomes(groups: Sequence[Group], runs: Sequence[Facts]) -> list[Line]:
         evaluations = [runs[place].evaluation for place in group.runs]
         sound = [{v.name: v.value for v in each.values} for each in evaluations if each]
         mean, deviation = spread(sound)
-        return {name: Value(name, mean[name], deviation.get(name) or None) for name in mean}
+        return {
+            name: Value(name, mean[name], deviation.get(name) or None) for name in mean
+        }
 
     lines = side_by_side([values(group) for group in groups])
     return sorted(lines, key=lambda line: rank(line.name))

@@ -12,7 +12,7 @@ from vaejax.experiment import Experiment, TrainState
 from vaejax.plots import compared
 from vaejax.plots.compared import Rows
 from vaejax.plots.frame import Picture, heading
-from vaejax.run import load
+from vaejax.training.workdir import load
 
 log = logging.getLogger(__name__)
 SHOWN = (

@@ -1,0 +1,65 @@
+"""Mains of the scripts that read or write users' own examples."""
+
+from pathlib import Path
+
+import numpy as np
+
+from vaejax.apply.own import encode_own, on_own
+from vaejax.apply.rows import write_codes
+from vaejax.cli.commands import keep_compiled, print_table
+from vaejax.cli.effort import warn_of_passes
+from vaejax.cli.outcome import kept, place_of
+from vaejax.errors import InputError
+from vaejax.runtime.limits import check_count
+from vaejax.training.evaluator import evaluate
+from vaejax.training.workdir import load, workdir_of
+
+
+def encode(workdir: Path, source: Path, out: Path, batch_size: int, seed: int) -> None:
+    """Writes the codes of a file's examples."""
+    check_out(out)
+    keep_compiled()
+    experiment, state = load(workdir_of(workdir))
+    codes = encode_own(experiment, state, source, batch_size, seed)
+    if not (np.isfinite(codes.mean).all() and np.isfinite(codes.scale).all()):
+        raise InputError(f"{source} has values that are too large for float32")
+    write_codes(codes, out)
+    count, latents = codes.mean.shape
+    print(f"encoded {count:,} examples to {latents} latents; wrote {out}")
+
+
+def check_out(out: Path) -> None:
+    """InputError where a table cannot be written there."""
+    if out.suffix not in (".csv", ".npz"):
+        raise InputError(f"--out {out}: the name must end in .csv or .npz")
+    place_of(out, out)
+
+
+def evaluate_own(
+    workdir: Path,
+    source: Path,
+    samples: int,
+    batch_size: int,
+    devices: int,
+    out: Path | None = None,
+) -> None:
+    """Prints the metrics over a file's examples, and writes them: to `out`, or else
+    beside the run's.
+
+    `evaluation.json`, which reports are made of, stays that of the run's own data.
+    """
+    check_count("samples", samples)
+    check_count("batch_size", batch_size, 1)
+    workdir = workdir_of(workdir)
+    place = place_of(out, workdir / f"evaluation-{source.stem}.json")
+    keep_compiled()
+    experiment, state = load(workdir)
+    experiment = on_own(experiment, source)
+    warn_of_passes(samples, experiment.dataset.size("test"))
+    values = evaluate(
+        experiment, state, samples=samples, batch_size=batch_size, devices=devices
+    )
+    print_table(f"{experiment.name} on {source}", values)
+    noted = {"input": str(source), "samples": samples, "batch_size": batch_size}
+    record = noted | {"step": int(state.step)} | values
+    kept(record, values, place, named=out is not None)

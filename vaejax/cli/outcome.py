@@ -1,0 +1,61 @@
+"""Numbers of an evaluation as a file: after they were printed, and finite only."""
+
+import errno
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vaejax.errors import InputError
+from vaejax.runtime.storage import is_remote, path_of
+from vaejax.training.workdir import write_json
+
+
+def place_of(out: Path | None, otherwise: Path) -> Path:
+    """Where numbers go; InputError where `out` is in a folder that is not there."""
+    place = otherwise if out is None else path_of(out)
+    if out is not None and not is_remote(place) and not place.parent.is_dir():
+        raise InputError(f"--out {out}: there is no folder {place.parent}")
+    return place
+
+
+def kept(
+    record: Mapping[str, Any], values: Mapping[str, float], place: Path, named: bool
+) -> bool:
+    """Whether printed numbers could be written; those not finite are left out.
+
+    A folder that cannot be written is a warning, unless the user has named it.
+    """
+    if warning := overflowed(values):
+        print(warning, file=sys.stderr)
+    try:
+        write_json(place, finite(record))
+    except OSError as error:
+        if named or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        reason = f"{place.parent} cannot be written ({error.strerror})"
+        print(f"warning: {reason}: give --out FILE to keep this", file=sys.stderr)
+        return False
+    print(f"wrote {place}")
+    return True
+
+
+def finite(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record without numbers that are not finite, which JSON does not have."""
+    return {
+        name: value
+        for name, value in record.items()
+        if not isinstance(value, float) or math.isfinite(value)
+    }
+
+
+def overflowed(values: Mapping[str, float]) -> str:
+    """A warning that names the values which are not finite; empty where all are."""
+    names = [name for name, value in values.items() if not math.isfinite(value)]
+    if not names:
+        return ""
+    return (
+        f"warning: {', '.join(names)} cannot be computed in float32, and are not kept: "
+        "the data or the model's parameters are too large"
+    )

@@ -1,0 +1,90 @@
+"""Markov chains over what is missing, which propose latents by the encoder."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vaejax.distributions import encoding, expectation
+from vaejax.inference.imputation import Imputation, impute, wide
+from vaejax.inference.terms import complete, log_missing, weigh
+from vaejax.types import Array, Batch, Key, MissingnessModel, Variables
+
+FIRST = 20
+"""Importance samples that a chain's first completion is drawn from."""
+
+
+def chain(
+    model: nn.Module,
+    variables: Variables,
+    batch: Batch,
+    key: Key,
+    *,
+    samples: int,
+    draws: int,
+    accept: bool,
+) -> Imputation:
+    """Pseudo-Gibbs, or Metropolis within Gibbs if it may reject; all examples at once.
+
+    A step draws z ~ q(z | x) from the completed example and then x_missing ~ p(x | z)
+    [Rezende et al. 2014, sec. 4.4]. With `accept` z is kept with probability
+    min(1, w' / w), w = p(x, z) / q(z | x), which makes p(x_missing | x_observed) the
+    chain's law [Mattei & Frellsen 2018, algorithm 1]. With a model of missingness
+    x_missing is kept with probability min(1, p(m | x') / p(m | x)) either way.
+
+    Args:
+      samples: steps; the first half is not used.
+      draws: completions that are kept, evenly spaced over the second half.
+      accept: whether z may be rejected.
+    """
+    start_key, key = jax.random.split(key)
+    first = impute(
+        model, variables, batch, start_key, samples=FIRST, draws=1, chunk=FIRST
+    )
+    whole = {**batch, "mask": jnp.ones_like(batch["mask"])}
+    knows = isinstance(model, MissingnessModel)
+
+    def verb(name: str, *arguments: Any) -> Any:
+        return model.apply(variables, *arguments, method=name)
+
+    def log_weight(z: Array, x: Array) -> Array:
+        now = {**whole, "x": x}
+        q, p = verb("posterior", now), verb("prior", now)
+        return weigh(q, p, verb("likelihood", z, now), z, now).log_w[0]
+
+    def log_mask(x: Array) -> Array:
+        return nn.apply(log_missing, model)(variables, x[None], batch)[0]
+
+    def keeps(key: Key, log_ratio: Array, new: Array, old: Array, axis: int) -> Array:
+        moves = jnp.log(jax.random.uniform(key, log_ratio.shape)) < log_ratio
+        lead = (1,) * axis
+        return jnp.where(wide(moves.reshape(*lead, -1), new), new, old)
+
+    def move(carry: tuple[Array, Array], key: Key) -> tuple[Any, Array]:
+        z, x = carry
+        z_key, accept_key, x_key, mask_key = jax.random.split(key, 4)
+        drawn = verb("posterior", {**whole, "x": x}).sample(z_key)[None]
+        if accept:
+            ratio = log_weight(drawn, x) - log_weight(z, x)
+            drawn = keeps(accept_key, ratio, drawn, z, 1)
+        px = verb("likelihood", drawn, batch)
+        new, mean = complete(batch, px.sample(x_key))[0], expectation(px)[0]
+        if knows:
+            new = keeps(mask_key, log_mask(new) - log_mask(x), new, x, 0)
+            mean = encoding(px, new[None])[0]
+        return (drawn, new), mean
+
+    def kept(carry: Any, key: Key) -> tuple[Any, tuple[Array, Array]]:
+        carry, means = jax.lax.scan(move, carry, jax.random.split(key, thin))
+        return carry, (carry[1], means.mean(0))
+
+    thin = max(1, (samples - samples // 2) // draws)
+    z_key, burn_key, keep_key = jax.random.split(key, 3)
+    x = first.draws[0]
+    z = verb("posterior", {**whole, "x": x}).sample(z_key)[None]
+    burn = jax.random.split(burn_key, max(1, samples // 2))
+    carry, _ = jax.lax.scan(move, (z, x), burn)
+    _, (found, means) = jax.lax.scan(kept, carry, jax.random.split(keep_key, draws))
+    nan = jnp.full(len(batch["x"]), jnp.nan)
+    return Imputation(means.mean(0), found, first.log_evidence, nan)

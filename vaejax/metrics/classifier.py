@@ -1,0 +1,128 @@
+"""Samples of a run as a classifier of another run sees them."""
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vaejax import parallel
+from vaejax.apply.query import sample
+from vaejax.errors import InputError
+from vaejax.experiment import Experiment, TrainState, variables_of
+from vaejax.metrics.samples import frechet_distance, kernel_distance
+from vaejax.models import Judge, conditional
+from vaejax.models.critic import Critique
+from vaejax.training.checkpoint import digest
+from vaejax.training.evaluator import conditions_to_generate, held_out_examples
+from vaejax.training.workdir import load
+from vaejax.types import Array
+
+
+def see(model: Judge, variables: Mapping, x: Array) -> Critique:
+    """Logits and features of the classifier."""
+    return model.apply(  # pyright: ignore[reportReturnType]
+        variables, method=lambda judge: judge.classifier(x, {"x": x})
+    )
+
+
+def looked_at(
+    experiment: Experiment, state: TrainState, parts: Iterator[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The classes that the classifier sees `[N]`, and its last features `[N, F]`."""
+    look = parallel.compile_function(see, experiment.model)
+    seen = [look(variables_of(state), jnp.asarray(part)) for part in parts]
+    return (
+        np.concatenate([np.asarray(each.score.argmax(-1)) for each in seen]),
+        np.concatenate([np.asarray(each.features[-1]) for each in seen]),
+    )
+
+
+def judged(
+    experiment: Experiment,
+    state: TrainState,
+    classifier: Path,
+    num: int = 10_000,
+    seed: int = 0,
+    chunk: int = 500,
+) -> dict[str, float | str | int]:
+    """What a classifier says of `num` samples (the model's means E[x | z]).
+
+    A model that completes a fixed region is given that of test examples, in turn.
+    `label_accuracy` is the share of samples that are seen as the label they were
+    asked for (conditional models only, labels in turn); `least_class_share` that of
+    the rarest class; `fd_*` and `kd_*` compare features with those of as many test
+    examples as there are, at most `num`; `classifier_digest` is of its weights.
+
+    Raises:
+      InputError: the run is no classifier, or of data of another shape.
+    """
+    judge, trained = load(classifier)
+    check_judge(experiment, judge, classifier)
+    given = conditions_to_generate(experiment, num)
+    labels = given.get("y", np.zeros(num, np.int32))
+    root = jax.random.key(seed)
+
+    def samples() -> Iterator[np.ndarray]:
+        for start in range(0, num, chunk):
+            some = {n: array[start : start + chunk] for n, array in given.items()}
+            key, count = jax.random.fold_in(root, start), min(chunk, num - start)
+            yield np.asarray(sample(experiment, state, key, count, given=some))
+
+    data = held_out_examples(judge, num)["x"]
+    pieces = (data[i : i + chunk] for i in range(0, len(data), chunk))
+    classes, features = looked_at(judge, trained, samples())
+    _, real = looked_at(judge, trained, pieces)
+    name = f"{judge.name}_{judge.dataset.spec.name}"
+    kernel = kernel_distance(real, features)
+    shares = np.bincount(classes, minlength=judge.dataset.spec.classes) / num
+    return {
+        **accuracy(experiment, judge, labels, classes),
+        "least_class_share": float(shares.min()),
+        f"fd_{name}": frechet_distance(real, features),
+        f"kd_{name}": kernel.value,
+        **({} if math.isnan(kernel.spread) else {f"kd_{name}_spread": kernel.spread}),
+        "generated": num,
+        "compared_with": len(data),
+        "classifier_digest": digest_of(trained),
+    }
+
+
+def accuracy(
+    experiment: Experiment, judge: Experiment, labels: np.ndarray, seen: np.ndarray
+) -> dict[str, float]:
+    """Share of samples seen as the label that was asked for, by the names of classes;
+    nothing of a model that is asked for none.
+    """
+    if not conditional(experiment.model):
+        return {}
+    wanted = judge.dataset.spec.label_index(experiment.dataset.spec.class_names)
+    return {"label_accuracy": float((seen == wanted[labels]).mean())}
+
+
+def check_judge(experiment: Experiment, judge: Experiment, where: Path) -> None:
+    """InputError where the run cannot judge the other's samples."""
+    if not isinstance(judge.model, Judge):
+        raise InputError(f"--classifier {where} holds {judge.name}: train a classifier")
+    if judge.dataset.spec.shape != experiment.dataset.spec.shape:
+        raise InputError(
+            f"--classifier {where} is of {judge.dataset.spec.name}, whose examples "
+            "have another shape"
+        )
+    if not hasattr(experiment.model, "likelihood"):
+        raise InputError(f"{experiment.name} generates nothing to judge")
+    if conditional(experiment.model):
+        lacking = set(experiment.dataset.spec.class_names)
+        try:
+            judge.dataset.spec.label_index(sorted(lacking))
+        except InputError as error:
+            raise InputError(f"--classifier {where} knows {error}") from None
+
+
+def digest_of(state: TrainState) -> str:
+    """blake2b of the digests of all parameters, 16 hexadecimal digits."""
+    leaves = sorted(digest(variables_of(state)).items())
+    return hashlib.blake2b(repr(leaves).encode(), digest_size=8).hexdigest()

@@ -1,0 +1,1 @@
+"""Layers and networks: shapes, and nothing of probability."""

@@ -1,0 +1,146 @@
+"""Bodies of encoders and decoders. They know shapes and nothing of probability.
+
+An encoder body maps `x` `[batch, *shape]`, and a condition `c` `[batch, conditions]`
+where there is one, to features `[batch, features]`; its `features` are x itself and
+what each layer makes of it. A decoder body maps `z` `[..., latents]` to `[..., *shape]`
+and accepts leading sample axes on z.
+"""
+
+import math
+from collections.abc import Sequence
+
+import flax.linen as nn
+
+from vaejax.nn.layers import (
+    Activation,
+    Dropout,
+    Norm,
+    conv,
+    dense,
+    double,
+    halve,
+    join,
+    linear,
+    residual,
+)
+from vaejax.types import Array
+
+Layers = tuple[Array, ...]
+
+
+class MLP(nn.Module):
+    """Dense layers, each followed by the activation; no layers is the identity."""
+
+    hidden: Sequence[int] = (512,)
+    activation: Activation = nn.relu
+    dropout: float = 0.0
+    norm: str = "none"
+
+    @nn.compact
+    def features(self, x: Array) -> Layers:
+        layers = [x]
+        for width in self.hidden:
+            x = self.activation(linear(dense(width), self.norm, x))
+            x = Dropout(self.dropout)(x)
+            layers.append(x)
+        return tuple(layers)
+
+    def __call__(self, x: Array) -> Array:
+        return self.features(x)[-1]
+
+
+class FlatEncoder(nn.Module):
+    """An MLP over all entries of an example: images and tables alike."""
+
+    mlp: MLP
+
+    def features(self, x: Array, c: Array | None = None) -> Layers:
+        _, *layers = self.mlp.features(join(x.reshape(x.shape[0], -1), c))
+        return (x, *layers)
+
+    def __call__(self, x: Array, c: Array | None = None) -> Array:
+        return self.mlp(join(x.reshape(x.shape[0], -1), c))
+
+
+class FlatDecoder(nn.Module):
+    """An MLP, and one linear layer to `shape`."""
+
+    mlp: MLP
+    shape: Sequence[int]
+
+    @nn.compact
+    def __call__(self, z: Array) -> Array:
+        # Of a product with two batch axes XLA's CPU backend transposes the gradient.
+        rows = z[0] if z.shape[0] == 1 else z
+        out = nn.Dense(math.prod(self.shape))(self.mlp(rows))
+        return out.reshape(*z.shape[:-1], *self.shape)
+
+
+class ConvEncoder(nn.Module):
+    """Convolutions that halve the image, residual blocks after each, a dense layer.
+
+    Any height and width: a stage maps n pixels to ceil(n / 2). A condition enters as
+    constant planes beside the channels. With `remat` residual blocks are computed again
+    for the gradient instead of being kept [Chen et al. 2016].
+    """
+
+    channels: Sequence[int] = (32, 64)
+    hidden: int = 256
+    blocks: int = 0
+    norm: str = "none"
+    activation: Activation = nn.relu
+    remat: bool = False
+
+    @nn.compact
+    def features(self, x: Array, c: Array | None = None) -> Layers:
+        block = residual(self.norm, self.activation, self.remat)
+        layers = [x]
+        x = join(x, None if c is None else c[:, None, None])
+        for width in self.channels:
+            x = linear(conv(width), self.norm, halve(x))
+            x = self.activation(x)
+            for _ in range(self.blocks):
+                x = block(x)
+            layers.append(x)
+        x = x.reshape(x.shape[0], -1)
+        norm = "spectral" if self.norm == "spectral" else "none"
+        return (*layers, self.activation(linear(dense(self.hidden), norm, x)))
+
+    def __call__(self, x: Array, c: Array | None = None) -> Array:
+        return self.features(x, c)[-1]
+
+
+class ConvDecoder(nn.Module):
+    """The mirror of `ConvEncoder`, ending at `shape` `(height, width, channels)`.
+
+    A stage doubles both sides and crops to the size that the encoder had there, so odd
+    sizes come out exactly.
+    """
+
+    shape: Sequence[int]
+    channels: Sequence[int] = (32, 64)
+    hidden: int = 256
+    blocks: int = 0
+    norm: str = "none"
+    activation: Activation = nn.relu
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, z: Array) -> Array:
+        height, width, outputs = self.shape
+        sizes = [(height, width)]
+        for _ in self.channels:
+            height, width = (height + 1) // 2, (width + 1) // 2
+            sizes.append((height, width))
+        deepest = self.channels[-1]
+        block = residual(self.norm, self.activation, self.remat)
+        x = self.activation(dense(self.hidden)(z))
+        x = self.activation(dense(height * width * deepest)(x))
+        x = x.reshape(*z.shape[:-1], height, width, deepest)
+        widths = (self.channels[0], *self.channels[:-1])
+        for size, features in zip(sizes[-2::-1], reversed(widths), strict=True):
+            for _ in range(self.blocks):
+                x = block(x)
+            x = double(conv(4 * features)(x), *size)
+            x = self.activation(Norm(self.norm)(x))
+        return nn.Conv(outputs, (3, 3))(x)

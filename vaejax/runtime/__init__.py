@@ -1,0 +1,1 @@
+"""Hosts, signals, files and memory: what a run needs of the machine."""

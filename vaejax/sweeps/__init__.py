@@ -1,0 +1,1 @@
+"""Seeds and settings of a preset, trained side by side."""

@@ -1,0 +1,1 @@
+"""One training: the loop, the step, and all that a run keeps."""

@@ -1,0 +1,266 @@
+"""What a run keeps: configuration, metrics, checkpoints; and what it says."""
+
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from vaejax import parallel
+from vaejax.data.remarks import introduction as table_lines
+from vaejax.errors import InputError
+from vaejax.experiment import Experiment, TrainState
+from vaejax.runtime import multihost
+from vaejax.runtime.environment import device_words, environment
+from vaejax.runtime.jsonlines import read_rows
+from vaejax.runtime.lock import Lock
+from vaejax.training import metric_writer
+from vaejax.training.stamp import check_stamp
+from vaejax.training.workdir import claim, config_of, differences, is_claimable
+
+if TYPE_CHECKING:
+    from vaejax.training.checkpoint import Checkpoints
+
+
+log = logging.getLogger(__name__)
+
+
+class Keeper:
+    """The storage and the voice of one training; without a folder, the voice alone.
+
+    Rows reach `metrics.jsonl` before the checkpoint of their step is begun, and rows
+    after the checkpoint that is resumed from are dropped: so the file of a run that was
+    killed and resumed equals that of a run that was not.
+    """
+
+    def __init__(
+        self, experiment: Experiment, folder: Path | None, quiet: bool = False
+    ) -> None:
+        self._experiment, self._folder, self._quiet = experiment, folder, quiet
+        self._checkpoints: dict[str, Checkpoints] = {}
+        self._writers: list[metric_writer.Writer] = []
+        self._held_out: list[float] = []
+        self._progress: metric_writer.Progress | None = None
+        self._timing: metric_writer.Writer | None = None
+        self._began = time.perf_counter()
+        self._lock: Lock | None = None
+        if folder is not None:
+            check_stamp(experiment)
+            multihost.same(config_of(experiment), differences)
+            multihost.in_turn(lambda: self._claim(folder))
+
+    def _claim(self, folder: Path) -> None:
+        """Locks the folder, on the first host, before anything in it is looked at."""
+        if multihost.first() and is_claimable(folder):
+            self._lock = Lock(folder)
+        try:
+            claim(folder, self._experiment)
+        except BaseException:
+            self._release()
+            raise
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with contextlib.ExitStack() as closing:  # all, even where one cannot be closed
+            closing.callback(self._release)
+            for checkpoints in self._checkpoints.values():
+                closing.callback(checkpoints.close)
+            for rows in (*self._writers, *([self._timing] if self._timing else [])):
+                closing.callback(rows.close)
+            if self._progress:
+                closing.callback(self._progress.close)
+
+    def _open(self, name: str) -> "Checkpoints | None":
+        """The checkpoints `name` of the folder, opened when they are first needed."""
+        if self._folder is None:
+            return None
+        if name not in self._checkpoints:
+            from vaejax.training.checkpoint import Checkpoints  # loads Orbax
+
+            keep = 1 if name == "best" else 3
+            self._checkpoints[name] = Checkpoints(self._folder / name, keep)
+        return self._checkpoints[name]
+
+    def _read(self, name: str, mesh: Mesh) -> TrainState | None:
+        """The newest sound state of the checkpoints `name`, where there are any."""
+        if self._folder is None or not (self._folder / name).is_dir():
+            return None
+        checkpoints = self._open(name)
+        assert checkpoints is not None
+        return checkpoints.restore(parallel.abstract_state(self._experiment, mesh))
+
+    def restore(self, mesh: Mesh) -> TrainState | None:
+        """The state to go on from."""
+        return self._read("checkpoints", mesh)
+
+    def best(self, mesh: Mesh) -> TrainState | None:
+        """The best state on the validation split, where training chooses by it.
+
+        None where it is damaged, which is said: the last state stands for it.
+        """
+        if not self._experiment.training.patience:
+            return None
+        try:
+            return self._read("best", mesh)
+        except InputError as error:  # no sound one
+            log.warning("%s; the state after the last step is taken instead", error)
+            return None
+
+    def begin(self, step: int) -> None:
+        """Opens what is written to, at the step where training starts or goes on."""
+        folder = self._folder
+        if folder is not None:
+            multihost.in_turn(lambda: self._open_rows(folder, step))
+        if not self._quiet and multihost.first():
+            self._progress = metric_writer.Progress(self._experiment.steps, step)
+
+    def _open_rows(self, folder: Path, step: int) -> None:
+        """Opens the files of metrics, which the first host writes and others read."""
+        path = folder / "metrics.jsonl"
+        if multihost.first():
+            self._writers = [
+                metric_writer.rows_writer(path, step),
+                *metric_writer.tensorboard(folder / "tensorboard", step),
+            ]
+            self._timing = metric_writer.rows_writer(folder / "timing.jsonl", step)
+        rows = [row for row in read_rows(path) if row["step"] <= step]
+        self._held_out = [row["selection"] for row in rows if "selection" in row]
+
+    def starts(self, step: int, mesh: Mesh) -> None:
+        """Records what the steps after `step` are computed with."""
+        if self._folder is not None and multihost.first():
+            rows = metric_writer.rows_writer(self._folder / "environment.jsonl", step)
+            rows.write(step, "train", environment(mesh))
+            rows.close()
+
+    def introduce(self, state: TrainState, mesh: Mesh) -> None:
+        """Says what trains."""
+        step = int(state.step)
+        for line in introduction(self._experiment, self._folder, step, state, mesh):
+            self._say(line)
+        if self._folder and (reason := metric_writer.no_tensorboard(self._folder)):
+            self._say(reason)
+
+    def _say(self, line: str) -> None:
+        if self._progress:
+            self._progress.say(line)
+
+    def _write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
+        for each in self._writers:
+            each.write(step, split, metrics)
+
+    def report(
+        self,
+        step: int,
+        history: Mapping[str, np.ndarray],
+        speed: float,
+        waiting: float = 0.0,
+    ) -> None:
+        """The means of the steps since the last report, their speed in examples/s, and
+        the share of time that was spent waiting for data.
+        """
+        means = {n: float(v.mean(dtype=np.float64)) for n, v in history.items()}
+        self._write(step, "train", means)
+        if self._timing:
+            seconds = time.perf_counter() - self._began
+            timing = {"seconds": seconds, "examples_per_s": speed, "waiting": waiting}
+            self._timing.write(step, "train", timing)
+        if self._progress:
+            self._progress.train(step, means, speed, waiting)
+
+    def evaluated(
+        self, step: int, split: str, values: dict[str, float], state: TrainState
+    ) -> None:
+        """An evaluation during training; the best state so far is kept."""
+        selection = self._experiment.selection(values)
+        self._write(step, split, values | {"selection": selection})
+        self._say(f"step {step}  {split}: {metric_writer.shown(values)}")
+        better = selection < min(self._held_out, default=float("inf"))
+        self._held_out.append(selection)
+        best = self._open("best") if self._experiment.training.patience else None
+        if better and best is not None:
+            best.save(step, state)
+
+    def exhausted(self) -> bool:
+        """Whether `patience` evaluations in a row were no better than the best."""
+        patience = self._experiment.training.patience
+        return bool(patience) and metric_writer.since_best(self._held_out) >= patience
+
+    def save(self, step: int, state: TrainState) -> None:
+        """Begins a checkpoint; should the machine die, its rows are there, too."""
+        for each in self._writers:
+            each.sync()
+        checkpoints = self._open("checkpoints")
+        if checkpoints is not None:
+            checkpoints.save(step, state)
+
+    def stopped(self, step: int, signum: int) -> str:
+        """What to say when a signal stopped the run."""
+        name = signal.Signals(signum).name
+        if self._folder is None:
+            return (
+                f"stopped by {name} at step {step}; nothing is kept without a workdir"
+            )
+        return (
+            f"stopped by {name} at step {step}, saved in {self._folder}: "
+            "the same command goes on from there"
+        )
+
+    def advice(self) -> str:
+        """What to do when training diverged."""
+        saved = self._checkpoints.get("checkpoints")
+        steps = saved.steps() if saved else []
+        where = (
+            f"The last checkpoint is that of step {steps[-1]} in {self._folder}"
+            if steps
+            else "There is no checkpoint before it"
+        )
+        return (
+            f"{where}; try a lower --learning-rate or --clip 1, or find the operation "
+            "with --debug-nans"
+        )
+
+
+def introduction(
+    experiment: Experiment,
+    folder: Path | None,
+    step: int,
+    state: TrainState,
+    mesh: Mesh,
+) -> list[str]:
+    """The first lines of a run: data, parameters, devices, and where it writes."""
+    spec = experiment.dataset.spec
+    sizes = ", ".join(f"{size:,} {split}" for split, size in spec.sizes.items())
+    lines = [
+        f"{experiment.name or 'experiment'} on {spec.name} ({sizes}); "
+        f"{count_parameters(state):,} parameters; {device_words(mesh)}; "
+        f"{'nothing is kept' if folder is None else f'writes to {folder}'}",
+        *experiment.notes,
+        *table_lines(spec),
+    ]
+    if step >= experiment.steps:
+        return [*lines, f"finished already, at step {step}"]
+    return [*lines, f"resuming at step {step}"] if step else lines
+
+
+def count_parameters(state: TrainState) -> int:
+    """Numbers that players move."""
+    return sum(leaf.size for leaf in jax.tree.leaves(state.params))
