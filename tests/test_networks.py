@@ -211,8 +211,8 @@ RESIDUAL = CONV | {"blocks": 2, "norm": "group"}
 def parameters_and_gradient(encoder, decoder):
     """Of the sum of squares of what a decoder makes of an encoder's features."""
     x = jax.random.normal(KEY, (2, 8, 8, 1))
-    z = encoder.init_with_output(KEY, x)[0]
-    params = {"e": encoder.init(KEY, x), "d": decoder.init(KEY, z)}
+    z, e = jax.jit(encoder.init_with_output)(KEY, x)
+    params = {"e": e, "d": jax.jit(decoder.init)(KEY, z)}
     # The last kernels of fresh residual blocks are zero, and their gradient tells all.
     params = jax.tree.map(lambda a: a + 0.1, params)
 
@@ -220,7 +220,8 @@ def parameters_and_gradient(encoder, decoder):
         features = encoder.apply(params["e"], x)
         return jnp.sum(decoder.apply(params["d"], features) ** 2)
 
-    return params, jax.make_jaxpr(jax.grad(loss))(params), jax.grad(loss)(params)
+    gradient = jax.grad(loss)
+    return params, jax.make_jaxpr(gradient)(params), jax.jit(gradient)(params)
 
 
 def test_blocks_computed_again_give_the_same_gradient():

@@ -96,7 +96,7 @@ def test_a_replica_is_a_run_like_any_other(four, tmp_path):
     ("preset", "settings"),
     [
         ("wgan_gp", {"epochs": 1}),
-        ("vae_conv", {"epochs": 1, "batch_size": 500}),
+        ("vae_conv", {"epochs": 1, "batch_size": 500, "channels": (4,)}),
         ("cvae", {"epochs": 1}),
     ],
 )

@@ -295,9 +295,8 @@ def test_debug_nans_names_the_operation_and_its_line(tmp_path):
 
 def test_early_stopping_returns_and_loads_the_best_state(tmp_path):
     """A learning rate that grows useless: the best state is not the last."""
-    experiment = tiny(
-        validation=0.3, patience=2, epochs=400, learning_rate=0.02, decay="constant"
-    )
+    growing = {"learning_rate": 0.05, "decay": "constant", "checkpoint_every": 50}
+    experiment = tiny(validation=0.3, patience=2, epochs=400, **growing)
     state = train(experiment, tmp_path / "run", quiet=True, devices=1)
     held = [r for r in rows(tmp_path / "run") if r["split"] == "validation"]
     losses = [r["selection"] for r in held]
