@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from vaejax.cli.parse import parse
+from vaejax.cli import parse
 
 
 def main(
@@ -23,7 +23,7 @@ def main(
       hidden: width of the hidden layers.
       seeds: replicas, side by side against one after another.
     """
-    from vaejax.cli.parse import benchmark
+    from vaejax.cli import benchmark
 
     for line in benchmark.lines(model, batch_size, epochs, hidden, seeds):
         print(line, flush=True)

@@ -8,7 +8,7 @@ import tyro
 
 from vaejax import Experiment
 from vaejax.aot import report, topology
-from vaejax.cli.parse import parse
+from vaejax.cli import parse
 
 
 def main(

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from vaejax.cli.parse import parse
+from vaejax.cli import parse
 from vaejax.cli.shell_completion import Shell, completion
 
 

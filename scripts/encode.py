@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vaejax.cli.parse import commands_data, parse
+from vaejax.cli import commands_data, parse
 
 
 def main(

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vaejax.cli.parse import commands, commands_data, parse
+from vaejax.cli import commands, commands_data, parse
 from vaejax.errors import InputError
 
 

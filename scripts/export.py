@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vaejax.cli.parse import parse
+from vaejax.cli import parse
 from vaejax.export.write import export
 
 

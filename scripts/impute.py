@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vaejax.apply.impute import Method
-from vaejax.cli.parse import commands, parse
+from vaejax.cli import commands, parse
 
 
 def main(

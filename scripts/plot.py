@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vaejax.cli.parse import commands, parse
+from vaejax.cli import commands, parse
 
 
 def main(

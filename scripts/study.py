@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from vaejax import Experiment
-from vaejax.cli.parse import commands, parse
+from vaejax.cli import commands, parse
 
 
 def main(

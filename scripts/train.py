@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vaejax import Experiment
-from vaejax.cli.parse import commands, parse
+from vaejax.cli import commands, parse
 
 
 def main(

@@ -14,14 +14,11 @@ import vaejax
 from vaejax import InputError, presets
 from vaejax.data import from_arrays, open_dataset
 from vaejax.data.dataset import Column
-from vaejax.models.columns import TableLikelihood, decide, expectation, features
-from vaejax.models.counts import (
-    NegativeBinomial,
-    NegativeBinomialCounts,
-    OfLibrary,
-    Poisson,
-    PoissonCounts,
-)
+from vaejax.distributions import expectation
+from vaejax.distributions.columns import decide, features
+from vaejax.distributions.counts import NegativeBinomial, Poisson
+from vaejax.models.columns import TableLikelihood
+from vaejax.models.counts import NegativeBinomialCounts, OfLibrary, PoissonCounts
 from vaejax.models.likelihoods import Gaussian
 
 EPS = float(np.finfo(np.float32).eps)

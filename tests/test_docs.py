@@ -15,7 +15,7 @@ import pytest
 
 from tests.pages import PAGES, ROOT, Block, blocks, found, read, script_of
 from tests.test_scripts import call
-from vaejax.cli.parse import commands
+from vaejax.cli import commands
 
 SHOWN = {"text", "bibtex", "yaml", "csv", "json"}
 RUN = {"python", "bash", ""}  # without a language: commands

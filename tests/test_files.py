@@ -448,7 +448,7 @@ def test_numbers_of_a_run_that_cannot_be_written(copy, tmp_path, monkeypatch, ca
 
 HANGS = """
 import threading, time
-from vaejax.cli.parse import parse
+from vaejax.cli import parse
 parse.is_script = lambda: True
 threading.Thread(target=time.sleep, args=(600,)).start()
 with parse.errors_in_one_line():

@@ -12,11 +12,12 @@ from scipy import stats
 
 from vaejax import InputError, presets, train
 from vaejax.apply.impute import Filled, collapse
-from vaejax.cli.parse import commands
+from vaejax.cli import commands
 from vaejax.data import Spec, open_dataset
 from vaejax.data.dataset import Column
 from vaejax.distributions import expectation
-from vaejax.models.columns import Reader, TableLikelihood, decide, features
+from vaejax.distributions.columns import decide, features
+from vaejax.models.columns import Reader, TableLikelihood
 from vaejax.models.likelihoods import Gaussian
 
 TINY = {"hidden": (6,), "latents": 2, "epochs": 2, "batch_size": 16}

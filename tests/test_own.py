@@ -8,8 +8,8 @@ import pytest
 
 import vaejax
 from vaejax import InputError, presets
+from vaejax.cli import commands
 from vaejax.cli.commands_data import encode, evaluate_own
-from vaejax.cli.parse import commands
 from vaejax.data import open_dataset
 
 TINY = {"hidden": (6,), "latents": 2, "epochs": 2, "batch_size": 16}

@@ -12,7 +12,7 @@ from PIL import Image
 
 import vaejax
 from vaejax import parallel, plots, presets
-from vaejax.cli.parse import parse
+from vaejax.cli import parse
 from vaejax.plots import examples, grid, images, plane, terms
 from vaejax.training.evaluator import held_out_examples
 from vaejax.training.loop import first_state

@@ -17,7 +17,7 @@ import pytest
 import vaejax
 from tests.test_scripts import call, refused
 from vaejax import parallel, plots, presets
-from vaejax.cli.parse import commands
+from vaejax.cli import commands
 from vaejax.reports import comparison, facts, page, pictures
 from vaejax.reports.groups import Group, grouped
 from vaejax.runtime.preemption import Stopped

@@ -79,7 +79,9 @@ def prepare(name, size, rows, test, folder, encoding="jpeg"):
         "_split_generators": splits,
         "_generate_examples": None,
     }
-    builder = type(name, (tfds.core.GeneratorBasedBuilder,), fields)
+    # A worker may come to this module twice: names are not to be taken then.
+    base = tfds.core.GeneratorBasedBuilder
+    builder = type(name, (base,), fields, skip_registration=True)
     config = tfds.download.DownloadConfig(num_shards=2)
     builder(data_dir=folder, file_format="array_record").download_and_prepare(
         download_config=config

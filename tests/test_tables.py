@@ -7,7 +7,7 @@ import pytest
 from tests.test_impute import holey, trained
 from vaejax import InputError, presets
 from vaejax.apply.tables import open_holey
-from vaejax.cli.parse import commands
+from vaejax.cli import commands
 from vaejax.data import open_dataset
 from vaejax.data.dataset import Column
 from vaejax.data.numerals import text_of

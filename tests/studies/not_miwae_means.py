@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vaejax import evaluate, load
 from vaejax.cli.commands import keep_compiled
-from vaejax.inference.terms import imputation
+from vaejax.inference import imputation
 
 SAMPLES = 2000
 

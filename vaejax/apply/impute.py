@@ -9,13 +9,13 @@ import numpy as np
 from vaejax import parallel
 from vaejax.apply.capabilities import weighs
 from vaejax.data.entries import checked_like_x, checked_x
+from vaejax.distributions.columns import decide
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.inference.gibbs import chain
 from vaejax.inference.imputation import LEAST_ESS
 from vaejax.inference.imputation import impute as by_importance
 from vaejax.models import conditional, proposal_of
-from vaejax.models.columns import decide
 from vaejax.runtime.limits import check_count
 from vaejax.runtime.memory import check_fits
 from vaejax.types import ArrayLike, Key, LatentModel

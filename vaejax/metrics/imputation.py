@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Float
 
 from vaejax.data.dataset import Column
+from vaejax.distributions.columns import are_numbers, decide
 from vaejax.experiment import Metric
 from vaejax.inference.imputation import LEAST_ESS, impute
-from vaejax.models.columns import are_numbers, decide
 from vaejax.types import Array, Batch, Key, Variables
 
 DRAWS = 199

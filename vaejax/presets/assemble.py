@@ -13,6 +13,7 @@ from vaejax.configs import Data, Network, Training, Weight
 from vaejax.data import Dataset, Spec, open_dataset
 from vaejax.data.holes import hide
 from vaejax.data.preprocess import Preprocess, preprocess
+from vaejax.distributions.columns import Table, mixed
 from vaejax.errors import InputError, nearest, require
 from vaejax.experiment import Experiment, Metric, Player, epoch_steps
 from vaejax.metrics import (
@@ -24,7 +25,7 @@ from vaejax.metrics import (
 )
 from vaejax.models import VAE, Decoder, GaussianEncoder, Label, StandardNormal
 from vaejax.models import likelihoods as li
-from vaejax.models.columns import Reader, Table, TableLikelihood, mixed
+from vaejax.models.columns import Reader, TableLikelihood
 from vaejax.models.counts import NegativeBinomialCounts, OfLibrary, PoissonCounts
 from vaejax.nn import networks as net
 from vaejax.nn.layers import Activation

@@ -9,6 +9,7 @@ import flax.linen as nn
 from vaejax import objectives
 from vaejax.configs import Data, Network, Training, Weight
 from vaejax.data.context import anything, with_context
+from vaejax.distributions.columns import mixed
 from vaejax.errors import InputError, require
 from vaejax.experiment import Experiment
 from vaejax.models import (
@@ -26,7 +27,6 @@ from vaejax.models import (
     WithMask,
 )
 from vaejax.models import likelihoods as li
-from vaejax.models.columns import mixed
 from vaejax.nn import networks as net
 from vaejax.presets import assemble as a
 from vaejax.presets.signature import preset

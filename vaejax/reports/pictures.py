@@ -120,7 +120,7 @@ def samples_of(workdir: Path) -> Drawn:
 
     def drawn(name: str) -> Drawn:
         experiment, state = load(workdir)
-        figure = plots.PICTURES[name](experiment, state, str(workdir))
+        figure = plots.PICTURES[name](experiment, state, workdir)
         return Drawn(name, captioned(figure, experiment), embedded(figure))
 
     return attempt("samples", drawn)

@@ -1,0 +1,153 @@
+"""The shape of the code, as docs/design.md quotes it: python tests/studies/house.py
+
+Counts modules, names, functions and files of the package, its circles of imports, and
+the words and lines of the README. `--frames` also counts the frames from the command
+line to a model's distributions, which trains one step.
+"""
+
+import argparse
+import ast
+import collections
+import graphlib
+import statistics
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "vaejax"
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+TESTS = {"isinstance", "issubclass", "hasattr", "getattr"}
+
+
+def sources() -> dict[str, ast.Module]:
+    """Each module of the package by its dotted name."""
+    return {
+        ".".join(p.relative_to(ROOT).with_suffix("").parts): ast.parse(p.read_text())
+        for p in sorted(PACKAGE.rglob("*.py"))
+    }
+
+
+def lengths(tree: ast.Module) -> Iterator[int]:
+    """Lines of each function's body without its docstring, from `def` on."""
+    for node in ast.walk(tree):
+        if isinstance(node, FUNCTIONS):
+            first = node.body[0]
+            text = 0
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                text = (first.end_lineno or 0) - first.lineno + 1
+            yield (node.end_lineno or 0) - node.lineno + 1 - text
+
+
+def twice(modules: dict[str, ast.Module]) -> dict[str, list[str]]:
+    """Public names of functions and classes that several modules define."""
+    found = collections.defaultdict(list)
+    for module, tree in modules.items():
+        for node in tree.body:
+            if isinstance(node, (*FUNCTIONS, ast.ClassDef)) and node.name[0] != "_":
+                found[node.name].append(module)
+    return {name: places for name, places in found.items() if len(places) > 1}
+
+
+def type_tests(modules: dict[str, ast.Module]) -> list[str]:
+    """Tests of a model's class or attributes outside the rooms that make models."""
+    found = []
+    for module, tree in modules.items():
+        if module.split(".")[1:2] in (["models"], ["presets"]):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                tested = node.args and ast.unparse(node.args[0]).endswith("model")
+                if node.func.id in TESTS and tested:
+                    found.append(f"{module}: {ast.unparse(node)}")
+    return found
+
+
+def imports(modules: dict[str, ast.Module]) -> dict[str, set[str]]:
+    """What each module imports at its top, of the package."""
+    found = {}
+    for module, tree in modules.items():
+        wanted = set()
+        for node in tree.body:
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+                "vaejax"
+            ):
+                parts = {f"{node.module}.{alias.name}" for alias in node.names}
+                inner = {part for part in parts if part in modules}
+                wanted |= inner or {str(node.module)}
+        here = module.removesuffix(".__init__")
+        found[here] = {name for name in wanted if name != here}
+    return found
+
+
+def circle(modules: dict[str, ast.Module]) -> str:
+    """One circle of imports, or none."""
+    try:
+        tuple(graphlib.TopologicalSorter(imports(modules)).static_order())
+    except graphlib.CycleError as error:
+        return " -> ".join(error.args[1])
+    return "none"
+
+
+def frames() -> str:
+    """Frames and files of the package between the command and a model's `posterior`."""
+    import jax
+
+    from vaejax import presets
+    from vaejax.models import VAE
+
+    seen: list[traceback.StackSummary] = []
+    posterior = VAE.posterior
+
+    def noted(self, batch):
+        seen.append(traceback.extract_stack())
+        return posterior(self, batch)
+
+    VAE.posterior = noted
+    argv = ["train", "vae", "--dataset", "digits", "--epochs", "1"]
+    sys.argv = [*argv, "--workdir", str(ROOT / "runs" / "house"), "--devices", "1"]
+    from vaejax.cli import parse
+    from vaejax.cli.commands import train
+
+    del jax, presets
+    parse.run_preset(train)
+    stack = max(seen, key=len)
+    own = [frame for frame in stack if str(PACKAGE) in frame.filename]
+    return f"{len(own)} frames, {len({frame.filename for frame in own})} files"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--names", action="store_true", help="list what is counted")
+    parser.add_argument("--frames", action="store_true", help="train, and count frames")
+    given = parser.parse_args()
+    modules = sources()
+    files = [len(p.read_text().splitlines()) for p in PACKAGE.rglob("*.py")]
+    functions = sorted(n for tree in modules.values() for n in lengths(tree))
+    doubled, tested = twice(modules), type_tests(modules)
+    readme = (ROOT / "README.md").read_text()
+    rows = {
+        "modules at the root": len(list(PACKAGE.glob("*.py"))),
+        "files: median / max lines": f"{statistics.median(files):.0f} / {max(files)}",
+        "functions: median / p90 / max lines": (
+            f"{statistics.median(functions):.0f} / "
+            f"{functions[int(0.9 * len(functions))]} / {functions[-1]}"
+        ),
+        "names defined in several modules": len(doubled),
+        "tests of a model's type outside models and presets": len(tested),
+        "circle of imports": circle(modules),
+        "README: lines / words": f"{len(readme.splitlines())} / {len(readme.split())}",
+    }
+    if given.frames:
+        rows["from the command line to the posterior"] = frames()
+    for name, value in rows.items():
+        print(f"| {name} | {value} |")
+    if given.names:
+        for name, places in sorted(doubled.items()):
+            print(f"{name}: {', '.join(places)}")
+        print(*tested, sep="\n")
+
+
+if __name__ == "__main__":
+    main()
