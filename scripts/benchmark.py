@@ -25,9 +25,9 @@ def main(
     """
     from vaejax.cli import benchmark
 
-    for line in benchmark.lines(model, batch_size, epochs, hidden, seeds):
+    for line in benchmark.speed_lines(model, batch_size, epochs, hidden, seeds):
         print(line, flush=True)
 
 
 if __name__ == "__main__":
-    parse.run(main)
+    parse.run_script(main)

@@ -25,4 +25,4 @@ def main(shell: Annotated[Shell, tyro.conf.Positional]) -> None:
 
 
 if __name__ == "__main__":
-    parse.run(main)
+    parse.run_script(main)

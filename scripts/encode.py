@@ -22,8 +22,8 @@ def main(
       batch_size: examples at a time.
       seed: of the noise of preprocessing (images that are binarized).
     """
-    commands_data.encode(workdir, input, out, batch_size, seed)
+    commands_data.encode_file(workdir, input, out, batch_size, seed)
 
 
 if __name__ == "__main__":
-    parse.run(main)
+    parse.run_script(main)

@@ -46,11 +46,11 @@ def main(
             raise InputError("--input goes without --split, --classifier and hosts")
         commands_data.evaluate_own(workdir, input, samples, batch_size, devices, out)
         return
-    commands.join(distributed, coordinator, hosts, host, heartbeat)
-    commands.evaluate(
+    commands.join_hosts(distributed, coordinator, hosts, host, heartbeat)
+    commands.evaluate_run(
         workdir, samples, split, batch_size, classifier, num, devices, out
     )
 
 
 if __name__ == "__main__":
-    parse.run(main)
+    parse.run_script(main)

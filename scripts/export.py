@@ -18,4 +18,4 @@ def main(workdir: parse.Workdir, out: Path, samples: int = 1000) -> None:
 
 
 if __name__ == "__main__":
-    parse.run(main)
+    parse.run_script(main)

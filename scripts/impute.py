@@ -33,8 +33,8 @@ def main(
       seed: of all noise.
       overwrite: let what is written take the place of the input.
     """
-    commands.impute(workdir, input, out, multiple, samples, method, seed, overwrite)
+    commands.fill_file(workdir, input, out, multiple, samples, method, seed, overwrite)
 
 
 if __name__ == "__main__":
-    parse.run(main)
+    parse.run_script(main)

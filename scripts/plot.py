@@ -25,4 +25,4 @@ def main(
 
 
 if __name__ == "__main__":
-    parse.run(main)
+    parse.run_script(main)

@@ -16,8 +16,8 @@ def main(workdirs: parse.Workdirs, out: Path | None = None) -> None:
       out: where to write; by default report.html in the folder of the run or the study,
         and in the current folder where several are given.
     """
-    commands.report(workdirs, out)
+    commands.write_page(workdirs, out)
 
 
 if __name__ == "__main__":
-    parse.run(main)
+    parse.run_script(main)

@@ -27,8 +27,8 @@ def main(
       seed: of the draws.
       mean: write means to a .csv, the most probable of categories, instead of draws.
     """
-    commands.sample(workdir, num, out, label, noise, seed, mean)
+    commands.write_samples(workdir, num, out, label, noise, seed, mean)
 
 
 if __name__ == "__main__":
-    parse.run(main)
+    parse.run_script(main)

@@ -30,7 +30,7 @@ def main(
       num: how many of each it judges.
     """
     folder = workdir or Path("runs") / f"{make.__name__}-study"
-    commands.study(
+    commands.train_study(
         make, vary, fixed, folder, seeds, devices, importance_samples, classifier, num
     )
 

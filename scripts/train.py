@@ -33,9 +33,9 @@ def main(
       host: the number of this one, from 0, where JAX does not know it.
       heartbeat: seconds of silence after which a host is given up and all end.
     """
-    commands.join(distributed, coordinator, hosts, host, heartbeat)
+    commands.join_hosts(distributed, coordinator, hosts, host, heartbeat)
     folder = workdir or Path("runs") / experiment.name
-    commands.train(experiment, folder, devices, debug_nans, profile, workers)
+    commands.train_run(experiment, folder, devices, debug_nans, profile, workers)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P  # noqa: E402
 from vaejax import parallel, presets  # noqa: E402
 from vaejax.aot.check import check  # noqa: E402
 from vaejax.aot.program import scan  # noqa: E402
-from vaejax.aot.report import lines, stand_in, to_json  # noqa: E402
+from vaejax.aot.report import slice_lines, stand_in, to_json  # noqa: E402
 from vaejax.parallel.steps import compile_parted  # noqa: E402
 
 TINY = {"dataset": "digits", "hidden": (16,), "latents": 2, "batch_size": 64}
@@ -78,7 +78,7 @@ def main():
     reports = {name: check(e, place, build) for name, (e, build) in cases.items()}
     reports["wide"] = check(wide(), place)
     reports["parts"] = check(wide(fsdp=4), open_slice("v5e:2x4", fsdp=4))
-    found = {name: to_json(r) | {"text": lines(r)} for name, r in reports.items()}
+    found = {name: to_json(r) | {"text": slice_lines(r)} for name, r in reports.items()}
     tpus = [n for n in names() if CHIPS[n.partition(":")[0]].platform == "tpu"]
     counts = {name: len(open_slice(name).devices) for name in tpus}
     wrong = [n for n in tpus if counts[n] != math.prod(shape_of(n))]

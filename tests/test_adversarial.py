@@ -21,7 +21,7 @@ from vaejax.models import (
     CVAEGAN,
     VAE,
     Classifier,
-    Critic,
+    CriticNetwork,
     CriticVAE,
     Decoder,
     GaussianEncoder,
@@ -58,7 +58,9 @@ def decoder(likelihood, condition=None):
 
 
 def critic(norm="none"):
-    return Critic(net.FlatEncoder(net.MLP((8, 8), nn.tanh, norm=norm)), norm=norm)
+    return CriticNetwork(
+        net.FlatEncoder(net.MLP((8, 8), nn.tanh, norm=norm)), norm=norm
+    )
 
 
 def variables_for(model, *runs, batch=BATCH):
@@ -159,7 +161,7 @@ def test_penalties_of_a_linear_critic_are_known():
     model = CriticVAE(
         encoder(),
         decoder(li.Implicit()),
-        Critic(net.FlatEncoder(net.MLP(()))),
+        CriticNetwork(net.FlatEncoder(net.MLP(()))),
         StandardNormal(LATENTS),
     )
     loss = adversarial.LOSSES["wasserstein"]

@@ -228,11 +228,11 @@ def test_an_npz_that_declares_terabytes_is_refused_by_its_header(tmp_path, capsy
 def test_many_samples_are_drawn_in_chunks(run):  # noqa: F811
     import jax
 
-    from vaejax.cli.commands import drawn
+    from vaejax.cli.commands import draw_samples
 
     experiment, state = vaejax.load(run)
     key = jax.random.key(3)
-    parts = drawn(experiment, state, key, 25, False, {}, chunk=10)
+    parts = draw_samples(experiment, state, key, 25, False, {}, chunk=10)
     assert parts.shape == (25, 8, 8, 1)
     first = vaejax.sample(experiment, state, key, 10)
     np.testing.assert_array_equal(parts[:10], first)

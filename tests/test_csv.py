@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from vaejax import InputError
-from vaejax.apply.tables import numbered, open_holey
+from vaejax.apply.tables import numbered_path, open_holey
 from vaejax.data import Spec, open_dataset
 from vaejax.data.dialect import Csv
-from vaejax.data.remarks import introduction
+from vaejax.data.remarks import table_introduction
 
 T = [round(20 + 0.37 * n, 2) for n in range(40)]
 """Temperatures with decimals."""
@@ -124,7 +124,7 @@ def test_texts_are_not_holes_and_NA_in_numbers_is(tmp_path):
     assert Spec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
     holey = open_holey(tmp_path / "t.csv", spec)  # --missing holds there, too
     assert holey.mask[:, 0].sum() == 40
-    text = "\n".join(introduction(spec))
+    text = "\n".join(table_introduction(spec))
     assert "33.3%" in text
     assert "DE, None" in text
 
@@ -251,8 +251,8 @@ def test_no_cell_is_written_that_is_not_a_number(tmp_path):
 
 
 def test_numbered_names_keep_their_whole_suffix(tmp_path):
-    assert numbered(tmp_path / "a.b.csv.gz", "01").name == "a.b-01.csv.gz"
-    assert numbered(tmp_path / "a.npz", "2").name == "a-2.npz"
+    assert numbered_path(tmp_path / "a.b.csv.gz", "01").name == "a.b-01.csv.gz"
+    assert numbered_path(tmp_path / "a.npz", "2").name == "a-2.npz"
 
 
 def test_a_run_that_is_older_reads_its_table_as_it_did(tmp_path):

@@ -12,8 +12,8 @@ import pytest
 
 from vaejax.data import Dataset, Spec, from_arrays, open_dataset
 from vaejax.data.builders import VERSIONS
-from vaejax.data.places import find, parse
-from vaejax.data.splits import permutation
+from vaejax.data.places import find, parse_name
+from vaejax.data.splits import fixed_permutation
 from vaejax.errors import InputError
 
 GOLDEN = {
@@ -68,7 +68,7 @@ def no_decoding(*_):
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_our_builders(name):
-    from vaejax.data.decode import decode
+    from vaejax.data.decode import decode_splits
 
     sizes, test_labels, digest = GOLDEN[name]
     data = open_dataset(name)
@@ -83,9 +83,11 @@ def test_our_builders(name):
         assert arrays["x"].dtype == (np.uint8 if spec.kind == "image" else np.float32)
         assert arrays["y"].dtype == np.int32
     assert np.bincount(data.split("test")["y"]).tolist() == test_labels
-    folder = find(parse(name))
+    folder = find(parse_name(name))
     assert folder is not None
-    assert decode(name, folder).spec.digest == digest  # from the records, not the cache
+    assert (
+        decode_splits(name, folder).spec.digest == digest
+    )  # from the records, not the cache
 
 
 def test_images_of_our_builders_use_all_grey_levels():
@@ -149,7 +151,7 @@ def test_a_read_only_data_directory_is_cached_elsewhere(
         folder.chmod(0o555)
     try:
         first = open_dataset("digits")
-        monkeypatch.setattr("vaejax.data.decode.decode", no_decoding)
+        monkeypatch.setattr("vaejax.data.decode.decode_splits", no_decoding)
         assert same(first, open_dataset("digits"))
     finally:
         for folder in folders[::-1]:
@@ -165,7 +167,7 @@ def test_ours_are_prepared_elsewhere_if_the_data_directory_is_read_only(
     shut.mkdir(mode=0o555)
     monkeypatch.setenv("TFDS_DATA_DIR", str(shut))
     first = open_dataset("breast_cancer")
-    monkeypatch.setattr("vaejax.data.decode.decode", no_decoding)
+    monkeypatch.setattr("vaejax.data.decode.decode_splits", no_decoding)
     assert same(first, open_dataset("breast_cancer"))
     assert not list(shut.iterdir())
 
@@ -221,7 +223,7 @@ def test_a_damaged_cache_is_made_anew(damage, data_dir, monkeypatch):
     cache = data_dir / "digits" / "1.0.0" / "vaejax"
     damage(cache)
     assert same(first, open_dataset("digits"))
-    monkeypatch.setattr("vaejax.data.decode.decode", no_decoding)
+    monkeypatch.setattr("vaejax.data.decode.decode_splits", no_decoding)
     assert same(first, open_dataset("digits"))
     assert not list(cache.parent.glob(".vaejax*"))
 
@@ -231,7 +233,7 @@ def test_what_a_killed_writer_leaves_does_no_harm(data_dir, monkeypatch):
     half.mkdir()
     (half / "x_train.npy").write_bytes(b"\x93NUMPY")
     first = open_dataset("digits")
-    monkeypatch.setattr("vaejax.data.decode.decode", no_decoding)
+    monkeypatch.setattr("vaejax.data.decode.decode_splits", no_decoding)
     assert same(first, open_dataset("digits"))
 
 
@@ -320,7 +322,7 @@ def test_a_set_with_images_labels_and_a_config(stock, tmp_path, monkeypatch, cap
     train = data.split("train")
     assert (train["x"][:, 0] % 5 == train["y"]).all()
     assert (tmp_path / "tfds" / "tiny" / "plain" / "1.2.0" / "vaejax").is_dir()
-    monkeypatch.setattr("vaejax.data.decode.decode", no_decoding)
+    monkeypatch.setattr("vaejax.data.decode.decode_splits", no_decoding)
     for name in ("tiny", "tiny/plain", "tiny/plain:1.2.0"):
         assert open_dataset(name).spec == spec._replace(name=name)
     assert "Downloading" in capsys.readouterr().err
@@ -559,9 +561,9 @@ def test_validation_is_fixed_disjoint_and_leaves_the_test_split():
 
 
 def test_the_permutation_is_the_same_for_ever():
-    assert permutation(8, 0).tolist() == [0, 2, 1, 5, 4, 3, 6, 7]
-    assert sorted(permutation(1000, 1)) == list(range(1000))
-    assert permutation(8, 0).tolist() != permutation(8, 1).tolist()
+    assert fixed_permutation(8, 0).tolist() == [0, 2, 1, 5, 4, 3, 6, 7]
+    assert sorted(fixed_permutation(1000, 1)) == list(range(1000))
+    assert fixed_permutation(8, 0).tolist() != fixed_permutation(8, 1).tolist()
 
 
 @pytest.mark.parametrize("validation", [-0.1, 1.0, 2.0, float("nan")])

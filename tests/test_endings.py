@@ -15,7 +15,7 @@ from tests.test_scripts import run  # noqa: F401  (a fixture)
 from vaejax import load
 from vaejax.cli.parse import condensed
 from vaejax.runtime.preemption import Interrupts
-from vaejax.runtime.starting import Kept, Watch, kept
+from vaejax.runtime.starting import Kept, Watch, kept_stream
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 TINY = "--dataset digits --hidden 8 --latents 2 --batch-size 96"
@@ -137,7 +137,7 @@ def test_settings_of_jax_get_a_line(settings, said, run):  # noqa: F811
 
 def test_what_an_encoding_lacks_is_a_question_mark(tmp_path):
     with (tmp_path / "out").open("w", encoding="ascii") as file:
-        stream = kept(file.fileno(), file)
+        stream = kept_stream(file.fileno(), file)
         print("-1.5 ± 0.3 \N{SNOWMAN}", file=stream, flush=True)
         assert not stream.isatty()
     assert (tmp_path / "out").read_bytes() == b"-1.5 ? 0.3 ?\n"

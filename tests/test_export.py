@@ -14,7 +14,7 @@ from tests.test_scripts import call, refused
 from vaejax import InputError, parallel, presets
 from vaejax.apply import query
 from vaejax.export.load import load
-from vaejax.export.write import PLATFORMS, exports, write
+from vaejax.export.write import PLATFORMS, exports, write_export
 from vaejax.training.loop import first_state
 
 SAMPLES = 7
@@ -92,7 +92,7 @@ def expected(experiment, state, name, values):
 def test_jax_alone_computes_the_same(name, tmp_path):
     experiment = presets.PRESETS[name](**MODELS[name], latents=3)
     state, out = moved_state(experiment), tmp_path / "model"
-    write(experiment, state, out, SAMPLES)
+    write_export(experiment, state, out, SAMPLES)
     given, wanted = {}, {}
     for function, exported in load(out).items():
         names = [each["name"] for each in exported.arguments]

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 import vaejax
 from vaejax import InputError, load, presets, train
 from vaejax.apply.impute import Filled, check_filled
-from vaejax.cli.outcome import kept
+from vaejax.cli.outcome import keep_numbers
 from vaejax.experiment import Experiment
 from vaejax.reports import report
 from vaejax.runtime.jsonlines import keep_until, lines_of, read_rows
 from vaejax.runtime.lock import NAME, Lock, held, scratch
-from vaejax.runtime.storage import whole, whole_folder, write_whole
+from vaejax.runtime.storage import whole_folder, write_whole, written_whole
 from vaejax.training.checkpoint import Checkpoints
 from vaejax.training.recorder import Keeper
 from vaejax.training.workdir import read_config, recorded_experiment
@@ -115,7 +115,7 @@ def test_two_studies_of_one_folder(tmp_path):
 def test_a_failed_start_leaves_nothing_in_the_way(tmp_path, monkeypatch):
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("vaejax.training.loop.run", lambda *_: 1 / 0)
+        patch.setattr("vaejax.training.loop.run_intervals", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train(tiny(seed=3), folder, quiet=True, devices=1)
     assert read_config(folder)["arguments"]["seed"] == 3
@@ -379,7 +379,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     path, beside = tmp_path / "notes.html", tmp_path / "notes.tmp"
     path.write_text("old")
     beside.write_text("precious")
-    with pytest.raises(OSError, match="full"), whole(path) as file:
+    with pytest.raises(OSError, match="full"), written_whole(path) as file:
         file.write(b"new")
         raise OSError(errno.ENOSPC, "disk full")
     assert path.read_text() == "old"
@@ -470,7 +470,7 @@ def test_threads_of_a_failed_write_are_not_waited_for():
 def test_numbers_that_are_none_are_told_and_left_out(tmp_path, capsys):
     values = {"elbo": float("-inf"), "kl": 2.5}
     out = tmp_path / "e.json"
-    assert kept({"split": "test", **values}, values, out, named=True)
+    assert keep_numbers({"split": "test", **values}, values, out, named=True)
     assert json.loads(out.read_text()) == {"split": "test", "kl": 2.5}
     assert "elbo cannot be computed in float32" in capsys.readouterr().err
 

@@ -8,7 +8,7 @@ import pytest
 
 import vaejax
 from vaejax import plots
-from vaejax.cli.commands import sample as sample_command
+from vaejax.cli.commands import write_samples as sample_command
 from vaejax.data.classes import of_training
 from vaejax.data.dataset import Spec
 from vaejax.errors import InputError

@@ -33,16 +33,16 @@ from vaejax.metrics import (
     active_units,
     count,
     elbo_terms,
+    importance_log_likelihood,
     likelihood_metrics,
-    log_likelihood,
     nll,
-    reconstruction,
+    reconstruction_error,
 )
 from vaejax.metrics.base import merge, moments, no_moments
 
 MODEL = LinearGaussian()
 estimate = jax.jit(
-    lambda state, batch, key, samples, chunk=50: log_likelihood(
+    lambda state, batch, key, samples, chunk=50: importance_log_likelihood(
         MODEL, state, batch, key, samples, chunk
     ),
     static_argnums=(3, 4),
@@ -270,7 +270,7 @@ def test_examples_are_counted_exactly(size):
     ("metric", "names"),
     [
         (elbo_terms(), ("elbo", "distortion", "kl")),
-        (reconstruction(), ("distortion", "mse")),
+        (reconstruction_error(), ("distortion", "mse")),
     ],
 )
 def test_averages_ignore_padding(metric, names):
@@ -295,7 +295,7 @@ def test_elbo_terms_are_those_of_the_closed_form():
 def test_mean_squared_error_is_that_of_the_mean():
     """E[(x - E[x | z])^2] over entries, where z is drawn from q."""
     x = jnp.tile(data(WRONG)["x"][:1], (4000, 1))
-    result = fold(reconstruction(), WRONG, x, size=len(x))
+    result = fold(reconstruction_error(), WRONG, x, size=len(x))
     residual = np.asarray(x[0], float) - WRONG["b"]
     error = residual - WRONG["W"] @ WRONG["A"] @ residual
     spread = np.square(WRONG["W"] * np.exp(WRONG["log_s"])).sum(-1)

@@ -9,7 +9,7 @@ from scipy.stats import multivariate_normal, norm
 
 from vaejax import from_arrays, objectives, presets, train
 from vaejax.inference.gibbs import chain
-from vaejax.inference.imputation import impute
+from vaejax.inference.imputation import importance_imputation
 from vaejax.inference.terms import infer
 from vaejax.metrics.imputation import crps, interval
 from vaejax.parallel import make_mesh
@@ -179,7 +179,7 @@ def holey(x, mask):
 
 def test_imputations_are_the_exact_conditional_mean(linear):
     x, mask = drawn(60)
-    found = impute(
+    found = importance_imputation(
         *linear, holey(x, mask), jax.random.key(0), samples=20_000, draws=1, chunk=1000
     )
     exact, variance = conditionals(x, mask)
@@ -196,7 +196,7 @@ def test_imputations_are_the_exact_conditional_mean(linear):
 
 def test_intervals_cover_the_truth_and_draws_have_the_right_law(linear):
     x, mask = drawn(1500, seed=1)
-    found = impute(
+    found = importance_imputation(
         *linear, holey(x, mask), jax.random.key(1), samples=2000, draws=199, chunk=500
     )
     assert np.array_equal(
@@ -216,7 +216,9 @@ def test_intervals_cover_the_truth_and_draws_have_the_right_law(linear):
 def test_completions_without_noise_vary_as_the_means_given_z(linear):
     x, mask = drawn(1500, seed=1)
     settings = {"samples": 2000, "draws": 199, "chunk": 500, "noise": False}
-    found = impute(*linear, holey(x, mask), jax.random.key(1), **settings)
+    found = importance_imputation(
+        *linear, holey(x, mask), jax.random.key(1), **settings
+    )
     exact, variance = conditionals(x, mask)
     expected = np.sqrt(variance[~mask] - SIGMA**2)
     z = (np.asarray(found.draws) - exact)[:, ~mask] / expected

@@ -15,7 +15,7 @@ from vaejax.data import Spec, masks, open_dataset
 from vaejax.data.holes import hide
 from vaejax.data.splits import restore
 from vaejax.distributions import Bernoulli, Normal
-from vaejax.inference.imputation import choose, impute
+from vaejax.inference.imputation import choose, importance_imputation
 from vaejax.inference.terms import infer
 from vaejax.metrics.imputation import crps, interval
 from vaejax.models import Blind, Constant
@@ -118,7 +118,7 @@ def test_self_masking_imputations_are_those_of_quadrature(table):
     mask = ~np.tile(np.eye(D, dtype=bool), (2, 1))
     seen = jnp.asarray(mask, jnp.float32)
     batch = {"x": jnp.asarray(np.where(mask, x, 0), jnp.float32), "mask": seen}
-    found = impute(
+    found = importance_imputation(
         experiment.model,
         linear(experiment),
         batch,
@@ -161,7 +161,7 @@ def test_draws_have_the_exact_law_where_chunks_do_not_divide_samples(table):
     rows, m, o = 3000, np.array([2, 3, 4]), np.array([0, 1])
     x = np.tile(np.array([[1.2, -0.5, 0, 0, 0]], np.float32), (rows, 1))
     mask = jnp.asarray(np.isin(np.arange(D), o)[None].repeat(rows, 0), jnp.float32)
-    found = impute(
+    found = importance_imputation(
         experiment.model,
         linear(experiment),
         {"x": jnp.asarray(x), "mask": mask},

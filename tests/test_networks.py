@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vaejax.errors import InputError
-from vaejax.models import Critic, JointCritic
+from vaejax.models import CriticNetwork, JointCritic
 from vaejax.nn import networks as net
 from vaejax.nn.layers import (
     BatchNorm,
@@ -277,7 +277,10 @@ FLAT = net.FlatEncoder(net.MLP((7, 5)))
 
 @pytest.mark.parametrize(
     ("judge", "pair"),
-    [(Critic(FLAT), False), (JointCritic(FLAT, net.MLP((4,)), net.MLP((4,))), True)],
+    [
+        (CriticNetwork(FLAT), False),
+        (JointCritic(FLAT, net.MLP((4,)), net.MLP((4,))), True),
+    ],
 )
 def test_what_critics_judge_by_is_float32(judge, pair):
     x = jax.random.normal(KEY, (2, 3))

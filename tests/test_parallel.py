@@ -45,7 +45,7 @@ def moved(experiment, devices, steps=3):
     assert finite
     for leaf, placed in zip(
         jax.tree.leaves(state),
-        jax.tree.leaves(parallel.layout(state, mesh)),
+        jax.tree.leaves(parallel.state_sharding(state, mesh)),
         strict=True,
     ):
         assert leaf.sharding.is_equivalent_to(placed, leaf.ndim)

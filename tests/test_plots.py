@@ -113,7 +113,7 @@ def test_a_saved_grid_is_the_grid_enlarged(tmp_path):
 )
 def test_tiles_are_large_enough_and_rows_not_too_long(shape, scale, fit):
     assert grid.magnification((*shape, 1)) == scale
-    assert grid.fitting((*shape, 1), 15) == fit
+    assert grid.columns_that_fit((*shape, 1), 15) == fit
 
 
 def test_a_pixel_of_the_grid_is_a_pixel_of_the_picture(many, tmp_path):
@@ -434,12 +434,12 @@ def test_players_share_held_out_terms_and_keep_their_names(two, tmp_path):
 
 def test_early_values_do_not_dwarf_the_later_ones():
     steps = np.arange(1.0, 41.0)
-    steep = {"train": terms.Line(steps, 100 + 1000 / steps**2)}
+    steep = {"train": terms.Curve(steps, 100 + 1000 / steps**2)}
     low, high = terms.late_limits(steep)
     assert 99 < low < 101 < 109 < high < 112
     assert terms.origin(steep, (low, high)) == "starts at 1100"
-    assert terms.late_limits({"train": terms.Line(steps, steps)}) is None
-    assert terms.late_limits({"train": terms.Line(steps[:1], steps[:1])}) is None
+    assert terms.late_limits({"train": terms.Curve(steps, steps)}) is None
+    assert terms.late_limits({"train": terms.Curve(steps[:1], steps[:1])}) is None
 
 
 def test_curves_of_a_run_without_rows(two, tmp_path):
@@ -464,12 +464,12 @@ def test_names_that_are_no_pictures(tmp_path):
 def test_the_script_prints_what_it_wrote(workdir, tmp_path, capsys):
     main = runpy.run_path(str(SCRIPT))["main"]
     arguments = [str(workdir), "--out", str(tmp_path), "--what"]
-    parse.run(main, [*arguments, "curves", "latents"])
+    parse.run_script(main, [*arguments, "curves", "latents"])
     paths = [tmp_path / f"{name}.png" for name in ("curves", "latents")]
     assert capsys.readouterr().out.split() == [str(path) for path in paths]
     assert all(path.exists() for path in paths)
     with pytest.raises(SystemExit) as refused:
-        parse.run(main, [*arguments, "sampels"])
+        parse.run_script(main, [*arguments, "sampels"])
     assert refused.value.code == 2
     assert "did you mean samples" in capsys.readouterr().err
 

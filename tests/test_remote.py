@@ -10,7 +10,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from vaejax import InputError, load, plots, presets, train
-from vaejax.cli.commands import evaluate
+from vaejax.cli.commands import evaluate_run
 from vaejax.data import open_dataset
 from vaejax.runtime.jsonlines import read_rows
 from vaejax.runtime.preemption import Stopped
@@ -114,7 +114,7 @@ def test_a_run_in_a_bucket_is_the_run_in_a_folder(buckets, tmp_path, monkeypatch
 
 def test_what_a_run_in_a_bucket_is_asked(buckets, capsys):
     train(tiny(epochs=1), "gs://bucket/run", quiet=True, devices=1)
-    evaluate(Path("gs://bucket/run"), 0, "test", 100)
+    evaluate_run(Path("gs://bucket/run"), 0, "test", 100)
     assert "wrote gs://bucket/run/evaluation.json" in capsys.readouterr().out
     (drawn,) = plots.write(Path("gs://bucket/run"), ["curves"])
     assert (buckets / "bucket/run/plots/curves.png").stat().st_size > 0

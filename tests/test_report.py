@@ -19,7 +19,7 @@ from tests.test_scripts import call, refused
 from vaejax import parallel, plots, presets
 from vaejax.cli import commands
 from vaejax.reports import comparison, facts, page, pictures
-from vaejax.reports.groups import Group, grouped
+from vaejax.reports.groups import SeedGroup, group_by_seed
 from vaejax.runtime.preemption import Stopped
 from vaejax.training.loop import first_state
 
@@ -90,7 +90,7 @@ def other(tmp_path_factory, run):
     """A GAN, trained from Python: no report yet, no encoder."""
     folder = tmp_path_factory.mktemp("report") / "gan"
     tiny = {"hidden": (16,), "latents": 3, "batch_size": 96, "epochs": 2}
-    dataset = facts.gather(run).data["name"]
+    dataset = facts.gather_facts(run).data["name"]
     vaejax.train(presets.gan(dataset=dataset, **tiny), folder, devices=1, quiet=True)
     assert not (folder / "report.html").exists()
     return folder
@@ -180,14 +180,14 @@ def test_what_a_run_was_is_in_its_report(run):
 )
 def test_pictures_are_those_that_the_model_can_give(preset, settings, names):
     run = untrained(preset, **{"dataset": "digits", **settings})
-    assert pictures.names_of(*run) == names.split()
+    assert pictures.picture_names(*run) == names.split()
 
 
 def test_imputations_are_drawn_where_data_have_holes():
     hidden = untrained(presets.miwae, dataset="digits", hide="half")
     whole = untrained(presets.miwae, dataset="digits")
-    assert "imputations" in pictures.names_of(*hidden)
-    assert "imputations" not in pictures.names_of(*whole)
+    assert "imputations" in pictures.picture_names(*hidden)
+    assert "imputations" not in pictures.picture_names(*whole)
 
 
 def test_a_picture_on_a_page_has_its_title_once(run, tmp_path):
@@ -216,7 +216,7 @@ def test_panels_of_a_table_keep_their_names():
 def test_a_classifier_generates_nothing():
     experiment = presets.classifier(dataset="digits", hidden=(16,))
     state = first_state(experiment, parallel.make_mesh(1, 1))
-    assert pictures.names_of(experiment, state) == []
+    assert pictures.picture_names(experiment, state) == []
 
 
 def test_a_picture_that_fails_is_missed_and_no_more(run, tmp_path, monkeypatch, caplog):
@@ -234,7 +234,7 @@ def test_a_picture_that_fails_is_missed_and_no_more(run, tmp_path, monkeypatch, 
 
 def test_a_report_that_fails_loses_no_run(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(facts, "gather", lambda workdir: 1 / 0)
-    commands.write_report(run, *vaejax.load(run))
+    commands.try_report(run, *vaejax.load(run))
     said = capsys.readouterr().err
     assert said == f"warning: no report of {run}: division by zero\n"
 
@@ -245,7 +245,7 @@ def test_a_run_that_is_interrupted_has_no_report(tmp_path, monkeypatch):
 
     monkeypatch.setattr(commands, "train_experiment", stops)
     with pytest.raises(Stopped):
-        commands.train(presets.vae(dataset="digits"), tmp_path, 1, False)
+        commands.train_run(presets.vae(dataset="digits"), tmp_path, 1, False)
     assert not list(tmp_path.iterdir())
 
 
@@ -254,8 +254,8 @@ def test_how_a_training_ended(run, tmp_path):
     words = (*words, "--evaluate-every", 1, "--learning-rate", 0.1, "--epochs", 60)
     call("train", "vae", *words, *TINY, "--workdir", tmp_path / "early")
     found = Page(tmp_path / "early" / "report.html")
-    kept = facts.gather(tmp_path / "early")
-    best = min(facts.held_out(kept.rows), key=lambda row: row["selection"])
+    kept = facts.gather_facts(tmp_path / "early")
+    best = min(facts.held_out_rows(kept.rows), key=lambda row: row["selection"])
     assert "stopped early at step" in found.text
     assert f"of step {best['step']}, the best of its evaluations" in found.text
     assert kept.evaluation and kept.evaluation.step == best["step"]
@@ -315,7 +315,7 @@ def test_runs_are_compared(run, other, compared):
     rows = [json.loads(r) for r in (other / "metrics.jsonl").read_text().splitlines()]
     for value in (kept["nll"], kept["nll_se"], rows[-1]["gap"]):
         assert ("metrics", value) in found.numbers
-    runs = [facts.gather(run), facts.gather(other)]
+    runs = [facts.gather_facts(run), facts.gather_facts(other)]
     settings = {line.name: line.cells for line in comparison.differing_settings(runs)}
     assert settings["preset"] == ("vae", "gan")
     assert settings["latents"] == (2, 3)
@@ -328,7 +328,7 @@ def test_runs_are_compared(run, other, compared):
 
 
 def test_curves_of_runs_share_panels(run, other):
-    kept = [facts.gather(each).rows for each in (run, other)]
+    kept = [facts.gather_facts(each).rows for each in (run, other)]
     figure = plots.compared.overlaid([[rows] for rows in kept])
     panels = {axes.get_title(loc="left"): axes for axes in figure.axes}
     assert {"elbo", "critic: loss", "gap"} <= set(panels)
@@ -344,8 +344,8 @@ def test_curves_of_runs_share_panels(run, other):
 
 def test_runs_have_short_names(tmp_path):
     ends = ["a/seed=0", "b/seed=0", "b/seed=1"]
-    assert comparison.names_of([tmp_path / end for end in ends]) == ends
-    assert comparison.names_of([tmp_path / "a", tmp_path / "b"]) == ["a", "b"]
+    assert comparison.short_names([tmp_path / end for end in ends]) == ends
+    assert comparison.short_names([tmp_path / "a", tmp_path / "b"]) == ["a", "b"]
 
 
 def test_a_study_has_a_report_and_so_has_each_replica(tmp_path):
@@ -357,9 +357,9 @@ def test_a_study_has_a_report_and_so_has_each_replica(tmp_path):
     assert "beta=4,seed=1" in found.text
     runs = sorted((tmp_path / "study").glob("*/report.html"))
     assert len(runs) == 4
-    facts_of = [facts.gather(path.parent) for path in runs]
-    groups = grouped(facts_of)
-    assert groups == [Group("beta 1", (0, 1)), Group("beta 4", (2, 3))]
+    facts_of = [facts.gather_facts(path.parent) for path in runs]
+    groups = group_by_seed(facts_of)
+    assert groups == [SeedGroup("beta 1", (0, 1)), SeedGroup("beta 4", (2, 3))]
     elbos = [
         next(v.value for v in each.evaluation.values if v.name == "elbo")
         for each in facts_of

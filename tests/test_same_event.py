@@ -15,8 +15,8 @@ from scipy.stats import genpareto
 from tests.test_inference import LinearGaussian, parameters, variables
 from vaejax import evaluate, from_arrays, presets
 from vaejax.cli.commands import markdown
-from vaejax.inference.imputation import impute
-from vaejax.metrics import log_likelihood, nll
+from vaejax.inference.imputation import importance_imputation
+from vaejax.metrics import importance_log_likelihood, nll
 from vaejax.metrics.base import merge, moments, ratio
 from vaejax.metrics.weights import distrust, pareto_khat, tail_length
 from vaejax.models.likelihoods import GaussianOptimal
@@ -45,8 +45,10 @@ def test_the_likelihood_of_a_model_of_missingness_is_of_the_mask_too():
     """It is what imputation calls the evidence, from the same draws."""
     model, state, batch = of_preset(presets.not_miwae, hide="mcar")
     own_key = jax.random.split(KEY)[1]  # the one that `impute` draws latents with
-    found = log_likelihood(model, state, batch, own_key, samples=60)
-    evidence = impute(model, state, batch, KEY, samples=60, draws=1).log_evidence
+    found = importance_log_likelihood(model, state, batch, own_key, samples=60)
+    evidence = importance_imputation(
+        model, state, batch, KEY, samples=60, draws=1
+    ).log_evidence
     np.testing.assert_allclose(found.log_p, evidence, rtol=1e-5, atol=1e-5)
 
 

@@ -95,7 +95,7 @@ def test_a_judged_run_says_what_it_was_judged_by(classifier, run):
 def test_an_evaluation_with_a_classifier_is_written(classifier, run):
     from vaejax.cli import commands
 
-    commands.evaluate(run, 0, "test", 100, classifier, 200)
+    commands.evaluate_run(run, 0, "test", 100, classifier, 200)
     written = json.loads((run / "evaluation.json").read_text())
     assert written["generated"] == 200
     assert written["label_accuracy"] > 0.8

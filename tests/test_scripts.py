@@ -24,10 +24,10 @@ def call(name, *words):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     parse = {
-        "train": module.cli.run_preset,
-        "study": module.cli.run_study,
-        "compile_check": module.cli.run_maker,
-    }.get(name, module.cli.run)
+        "train": module.parse.run_preset,
+        "study": module.parse.run_study,
+        "compile_check": module.parse.run_maker,
+    }.get(name, module.parse.run_script)
     parse(module.main, [str(word) for word in words])
 
 

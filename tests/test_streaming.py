@@ -25,7 +25,7 @@ from vaejax.data import open_dataset
 from vaejax.data.batches import Batches
 from vaejax.data.examples import Examples
 from vaejax.data.feed import Shuffled
-from vaejax.data.pictures import Frame, decoded
+from vaejax.data.pictures import Frame, decode_picture
 from vaejax.data.reading import Reading
 from vaejax.data.records import files_of
 from vaejax.data.streaming import AHEAD, Stream, cores, feed_of, own_rows
@@ -314,7 +314,7 @@ def test_crops_and_flips_reach_every_place():
     Image.fromarray(x).save(file, "PNG")
     frame = Frame((3, 3, 1), 0, 1, True)
     seen = {
-        decoded(file.getvalue(), frame, np.array([top, left, side])).tobytes()
+        decode_picture(file.getvalue(), frame, np.array([top, left, side])).tobytes()
         for top in (0.0, 0.999)
         for left in (0.0, 0.999)
         for side in (0.0, 0.999)

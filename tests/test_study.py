@@ -185,7 +185,7 @@ def test_more_seeds_later(four, tmp_path, monkeypatch):
     """Finished replicas stay as they are; only what is new is trained."""
     copy = shutil.copytree(four[0].folder.parent, tmp_path / "copy")
     sizes = []
-    spread = parallel.spread
+    spread = parallel.shard_replicas
 
     def counting(trees, mesh):
         sizes.append(len(trees))

@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from vaejax.aot.report import size
+from vaejax.aot.report import amount
 
 STUDIES = ("vae_conv", "vaegan_paper", "vae_residual_large")
 HEAD = """# Training steps on slices that are not here
@@ -19,14 +19,14 @@ at hand: nothing here was run or timed. Figures are of one device and one step.
 def sums(slice_: dict) -> str:
     """All-reduces of gradients."""
     found = slice_["gradients"]
-    return f"{len(found)} ({size(sum(found))}), {slice_['players']}"
+    return f"{len(found)} ({amount(sum(found))}), {slice_['players']}"
 
 
 def memory(slice_: dict) -> list[str]:
     """Temporaries, all that is needed, and the batch that fits."""
     made, (first, *_) = slice_["program"], slice_["needs"]
-    temporaries = size(made["memory"]["temporaries"]) if made else ""
-    needed = f"{size(first['needed'])} of {size(slice_['place']['chip']['memory'])}"
+    temporaries = amount(made["memory"]["temporaries"]) if made else ""
+    needed = f"{amount(first['needed'])} of {amount(slice_['place']['chip']['memory'])}"
     if not first["fits"]:
         needed += ": does not fit"
     return [temporaries, needed, f"{slice_['largest']:,}"]
@@ -42,7 +42,7 @@ def row(name: str, slice_: dict) -> list[str]:
     else:
         split = f"{share[0]:.4f} ({share[1]:.4f})" if share else "not compared"
         donated = (
-            f"{slice_['donated'] / slice_['state']:.0%} of {size(slice_['state'])}"
+            f"{slice_['donated'] / slice_['state']:.0%} of {amount(slice_['state'])}"
         )
         cells += [sums(slice_), split, donated]
     return [*cells, *memory(slice_), "; ".join(slice_["problems"]) or "sound"]
@@ -60,8 +60,8 @@ def speed(name: str, slice_: dict) -> list[str]:
     return [
         *cells,
         f"{made['flops']:.3g}",
-        size(made["accessed"]),
-        size(made["sent"]),
+        amount(made["accessed"]),
+        amount(made["sent"]),
         *each,
         times["bound"],
         f"{per_second:.3g}",

@@ -23,10 +23,13 @@ TESTS = {"isinstance", "issubclass", "hasattr", "getattr"}
 
 def sources() -> dict[str, ast.Module]:
     """Each module of the package by its dotted name."""
-    return {
-        ".".join(p.relative_to(ROOT).with_suffix("").parts): ast.parse(p.read_text())
-        for p in sorted(PACKAGE.rglob("*.py"))
-    }
+
+    def name(path: Path) -> str:
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        return ".".join(parts).removesuffix(".__init__")
+
+    paths = sorted(PACKAGE.rglob("*.py"))
+    return {name(path): ast.parse(path.read_text()) for path in paths}
 
 
 def lengths(tree: ast.Module) -> Iterator[int]:
@@ -76,8 +79,7 @@ def imports(modules: dict[str, ast.Module]) -> dict[str, set[str]]:
                 parts = {f"{node.module}.{alias.name}" for alias in node.names}
                 inner = {part for part in parts if part in modules}
                 wanted |= inner or {str(node.module)}
-        here = module.removesuffix(".__init__")
-        found[here] = {name for name in wanted if name != here}
+        found[module] = wanted - {module}
     return found
 
 
@@ -108,10 +110,10 @@ def frames() -> str:
     argv = ["train", "vae", "--dataset", "digits", "--epochs", "1"]
     sys.argv = [*argv, "--workdir", str(ROOT / "runs" / "house"), "--devices", "1"]
     from vaejax.cli import parse
-    from vaejax.cli.commands import train
+    from vaejax.cli.commands import train_run
 
     del jax, presets
-    parse.run_preset(train)
+    parse.run_preset(train_run)
     stack = max(seen, key=len)
     own = [frame for frame in stack if str(PACKAGE) in frame.filename]
     return f"{len(own)} frames, {len({frame.filename for frame in own})} files"

@@ -23,7 +23,7 @@ from vaejax import evaluate, load, parallel, presets, train
 from vaejax.cli.commands import keep_compiled
 from vaejax.experiment import Experiment, TrainState
 from vaejax.runtime.preemption import Interrupts
-from vaejax.training.loop import first_state, run
+from vaejax.training.loop import first_state, run_intervals
 from vaejax.training.recorder import Keeper
 
 SAMPLES = 500
@@ -127,7 +127,7 @@ def refitted(complete: Experiment, trained: TrainState) -> TrainState:
     mesh = parallel.make_mesh(None, experiment.training.batch_size)
     with Keeper(experiment, None, quiet=True) as keeper, Interrupts() as interrupts:
         state = first_state(experiment, mesh)._replace(params=trained.params)
-        return run(experiment, mesh, state, keeper, interrupts)
+        return run_intervals(experiment, mesh, state, keeper, interrupts)
 
 
 INTRODUCTION = """# MNIST with missing pixels

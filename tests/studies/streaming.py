@@ -31,7 +31,7 @@ from PIL import Image
 from vaejax import Experiment, parallel, presets
 from vaejax.data.batches import Batches
 from vaejax.data.feed import Feed, Shuffled
-from vaejax.data.streaming import as_it_is, cores, decoded, feed_of
+from vaejax.data.streaming import as_it_is, cores, decoded_batches, feed_of
 from vaejax.training.advance import Stepper
 from vaejax.training.loop import first_state, training_key
 
@@ -104,7 +104,7 @@ def decoding(made: Experiment, workers: int, batches: int = 100) -> float:
     """Images/s that the workers decode with nothing else to do."""
     examples, order = made.dataset.examples("train"), Shuffled(IMAGES, BATCH, 0)
     work = Batches(examples, order, np.arange(BATCH), seed=0)
-    with decoded(work, 0, batches + 20, workers) as found:
+    with decoded_batches(work, 0, batches + 20, workers) as found:
         for _ in range(20):
             next(found)
         began = time.perf_counter()

@@ -18,9 +18,9 @@ from vaejax.aot.program import (
     Program,
     compile_for,
     examples_of,
-    held,
+    held_bytes,
     scan,
-    steps_of,
+    steps_per_program,
 )
 from vaejax.aot.roofline import Need, Times
 from vaejax.aot.topology import Slice
@@ -159,11 +159,11 @@ def reported(
         batch=experiment.training.batch_size,
         examples=experiment.dataset.spec.sizes["train"],
         data=sum(math.prod(a.shape) * a.dtype.itemsize for a in examples.values()),
-        steps=steps_of(experiment, experiment.training.batch_size),
+        steps=steps_per_program(experiment, experiment.training.batch_size),
         parameters=sum(a.size for a in params),
-        held=sum(held(a) for a in params),
-        state=sum(held(a) for a in leaves),
-        donated=sum(held(a) for n, a in enumerate(leaves) if n in kept),
+        held=sum(held_bytes(a) for a in params),
+        state=sum(held_bytes(a) for a in leaves),
+        donated=sum(held_bytes(a) for n, a in enumerate(leaves) if n in kept),
         program=program,
         fsdp=experiment.training.fsdp,
         players=len(experiment.players),

@@ -87,7 +87,7 @@ def scan(experiment: Experiment, feed: Feed, mesh: Mesh) -> Any:
 def compile_for(experiment: Experiment, build: Build, mesh: Mesh, part: int) -> Program:
     """Compiles with `part` examples for each device of the mesh; NoRoom, InputError."""
     batch = part * mesh.size
-    feed = feed_of(experiment.dataset.spec, batch)
+    feed = abstract_feed(experiment.dataset.spec, batch)
     lowered = build(experiment, feed, mesh).lower(*arguments(experiment, mesh, batch))
     began = time.perf_counter()
     try:
@@ -133,7 +133,7 @@ def no_room(message: str) -> NoRoom | None:
 
 def arguments(experiment: Experiment, mesh: Mesh, batch: int) -> tuple[Any, ...]:
     """Shapes and placement of what the compiled steps are called with."""
-    spec, steps = experiment.dataset.spec, steps_of(experiment, batch)
+    spec, steps = experiment.dataset.spec, steps_per_program(experiment, batch)
     if spec.streams:
         one = jax.eval_shape(lambda: blank(spec, batch))
         xs = {n: jax.ShapeDtypeStruct((1, *a.shape), a.dtype) for n, a in one.items()}
@@ -155,13 +155,13 @@ def placed(tree: Any, sharding: NamedSharding) -> Any:
     )
 
 
-def steps_of(experiment: Experiment, batch: int) -> int:
+def steps_per_program(experiment: Experiment, batch: int) -> int:
     """Steps that are one program: those between two lines of the log."""
     spec, every = experiment.dataset.spec, experiment.training.log_every
     return 1 if spec.streams else every or spec.sizes["train"] // batch
 
 
-def feed_of(spec: Spec, batch: int) -> Feed:
+def abstract_feed(spec: Spec, batch: int) -> Feed:
     """How a step is given its batch; nothing is taken from it."""
     if spec.streams:
         return Feed({}, lambda start, stop: None, as_it_is)
@@ -176,6 +176,6 @@ def examples_of(spec: Spec) -> dict[str, Any]:
     return {name: a for name, a in raw.items() if name != "index"}
 
 
-def held(a: Any) -> int:
+def held_bytes(a: Any) -> int:
     """Bytes of an abstract array on each device."""
     return math.prod(a.sharding.shard_shape(a.shape)) * a.dtype.itemsize

@@ -31,11 +31,11 @@ def compile_check(
     places = [open_slice(name, experiment.training.fsdp) for name in names]
     for place in places:
         check_divides(experiment.training.batch_size, place)
-    print(heading(experiment), flush=True)
+    print(report_heading(experiment), flush=True)
     reports = []
     for place in places:
         reports.append(check(experiment, place))
-        print("\n".join(lines(reports[-1])), flush=True)
+        print("\n".join(slice_lines(reports[-1])), flush=True)
     if json is not None:
         figures = {"preset": experiment.name, "settings": settings(experiment)}
         write_json(json, figures | {"slices": [to_json(each) for each in reports]})
@@ -70,7 +70,7 @@ def settings(experiment: Experiment) -> dict[str, Any]:
     return {**experiment.arguments, "dataset": experiment.dataset.spec.name}
 
 
-def heading(experiment: Experiment) -> str:
+def report_heading(experiment: Experiment) -> str:
     """What is compiled."""
     training = experiment.training
     return (
@@ -80,13 +80,13 @@ def heading(experiment: Experiment) -> str:
     )
 
 
-def lines(report: Report) -> list[str]:
+def slice_lines(report: Report) -> list[str]:
     """A slice's figures, a line for each kind."""
     chip, count = report.place.chip, len(report.place.devices)
     rows = {
         "": f"{count} {chip.name} on {plural(report.place.hosts, 'host')}",
         "model": f"{report.parameters:,} parameters; a device holds "
-        f"{size(report.held)} of them, and {size(report.state)} of the state",
+        f"{amount(report.held)} of them, and {amount(report.state)} of the state",
         "data": data(report),
         **program_rows(report),
         "largest batch": largest_batch(report),
@@ -101,7 +101,7 @@ def lines(report: Report) -> list[str]:
 def data(report: Report) -> str:
     """Where the examples are, and how fast they must come."""
     if report.data:
-        return f"{report.examples:,} examples, {size(report.data)} on every device"
+        return f"{report.examples:,} examples, {amount(report.data)} on every device"
     if report.times is None:
         return f"{report.examples:,} examples, which stream"
     each = report.batch / report.times.seconds / report.place.hosts
@@ -123,14 +123,15 @@ def program_rows(report: Report) -> dict[str, str]:
         "compiled": f"{made.seconds:.1f} s, {plural(report.steps, 'step')} as one "
         "program",
         "work": work(made),
-        "memory": f"{size(memory.total)} of {size(report.place.chip.memory)}: "
-        f"arguments {size(memory.arguments)}, temporaries {size(memory.temporaries)}, "
-        f"outputs {size(memory.outputs)} of which {size(memory.donated)} in the "
-        f"arguments' place, code {size(memory.code)}",
-        "donated": f"{size(report.donated)} of the state's {size(report.state)}",
-        "collectives": f"{found}; each device sends {size(report.sent)} in a step",
+        "memory": f"{amount(memory.total)} of {amount(report.place.chip.memory)}: "
+        f"arguments {amount(memory.arguments)}, "
+        f"temporaries {amount(memory.temporaries)}, "
+        f"outputs {amount(memory.outputs)} of which {amount(memory.donated)} in the "
+        f"arguments' place, code {amount(memory.code)}",
+        "donated": f"{amount(report.donated)} of the state's {amount(report.state)}",
+        "collectives": f"{found}; each device sends {amount(report.sent)} in a step",
         "gradients": gradients(report),
-        "split": split(report),
+        "split": work_split(report),
         "at best": at_best(report),
     }
 
@@ -141,7 +142,7 @@ def gradients(report: Report) -> str:
         return f"parts of them: each {report.fsdp} devices share a copy of the state"
     sums = plural(len(report.gradients), "all-reduce")
     return (
-        f"{sums}, {size(sum(report.gradients))} together, for "
+        f"{sums}, {amount(sum(report.gradients))} together, for "
         f"{plural(report.players, 'player')}"
     )
 
@@ -151,8 +152,8 @@ def work(made: Program) -> str:
     if made.flops is None or made.accessed is None:
         return "not counted by this compiler"
     return (
-        f"{made.flops:.3g} FLOP and {size(made.accessed)} accessed by each device and "
-        f"step, {made.flops / made.accessed:.1f} FLOP/byte"
+        f"{made.flops:.3g} FLOP and {amount(made.accessed)} accessed by each device "
+        f"and step, {made.flops / made.accessed:.1f} FLOP/byte"
     )
 
 
@@ -168,7 +169,7 @@ def at_best(report: Report) -> str:
     )
 
 
-def split(report: Report) -> str:
+def work_split(report: Report) -> str:
     """How much of the batch's work each device does."""
     if report.share is None:
         return "one device" if len(report.place.devices) == 1 else "not compared"
@@ -195,7 +196,7 @@ def largest_batch(report: Report) -> str:
         why = f"there are {report.examples} examples"
     return (
         f"{report.largest} ({part} a device) fits, by compilation: "
-        f"{size(need.needed)}; {why}"
+        f"{amount(need.needed)}; {why}"
     )
 
 
@@ -234,7 +235,7 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
-def size(count: float) -> str:
+def amount(count: float) -> str:
     """Bytes in the unit that suits them."""
     units = ("B", "KiB", "MiB", "GiB", "TiB")
     power = min(int(math.log2(count) // 10) if count >= 1 else 0, len(units) - 1)

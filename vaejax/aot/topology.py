@@ -167,7 +167,9 @@ def tpu_slice(name: str, chip: Chip, axes: Mapping[str, int]) -> Slice:
         )
         mesh = topologies.make_mesh(topology, tuple(axes.values()), tuple(axes))
     except Exception as error:  # of libtpu's, which has no kinds of its own
-        raise InputError(f"--topology {name}: libtpu says {one_line(error)}") from None
+        raise InputError(
+            f"--topology {name}: libtpu says {first_line(error)}"
+        ) from None
     return Slice(name, chip, topology.devices, mesh)
 
 
@@ -189,12 +191,12 @@ def cuda_slice(name: str, chip: Chip, axes: Mapping[str, int]) -> Slice:
             topology=f"1x1x{count}",
         )
     except Exception as error:  # of the plugin's, which has no kinds of its own
-        raise InputError(f"--topology {name}: XLA says {one_line(error)}") from None
+        raise InputError(f"--topology {name}: XLA says {first_line(error)}") from None
     devices = topology.devices
     grid = np.array(devices).reshape(*axes.values())
     return Slice(name, chip, devices, Mesh(grid, tuple(axes)))
 
 
-def one_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """The first line of a message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

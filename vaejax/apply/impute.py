@@ -14,7 +14,7 @@ from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.inference.gibbs import chain
 from vaejax.inference.imputation import LEAST_ESS
-from vaejax.inference.imputation import impute as by_importance
+from vaejax.inference.imputation import importance_imputation as by_importance
 from vaejax.models import conditional, proposal_of
 from vaejax.runtime.limits import check_count
 from vaejax.runtime.memory import check_fits
@@ -91,7 +91,7 @@ def impute(
         raise InputError(f"{experiment.name} needs labels, which are not imputed")
     if method != "importance" and proposal_of(model) == "prior":
         raise InputError(f"{experiment.name} draws from its prior: use importance")
-    x, mask = checked(experiment, x, mask)
+    x, mask = checked_examples(experiment, x, mask)
     check_room(multiple, x, batch_size)
     settings = {"samples": samples, "draws": max(1, multiple)}
     if method == "importance":
@@ -151,7 +151,7 @@ def check_filled(filled: Filled, x: np.ndarray) -> None:
         )
 
 
-def checked(
+def checked_examples(
     experiment: Experiment, x: ArrayLike, mask: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray]:
     """x in float32 and bool like it, False in its holes and where x is NaN; InputError

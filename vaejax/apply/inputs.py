@@ -17,7 +17,7 @@ from vaejax.data.entries import (
     checked_labels,
     checked_like_x,
     checked_x,
-    known,
+    is_concrete,
 )
 from vaejax.data.preprocess import blank
 from vaejax.errors import InputError, nearest
@@ -108,13 +108,13 @@ def checked_given(
     found = {n: checked_like_x(n, given[n], shape) for n in LIKE_X if n in given}
     if "y" in given:
         found["y"] = checked_labels(given["y"], spec, shape[0])
-    if "context" in found and spec.kind == "image" and known(found["context"]):
+    if "context" in found and spec.kind == "image" and is_concrete(found["context"]):
         seen = np.asarray(found.get("seen", np.ones(found["context"].shape)))
         check_pixels(np.asarray(found["context"])[seen == 1], "given['context']")
     return found
 
 
-def in_turn(experiment: Experiment, num: Size) -> Given:
+def classes_in_turn(experiment: Experiment, num: Size) -> Given:
     """Labels `[num]` that go through the classes, where the data has classes."""
     classes = experiment.dataset.spec.classes
     return {"y": jnp.arange(num) % classes} if classes else {}

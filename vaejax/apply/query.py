@@ -28,7 +28,7 @@ from vaejax.apply.inputs import (
     Given,
     batch_of_examples,
     batch_to_generate,
-    in_turn,
+    classes_in_turn,
 )
 from vaejax.data.entries import checked_key, checked_latents
 from vaejax.errors import InputError
@@ -88,7 +88,7 @@ def likelihood(
     require_verb(experiment, "likelihood", "generates nothing")
     z = checked_latents(z, count_latents(experiment, state))
     batch = batch_to_generate(experiment, z.shape[0], given)
-    return generated(experiment, state, z, batch)
+    return generated_likelihood(experiment, state, z, batch)
 
 
 def attribute(
@@ -155,7 +155,7 @@ def reconstruct(
     require_verb(experiment, "likelihood", "generates nothing")
     batch = batch_of_examples(experiment, x, given)
     z = posterior(experiment, state, batch).mean
-    return generated(experiment, state, z, batch).mean[0]
+    return generated_likelihood(experiment, state, z, batch).mean[0]
 
 
 def sample(
@@ -190,7 +190,7 @@ def sample(
         check_fits(needed, f"{num:,} samples", "draw fewer at a time")
     key = checked_key(key)
     latent_key, noise_key = jax.random.split(key)
-    given = {**in_turn(experiment, num), **given}
+    given = {**classes_in_turn(experiment, num), **given}
     z = draw_latents(experiment, state, latent_key, num, given)
     px = likelihood(experiment, state, z, given)
     return (px.sample(noise_key) if noise else px.mean)[0]
@@ -201,7 +201,9 @@ def draw_latents(
 ) -> Array:
     """z from the prior, `[num, latents]`."""
     apply = parallel.compile_verb(experiment.model, "prior")
-    batch = batch_to_generate(experiment, num, {**in_turn(experiment, num), **given})
+    batch = batch_to_generate(
+        experiment, num, {**classes_in_turn(experiment, num), **given}
+    )
     return apply(variables_of(state), batch).sample(key)
 
 
@@ -238,7 +240,7 @@ def log_likelihood(
     if not isinstance(experiment.model, LatentModel):
         raise InputError(f"{experiment.name} has no likelihood")
     apply = parallel.compile_function(
-        metrics.log_likelihood, experiment.model, samples=samples
+        metrics.importance_log_likelihood, experiment.model, samples=samples
     )
     batch = batch_of_examples(experiment, x, given)
     return apply(variables_of(state), batch, checked_key(key))[0]
@@ -250,7 +252,7 @@ def posterior(experiment: Experiment, state: TrainState, batch: Batch) -> Distri
     return apply(variables_of(state), batch)
 
 
-def generated(
+def generated_likelihood(
     experiment: Experiment, state: TrainState, z: Array, batch: Batch
 ) -> Distribution:
     """p(x | z) for `z` `[N, latents]` and a batch with the model's conditions."""

@@ -42,7 +42,7 @@ def write_rows(x: np.ndarray, spec: Spec, out: Path) -> None:
     """
     import pandas as pd
 
-    columns, known = columns_of(spec), spec.dialect or Dialect()
+    columns, known = column_names(spec), spec.dialect or Dialect()
     named = np.array([bool(column.values) for column in columns])
     nearest = np.where(named, np.rint(x), x)  # of means of bits
     texts = cells_of(nearest, spec._replace(columns=columns), decimal=known.decimal)
@@ -52,6 +52,6 @@ def write_rows(x: np.ndarray, spec: Spec, out: Path) -> None:
     write_whole(out, text.encode(known.encoding))
 
 
-def columns_of(spec: Spec) -> tuple[Column, ...]:
+def column_names(spec: Spec) -> tuple[Column, ...]:
     """The columns of a table; 0, 1, ... where they have no names."""
     return spec.columns or tuple(Column(str(n)) for n in range(spec.shape[0]))

@@ -7,14 +7,14 @@ from typing import NamedTuple
 import numpy as np
 
 from vaejax.data.arrays import read_npz
-from vaejax.data.checks import check_finite, check_mask, check_x
+from vaejax.data.checks import check_mask, check_no_infinity, check_x
 from vaejax.data.dataset import Dialect, Spec
-from vaejax.data.dialect import Csv, Table, write_page
-from vaejax.data.numerals import HOLES, short, text_of
+from vaejax.data.dialect import Csv, TextTable, write_page
+from vaejax.data.numerals import HOLES, quoted, text_of
 from vaejax.data.schema import grouped_cell, numbers_of, read_csv
 from vaejax.data.units import in_units, standardized
 from vaejax.errors import InputError
-from vaejax.runtime.storage import whole
+from vaejax.runtime.storage import written_whole
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 """Endings of names of tables as text."""
@@ -36,7 +36,7 @@ def suffix_of(path: Path) -> str:
     return max(known, key=len, default=path.suffix)
 
 
-def numbered(path: Path, number: str) -> Path:
+def numbered_path(path: Path, number: str) -> Path:
     """The name with a number before its suffix: `a-1.csv.gz`."""
     end = suffix_of(path)
     return path.with_name(f"{path.name.removesuffix(end)}-{number}{end}")
@@ -48,20 +48,20 @@ def open_holey(path: Path, spec: Spec) -> Holey:
     InputError where it is neither, or holds other columns.
     """
     if suffix_of(path) in SUFFIXES:
-        return open_csv(path, spec)
+        return open_text_table(path, spec)
     if path.suffix == ".npz":
-        return open_npz(path, spec)
+        return open_array_table(path, spec)
     names = ", ".join(SUFFIXES)
     raise InputError(f"--input {path}: the name must end in {names} or .npz")
 
 
-def open_csv(path: Path, spec: Spec) -> Holey:
+def open_text_table(path: Path, spec: Spec) -> Holey:
     """A table as text, in which only holes are written; the rest is copied."""
     if not spec.columns:
         raise InputError(f"{path}: the model was trained on {spec.name}, not on a csv:")
     table = read_like(path, spec)
     x = numbers_of(table, spec.columns, str(path))
-    check_finite(x, str(path))
+    check_no_infinity(x, str(path))
     mask = ~np.isnan(x)
 
     def write(filled: np.ndarray, out: Path) -> None:
@@ -75,7 +75,7 @@ def open_csv(path: Path, spec: Spec) -> Holey:
     return Holey(standardized(x, spec), mask, write)
 
 
-def read_like(path: Path, spec: Spec) -> Table:
+def read_like(path: Path, spec: Spec) -> TextTable:
     """A file of the columns that were trained on, in the dialect of training; its
     separator and encoding may be others.
 
@@ -91,14 +91,14 @@ def read_like(path: Path, spec: Spec) -> Table:
     left_out = tuple(name for name in table.cells if name in known.ignore)
     ignored = tuple(dict.fromkeys((*table.dialect.ignore, *left_out)))
     page = table.page
-    table = Table(
+    table = TextTable(
         page._replace(dialect=page.dialect._replace(ignore=ignored)), table.cells
     )
     columns = [column for column in spec.columns if column.name in table.cells]
     odd = "" if known.grouped else grouped_cell(table, columns)
     if odd and spec.dialect is not None:
         raise InputError(
-            f"{path} holds {short(odd)}: the decimal sign of training is "
+            f"{path} holds {quoted(odd)}: the decimal sign of training is "
             f"{known.decimal!r}, and its digits are not grouped; write numbers alike"
         )
     return table
@@ -125,14 +125,14 @@ def cells_of(
         value, column = float(values[row, place]), spec.columns[place]
         if not np.isfinite(value):
             raise InputError(
-                f"row {row + 1} of column {short(column.name)} would be {value}: its "
+                f"row {row + 1} of column {quoted(column.name)} would be {value}: its "
                 "observed values are out of the range of float32; mend or rescale them"
             )
         texts[row, place] = text_of(value, column, spec.scale[place], decimal)
     return texts
 
 
-def open_npz(path: Path, spec: Spec) -> Holey:
+def open_array_table(path: Path, spec: Spec) -> Holey:
     """The array `x` (or `x_train`), and where there is one `mask` (or `mask_train`)."""
     arrays = read_npz(path)
     x = arrays.get("x", arrays.get("x_train"))
@@ -156,7 +156,7 @@ def open_npz(path: Path, spec: Spec) -> Holey:
         whole_numbers = np.issubdtype(x.dtype, np.integer)
         values = np.rint(values) if whole_numbers else values
         values = values.reshape(x.shape).astype(x.dtype)
-        with whole(out) as file:
+        with written_whole(out) as file:
             np.savez_compressed(file, x=np.where(mask, x, values))
 
     if spec.kind == "image":

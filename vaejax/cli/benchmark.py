@@ -25,7 +25,7 @@ LATENTS = 20
 GAME = {"r1": 0.0, "fakes": "prior", "critic_hidden": (256,)}  # as pythae's defaults
 
 
-def lines(
+def speed_lines(
     model: str, batch_size: int, epochs: int, hidden: int, seeds: int
 ) -> Iterator[str]:
     """Speeds as text: of each epoch, of the matrix products alone, of whole runs.
@@ -89,8 +89,8 @@ def study_lines(experiment: Experiment, epochs: int, seeds: int) -> Iterator[str
     everywhere = parallel.place(feed.resident, wide)
     keys = list(jax.random.split(jax.random.key(0), seeds))
     alone = [first_state(experiment, mesh) for _ in keys]
-    states = parallel.spread(alone, wide)
-    own = parallel.spread([parallel.Own(key, {}) for key in keys], wide)
+    states = parallel.shard_replicas(alone, wide)
+    own = parallel.shard_replicas([parallel.Own(key, {}) for key in keys], wide)
     ratios = []
     for epoch in range(epochs + 1):
         xs = feed.take(epoch * steps, (epoch + 1) * steps)

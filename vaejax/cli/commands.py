@@ -16,7 +16,7 @@ from vaejax.apply.impute import impute as fill
 from vaejax.apply.query import sample as sample_model
 from vaejax.apply.rows import write_npz, write_rows
 from vaejax.cli.effort import check_measuring, check_sampling, warn_of_passes
-from vaejax.cli.outcome import finite, kept, place_of
+from vaejax.cli.outcome import finite, keep_numbers, place_of
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
 from vaejax.metrics.meanings import MEANINGS
@@ -26,8 +26,7 @@ from vaejax.runtime import multihost
 from vaejax.runtime.limits import check_count
 from vaejax.runtime.storage import is_remote, write_whole
 from vaejax.sweeps.summary import Row, summarize
-from vaejax.sweeps.sweep import study as train_study
-from vaejax.sweeps.sweep import value_of
+from vaejax.sweeps.sweep import study, value_text
 from vaejax.training.evaluator import conditions_to_generate
 from vaejax.training.evaluator import evaluate as evaluate_split
 from vaejax.training.loop import train as train_experiment
@@ -36,7 +35,7 @@ from vaejax.training.workdir import load, workdir_of, write_json
 from vaejax.types import Key
 
 
-def join(
+def join_hosts(
     distributed: bool,
     coordinator: str | None,
     number: int | None,
@@ -51,7 +50,7 @@ def join(
         raise InputError("--coordinator, --hosts and --host need --distributed")
 
 
-def train(
+def train_run(
     experiment: Experiment,
     workdir: Path,
     devices: int | None,
@@ -70,7 +69,7 @@ def train(
     state = train_experiment(
         experiment, workdir, devices=devices, profile=trace, workers=workers
     )
-    write_report(workdir, experiment, of_this_host(state))
+    try_report(workdir, experiment, of_this_host(state))
     if multihost.first():
         print(f"done; next: python scripts/evaluate.py {workdir}")
 
@@ -78,10 +77,12 @@ def train(
 def of_this_host(state: TrainState) -> TrainState:
     """What pictures need of a state, whole on one device: all hosts must call this."""
     needed = state._replace(opt_state={})
-    return jax.device_put(jax.tree.map(multihost.whole, needed), jax.local_devices()[0])
+    return jax.device_put(
+        jax.tree.map(multihost.gathered_array, needed), jax.local_devices()[0]
+    )
 
 
-def write_report(workdir: Path, experiment: Experiment, state: TrainState) -> None:
+def try_report(workdir: Path, experiment: Experiment, state: TrainState) -> None:
     """Writes a run's page, on the first host; a failure is a warning in one line.
 
     The run is kept already, and a page is never worth it.
@@ -97,7 +98,7 @@ def write_report(workdir: Path, experiment: Experiment, state: TrainState) -> No
         print(f"warning: no report of {workdir}: {reason}", file=sys.stderr)
 
 
-def report(workdirs: Sequence[Path], out: Path | None) -> None:
+def write_page(workdirs: Sequence[Path], out: Path | None) -> None:
     """Writes a run's page, or one that compares several."""
     from vaejax.reports import report as write
 
@@ -105,7 +106,7 @@ def report(workdirs: Sequence[Path], out: Path | None) -> None:
     print(f"wrote {write(*workdirs, out=out)}")
 
 
-def evaluate(
+def evaluate_run(
     workdir: Path,
     samples: int,
     split: str,
@@ -136,8 +137,8 @@ def evaluate(
         print(f"{split} negative ELBO {-values['elbo']:.2f} nats")
     for name, value in seen.items():
         print(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
-    if kept(found.record, values, place, named=out is not None) and out is None:
-        write_report(workdir, experiment, state)
+    if keep_numbers(found.record, values, place, named=out is not None) and out is None:
+        try_report(workdir, experiment, state)
 
 
 class Measured(NamedTuple):
@@ -168,7 +169,7 @@ def measured(
     """The metrics over a split, and what a classifier says."""
     settings = {"split": split, "samples": samples, "batch_size": batch_size}
     given = {"devices": devices, "classifier": str(classifier), "num": num}
-    multihost.same(settings | given, differing)
+    multihost.same(settings | given, setting_differences)
     values = evaluate_split(
         experiment,
         state,
@@ -185,12 +186,12 @@ def measured(
     return Measured(settings | {"step": int(state.step)}, values, seen)
 
 
-def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def setting_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Settings that differ, each as `name old (here new)`."""
     return [f"{n} {old[n]} (here {new[n]})" for n in new if old[n] != new[n]]
 
 
-def study(
+def train_study(
     make: Callable[..., Experiment],
     vary: Mapping[str, Sequence[Any]],
     fixed: Mapping[str, Any],
@@ -207,7 +208,7 @@ def study(
     parallel.device_per_core()
     first = make(**{**fixed, **{name: each[0] for name, each in vary.items() if each}})
     check_measuring(first, samples, "test", classifier, num, "importance_samples")
-    replicas = train_study(make, workdir, vary, seeds=seeds, devices=devices, **fixed)
+    replicas = study(make, workdir, vary, seeds=seeds, devices=devices, **fixed)
     numbers = []
     for replica in replicas:
         if replica.diverged:
@@ -220,14 +221,14 @@ def study(
         found = measured(*loaded, samples, "test", 100, classifier, num)
         write_json(replica.folder / "evaluation.json", finite(found.record))
         numbers.append(found.values | found.seen)
-        write_report(replica.folder, *loaded)
+        try_report(replica.folder, *loaded)
     rows = summarize(replicas, numbers)
     write_json(workdir / "table.json", [row._asdict() for row in rows])
     table = markdown(rows)
     write_whole(workdir / "table.md", table)
     print(table, end="")
     print(f"wrote {workdir / 'table.md'}")
-    report([workdir], None)
+    write_page([workdir], None)
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -245,7 +246,7 @@ def markdown(rows: Sequence[Row]) -> str:
     table = Table(*heads, box=box.MARKDOWN)
     for row in rows:
         counts = [row.replicas, *([row.diverged] if lost else [])]
-        cells = [value_of(value) for value in row.settings.values()]
+        cells = [value_text(value) for value in row.settings.values()]
         table.add_row(*cells, *map(str, counts), *(cell(row, n) for n in shown))
     text = io.StringIO()
     console(text, width=10_000).print(table)
@@ -279,7 +280,7 @@ def print_table(title: str, values: Mapping[str, float]) -> None:
         print(warning, file=sys.stderr)
 
 
-def sample(
+def write_samples(
     workdir: Path,
     num: int,
     out: Path,
@@ -307,11 +308,11 @@ def sample(
     check_sampling(experiment, num, out.suffix == ".png")
     given = conditions_to_generate(experiment, num)
     if label:
-        given = given | {"y": labels_of(experiment, label, num)}
+        given = given | {"y": labels_in_turn(experiment, label, num)}
     if "context" in given and np.any(given["seen"]):
         print("completes test examples: each keeps what is seen of it")
     noise = noise or (out.suffix == ".csv" and not mean)
-    x = drawn(experiment, state, jax.random.key(seed), num, noise, given)
+    x = draw_samples(experiment, state, jax.random.key(seed), num, noise, given)
     if not np.isfinite(x).all():
         raise InputError(f"{workdir} generates what is no number: its model diverged")
     if out.suffix == ".png":
@@ -327,7 +328,7 @@ def sample(
     print(f"wrote {out}")
 
 
-def impute(
+def fill_file(
     workdir: Path,
     source: Path,
     out: Path,
@@ -338,7 +339,7 @@ def impute(
     overwrite: bool = False,
 ) -> None:
     """Writes the filled examples and, of multiple imputation, each draw."""
-    from vaejax.apply.tables import numbered, open_holey, suffix_of
+    from vaejax.apply.tables import numbered_path, open_holey, suffix_of
 
     ends = (suffix_of(out).removesuffix(".gz"), suffix_of(source).removesuffix(".gz"))
     if ends[0] != ends[1]:
@@ -350,7 +351,7 @@ def impute(
     holey = open_holey(source, experiment.dataset.spec)
     check_room(multiple, holey.x)
     digits = len(str(multiple))
-    draws = [numbered(out, f"{n:0{digits}d}") for n in range(1, multiple + 1)]
+    draws = [numbered_path(out, f"{n:0{digits}d}") for n in range(1, multiple + 1)]
     for name in (out, *draws):
         if not overwrite and name.exists() and name.samefile(source):
             raise InputError(
@@ -376,7 +377,7 @@ def impute(
     print(f"filled {int((~holey.mask).sum())} holes; wrote {out}{many}")
 
 
-def drawn(
+def draw_samples(
     experiment: Experiment,
     state: TrainState,
     key: Key,
@@ -402,7 +403,9 @@ def drawn(
     return np.concatenate(parts)
 
 
-def labels_of(experiment: Experiment, label: tuple[str, ...], num: int) -> np.ndarray:
+def labels_in_turn(
+    experiment: Experiment, label: tuple[str, ...], num: int
+) -> np.ndarray:
     """Indices of `num` labels that go through `label` in turn; InputError where one is
     no class of the training split, or the model is conditioned on none.
     """

@@ -8,14 +8,16 @@ from vaejax.apply.own import encode_own, on_own
 from vaejax.apply.rows import write_codes
 from vaejax.cli.commands import keep_compiled, print_table
 from vaejax.cli.effort import warn_of_passes
-from vaejax.cli.outcome import kept, place_of
+from vaejax.cli.outcome import keep_numbers, place_of
 from vaejax.errors import InputError
 from vaejax.runtime.limits import check_count
 from vaejax.training.evaluator import evaluate
 from vaejax.training.workdir import load, workdir_of
 
 
-def encode(workdir: Path, source: Path, out: Path, batch_size: int, seed: int) -> None:
+def encode_file(
+    workdir: Path, source: Path, out: Path, batch_size: int, seed: int
+) -> None:
     """Writes the codes of a file's examples."""
     check_out(out)
     keep_compiled()
@@ -62,4 +64,4 @@ def evaluate_own(
     print_table(f"{experiment.name} on {source}", values)
     noted = {"input": str(source), "samples": samples, "batch_size": batch_size}
     record = noted | {"step": int(state.step)} | values
-    kept(record, values, place, named=out is not None)
+    keep_numbers(record, values, place, named=out is not None)

@@ -20,7 +20,7 @@ def place_of(out: Path | None, otherwise: Path) -> Path:
     return place
 
 
-def kept(
+def keep_numbers(
     record: Mapping[str, Any], values: Mapping[str, float], place: Path, named: bool
 ) -> bool:
     """Whether printed numbers could be written; those not finite are left out.

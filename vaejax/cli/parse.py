@@ -34,11 +34,11 @@ CONFIG = (tyro.conf.OmitArgPrefixes,)
 COMPLETION = "--tyro-print-completion"
 
 
-def run(main: Callable[..., None], argv: Sequence[str] | None = None) -> None:
+def run_script(main: Callable[..., None], argv: Sequence[str] | None = None) -> None:
     """Calls `main` with the arguments of the command line."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     with errors_in_one_line():
-        parse(main, arguments, program())()
+        parse_arguments(main, arguments, program())()
 
 
 def run_preset(main: Callable[..., None], argv: Sequence[str] | None = None) -> None:
@@ -84,7 +84,9 @@ def _run_preset(
         if "--cite" in arguments:
             print(bibtex(name))
             return
-        call = parse(wrap(main, PRESETS[name]), arguments, f"{program()} {name}")
+        call = parse_arguments(
+            wrap(main, PRESETS[name]), arguments, f"{program()} {name}"
+        )
         call()
 
 
@@ -151,7 +153,7 @@ def with_maker(
     def command(settings: dict[str, Any], **flags: Any) -> None:
         main(functools.partial(preset, **settings), **flags)
 
-    return described(
+    return describe_command(
         command, parameters, (summary(make.__doc__), "", arguments_of(main))
     )
 
@@ -184,10 +186,10 @@ def with_varied_settings(
 
     several = "Settings are those of train.py, with one or more values each."
     doc = (summary(preset.__doc__), "", several, "", arguments_of(main))
-    return described(command, parameters, doc)
+    return describe_command(command, parameters, doc)
 
 
-def described(
+def describe_command(
     command: Callable[..., None],
     parameters: Sequence[inspect.Parameter],
     doc: Sequence[str],
@@ -211,7 +213,7 @@ def arguments_of(main: Callable[..., None]) -> str:
     return "Args:" + doc.partition("Args:")[2]
 
 
-def parse(
+def parse_arguments(
     main: Callable[..., None], arguments: Sequence[str], prog: str
 ) -> Callable[[], None]:
     """`main` with the parsed arguments, not yet called: its errors are not tyro's."""

@@ -18,10 +18,10 @@ from vaejax.data.checks import (
     check_rank,
     check_table,
 )
-from vaejax.data.classes import check_y, numbered, of_training, plain
+from vaejax.data.classes import check_y, numbered_labels, of_training, plain
 from vaejax.data.dataset import Arrays, Dataset, describe
 from vaejax.data.holders import unmasked
-from vaejax.data.levels import check_layout, range_of, rule_of, taken
+from vaejax.data.levels import check_layout, range_of, rule_of, take_levels
 from vaejax.data.splits import TEST_SHARE, cut, standardize
 from vaejax.data.wanted import of_arrays
 from vaejax.errors import InputError
@@ -122,7 +122,7 @@ def check_arrays(arrays: Arrays, name: str, counts: Sequence[str] = ()) -> Datas
     remarks = _to_levels(train, test, name)
     if not test:
         train, test = cut(train, TEST_SHARE, purpose=0, what=repr(name))
-    splits, names = numbered({"train": train, "test": test})
+    splits, names = numbered_labels({"train": train, "test": test})
     columns = of_arrays(splits, list(arrays.get("columns", ())), counts, repr(name))
     shaped = {key: _shaped(pair) for key, pair in splits.items()}
     found = describe(name, shaped, columns=columns, names=names)
@@ -154,7 +154,7 @@ def _to_levels(train: Arrays, test: Arrays, name: str) -> tuple[str, ...]:
     for split, pair in (("train", train), ("test", test)):
         if pair:
             what = f"x_{split} of {name!r}"
-            pair["x"] = taken(pair["x"], rule, what, pair.get("mask"))
+            pair["x"] = take_levels(pair["x"], rule, what, pair.get("mask"))
     return (
         f"pictures of {x.dtype}, {low:g} to {high:g} in training, are taken as 256 "
         f"levels by {rule.code}",

@@ -43,7 +43,7 @@ class Batches:
         rows = self.order.rows(step)
         noise = None
         if self.seed is not None:
-            noise = uniforms(self.seed, step, len(rows))[self.own]
+            noise = augmentation_uniforms(self.seed, step, len(rows))[self.own]
         try:
             arrays, notes = self.examples.read(rows[self.own], noise)
         except InputError as error:
@@ -51,7 +51,7 @@ class Batches:
         return Decoded(arrays | {"index": rows[self.own]}, notes)
 
 
-def uniforms(seed: int, step: int, count: int) -> np.ndarray:
+def augmentation_uniforms(seed: int, step: int, count: int) -> np.ndarray:
     """Numbers to augment each example of a batch with, `[count, 3]` on [0, 1)."""
     # The counter sets them apart from the orders of epochs, whose keys are such, too.
     generator = np.random.Philox(key=[seed, step], counter=[0, 0, 0, 1])

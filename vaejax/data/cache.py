@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from vaejax.data.dataset import Arrays, Dataset, Spec, digest_of, in_memory
+from vaejax.data.dataset import Arrays, Dataset, Spec, arrays_digest, in_memory
 from vaejax.data.places import publish, roots, writable
 from vaejax.runtime.lock import scratch
 
 log = logging.getLogger(__name__)
 
 
-def load(folder: Path, size: int = 0) -> Dataset | None:
+def load_cached(folder: Path, size: int = 0) -> Dataset | None:
     """The cached content of a prepared set, or None; tables in their own units.
 
     `size` is that to which images were resized, if they were.
@@ -78,7 +78,7 @@ def _digest_of(place: Path, written: int) -> str:
     spec = Spec.from_json(json.loads((place / "spec.json").read_text()))
     splits = {split: _read_split(place, spec, split) for split in spec.sizes}
     # Names of classes are those of the prepared set, and not of the digest.
-    return digest_of(spec.shape, splits, ())
+    return arrays_digest(spec.shape, splits, ())
 
 
 def _read_split(place: Path, spec: Spec, split: str) -> Arrays:

@@ -58,7 +58,7 @@ def check_table(x: np.ndarray, what: str) -> None:
     if x.dtype.kind not in "fiu" or x.dtype.itemsize > 8:
         hint = "use float16, float32, float64 or integers"
         raise InputError(f"{what} has dtype {x.dtype}: {hint}")
-    check_finite(x, what)
+    check_no_infinity(x, what)
 
 
 def check_alike(train: np.ndarray, test: np.ndarray, name: str) -> None:
@@ -81,7 +81,7 @@ def check_mask(mask: np.ndarray, x: np.ndarray, what: str) -> None:
         raise InputError(f"{what} must be 1 where an entry is observed, else 0")
 
 
-def check_finite(x: np.ndarray, what: str) -> None:
+def check_no_infinity(x: np.ndarray, what: str) -> None:
     """A table without infinities; NaN is a hole."""
     if x.dtype.kind == "f" and np.isinf(x).any():
         raise InputError(f"{what} has infinite values: replace or drop them")

@@ -56,7 +56,9 @@ def plain(y: Any) -> np.ndarray:
     return y
 
 
-def numbered(splits: Mapping[str, Arrays]) -> tuple[dict[str, Arrays], tuple[str, ...]]:
+def numbered_labels(
+    splits: Mapping[str, Arrays],
+) -> tuple[dict[str, Arrays], tuple[str, ...]]:
     """Splits whose labels are integers, and the texts that they stand for.
 
     No texts where the labels are integers already, or texts of such.
@@ -83,15 +85,17 @@ def of_training(dataset: Dataset) -> Dataset:
     """
     spec = dataset.spec
     if not spec.classes or spec.streams:
-        return dataset._replace(spec=spec._replace(names=shortened(spec.names)))
+        return dataset._replace(
+            spec=spec._replace(names=names_unless_numbers(spec.names))
+        )
     labels = {split: dataset.split(split)["y"] for split in spec.sizes}
     seen = np.unique(labels["train"])
     others = np.unique(np.concatenate(list(labels.values())))
     unseen = [int(k) for k in others if k >= 0 and k not in seen]
     known = spec._replace(
         classes=len(seen),
-        names=shortened([name_of(k, spec) for k in seen.tolist()]),
-        unseen=(*spec.unseen, *(name_of(k, spec) for k in unseen)),
+        names=names_unless_numbers([class_name(k, spec) for k in seen.tolist()]),
+        unseen=(*spec.unseen, *(class_name(k, spec) for k in unseen)),
     )
 
     def split(name: str) -> Arrays:
@@ -103,12 +107,12 @@ def of_training(dataset: Dataset) -> Dataset:
     return Dataset(known, split)
 
 
-def name_of(index: int, spec: Spec) -> str:
+def class_name(index: int, spec: Spec) -> str:
     """The name of a class."""
     return spec.names[index] if spec.names else str(index)
 
 
-def shortened(names: Sequence[str]) -> tuple[str, ...]:
+def names_unless_numbers(names: Sequence[str]) -> tuple[str, ...]:
     """Names; none where they are 0, 1, ... in turn."""
     in_turn = all(name == str(place) for place, name in enumerate(names))
     return () if in_turn else tuple(names)
@@ -138,7 +142,7 @@ def listed(names: Sequence[str], most: int = 20) -> str:
     """The sentence that says which classes there are."""
     if not names:
         return "the data has no labels"
-    if not shortened(names):
+    if not names_unless_numbers(names):
         return f"the classes are 0 to {len(names) - 1}"
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return f"the classes are {', '.join(names[:most])}{more}"

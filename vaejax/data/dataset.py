@@ -243,7 +243,7 @@ def describe(
         levels=(2 if binary else 256) if image else 0,
         classes=classes,
         sizes={key: len(arrays["x"]) for key, arrays in plain.items()},
-        digest=digest_of(train["x"].shape[1:], plain, names),
+        digest=arrays_digest(train["x"].shape[1:], plain, names),
         columns=columns,
         masked="mask" in plain["train"],
         names=names,
@@ -287,7 +287,7 @@ def _plain(arrays: Arrays, binary: bool) -> Arrays:
     return plain
 
 
-def digest_of(
+def arrays_digest(
     shape: tuple[int, ...], splits: Mapping[str, Arrays], names: tuple[str, ...]
 ) -> str:
     """blake2b of every array, each under its name, as hexadecimal digits."""

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from vaejax.data.checks import check_finite
+from vaejax.data.checks import check_no_infinity
 from vaejax.data.dataset import Arrays, Dataset, describe
 from vaejax.data.examples import Examples
-from vaejax.data.features import Roles, check_table, choose, counts
+from vaejax.data.features import Roles, check_table_size, choose_features, counts
 from vaejax.data.images import dataset_of, labelled
 from vaejax.data.quiet import one_line, quiet
 from vaejax.data.reading import Reading
@@ -19,7 +19,7 @@ from vaejax.errors import InputError
 _CHUNK = 1000
 
 
-def decode(name: str, folder: Path, reading: Reading = Reading()) -> Dataset:
+def decode_splits(name: str, folder: Path, reading: Reading = Reading()) -> Dataset:
     """Reads every split of a prepared set; tables in their own units.
 
     Of images that stream few are read now.
@@ -44,7 +44,7 @@ def _decode(
     name: str, builder: tfds.core.DatasetBuilder, folder: Path, reading: Reading
 ) -> Dataset:
     info = builder.info
-    roles = choose(info.features, name, reading)
+    roles = choose_features(info.features, name, reading)
     sizes = counts(info)
     _check_format(name, builder)
     if frame := roles.frame:
@@ -56,12 +56,12 @@ def _decode(
         stored = [_stored(info, split) for split in sizes]
         found = dataset_of(name, images, roles.classes, reading, stored)
         return _called(found, roles.names)
-    check_table(sum(sizes.values()), roles, name)
+    check_table_size(sum(sizes.values()), roles, name)
     with quiet():
         splits = {split: _read(builder, split, roles) for split in sizes}
     splits = _with_test(name, labelled(splits))
     for split, arrays in splits.items():
-        check_finite(arrays["x"], f"{split} of {name!r}")
+        check_no_infinity(arrays["x"], f"{split} of {name!r}")
     found = describe(name, splits, roles.classes if "y" in splits["train"] else 0)
     return _called(found, roles.names)
 

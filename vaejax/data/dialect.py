@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from vaejax.data.dataset import Dialect
-from vaejax.data.numerals import short
+from vaejax.data.numerals import quoted
 from vaejax.errors import InputError, require
 from vaejax.runtime.storage import write_whole
 
@@ -58,7 +58,7 @@ class Page(NamedTuple):
     """The number of the line where each row begins."""
 
 
-class Table(NamedTuple):
+class TextTable(NamedTuple):
     """A file's columns as texts, and how it is written."""
 
     page: Page
@@ -86,7 +86,7 @@ def read_page(place: Path, asked: Csv) -> Page:
     for name, known in (("decimal", get_args(Decimal)), ("header", get_args(Header))):
         value = asked._asdict()[name]
         require(value in known, name, value, f"one of {' '.join(known)}")
-    text, encoding = decoded(content(place), asked.encoding, str(place))
+    text, encoding = decode_text(content(place), asked.encoding, str(place))
     preamble, body, told = above_header(text)
     separator = SEPARATORS.get(asked.separator, asked.separator)
     if separator == "auto":
@@ -96,7 +96,7 @@ def read_page(place: Path, asked: Csv) -> Page:
             f"--separator {asked.separator!r}: give one character, or tab, comma, "
             "semicolon or pipe"
         )
-    rows, lines = parse(body, separator, preamble.count("\n"), str(place))
+    rows, lines = parse_rows(body, separator, preamble.count("\n"), str(place))
     check_comment(preamble, rows[0], separator, str(place))
     if asked.header == "none":
         names = [f"column_{n + 1}" for n in range(len(rows[0]))]
@@ -107,7 +107,7 @@ def read_page(place: Path, asked: Csv) -> Page:
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise InputError(
-            f"{place} needs a name of its own for each column: {short(twice[0])} "
+            f"{place} needs a name of its own for each column: {quoted(twice[0])} "
             "occurs more than once (no header? say --header none)"
         )
     newline = "\r\n" if "\r\n" in body else "\n"
@@ -128,7 +128,7 @@ def content(place: Path) -> bytes:
         raise InputError(f"{place} is not a readable CSV file: {why}") from error
 
 
-def decoded(data: bytes, encoding: str, where: str) -> tuple[str, str]:
+def decode_text(data: bytes, encoding: str, where: str) -> tuple[str, str]:
     """The text, and its encoding: told, by its mark, UTF-8, or of Western Europe.
 
     Bytes that are neither UTF-8 nor text are refused, never replaced.
@@ -194,8 +194,8 @@ def check_comment(
     alike = len(fields) == len(header) > 1 or header == [""]
     if above and above[0].startswith("#") and alike:
         raise InputError(
-            f"the line {short(above[0])} of {where} has as many fields as the rows: if "
-            "it is the header, take away its #; if not, leave it out"
+            f"the line {quoted(above[0])} of {where} has as many fields as the rows: "
+            "if it is the header, take away its #; if not, leave it out"
         )
 
 
@@ -227,7 +227,7 @@ def _regular(sample: str, separator: str) -> bool:
     return len(widths) == 1 and widths.pop() > 1
 
 
-def parse(
+def parse_rows(
     body: str, separator: str, above: int, where: str
 ) -> tuple[list[list[str]], list[int]]:
     """Rows of equally many fields, and the lines where they begin; a blank line is an

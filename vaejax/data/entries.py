@@ -19,7 +19,7 @@ SLIGHT = 0.5
 """Pixels farther outside [0, 1] are of another scale."""
 
 
-def known(x: Any) -> bool:
+def is_concrete(x: Any) -> bool:
     """Whether values can be looked at; not while a function is traced."""
     return not isinstance(x, Tracer)
 
@@ -59,7 +59,7 @@ def checked_x(
     """
     values = numbers(np.ma.getdata(x) if np.ma.isMaskedArray(x) else x, "x")
     check_shape(values.shape, spec)
-    if not known(values):
+    if not is_concrete(values):
         return values, None
     array = np.asarray(values)
     holes = np.isnan(array)
@@ -137,7 +137,7 @@ def checked_labels(value: Any, spec: Spec, num: Size) -> Array:
         raise InputError(
             f"given['y'] has dtype {y.dtype}: labels are whole numbers or texts"
         )
-    if not known(y):
+    if not is_concrete(y):
         return y
     values = np.asarray(y)
     if y.ndim == 2 and not np.isfinite(values).all():
@@ -171,7 +171,7 @@ def checked_like_x(name: str, value: Any, shape: tuple[Size, ...]) -> Array:
         )
     if name == "context":
         return jnp.nan_to_num(found)  # what is not seen may be anything
-    if known(found) and not np.isin(found, (0, 1)).all():
+    if is_concrete(found) and not np.isin(found, (0, 1)).all():
         raise InputError(f"given[{name!r}] holds other numbers than 1 and 0")
     return found
 
@@ -181,7 +181,7 @@ def checked_latents(z: ArrayLike, latents: int) -> Array:
     z = numbers(z, "z")
     if z.ndim != 2 or z.shape[1] != latents or z.shape[0] == 0:
         raise InputError(f"z has shape {z.shape}: give [N, {latents}]")
-    if known(z) and not np.isfinite(z).all():
+    if is_concrete(z) and not np.isfinite(z).all():
         raise InputError("z has values that are not finite")
     return z
 

@@ -78,11 +78,11 @@ class Examples:
 
     def decoded(self, row: int, u: np.ndarray | None) -> tuple[np.ndarray, int]:
         """One example as its own record has it; InputError where that is corrupt."""
-        from vaejax.data.pictures import decoded  # loads PIL
+        from vaejax.data.pictures import decode_picture  # loads PIL
 
         try:
             record = self.records[row]
-            x = decoded(record.content, self.frame, u)
+            x = decode_picture(record.content, self.frame, u)
         except Exception as error:  # whatever TFDS, array_record or PIL raise
             raise InputError(
                 f"{self.records.where(row)} is corrupt ({one_line(error)})"

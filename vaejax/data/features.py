@@ -8,7 +8,7 @@ import numpy as np
 from tensorflow_datasets.core import dataset_info
 from tensorflow_datasets.core import features as tfds_features
 
-from vaejax.data.classes import shortened
+from vaejax.data.classes import names_unless_numbers
 from vaejax.data.pictures import Frame, frame_of
 from vaejax.data.reading import LIMIT, Reading
 from vaejax.errors import InputError
@@ -34,7 +34,7 @@ class Roles(NamedTuple):
     """Other images, which need not be decoded."""
 
 
-def choose(features: Any, name: str, reading: Reading = Reading()) -> Roles:
+def choose_features(features: Any, name: str, reading: Reading = Reading()) -> Roles:
     """An image, else the vector `features`; and a label, of a TFDS `FeaturesDict`.
 
     Of several, "image" and "label" go first and then the alphabet decides, since a
@@ -59,7 +59,7 @@ def choose(features: Any, name: str, reading: Reading = Reading()) -> Roles:
     _, size, crop, flip, _ = reading
     frame = frame_of(stored, size, crop, flip, what) if images else None
     classes = (by_name[y].num_classes or 0) if y else 0
-    names = shortened(by_name[y].names) if y else ()
+    names = names_unless_numbers(by_name[y].names) if y else ()
     shape = frame.shape if frame else stored
     return Roles(x, y, shape, frame, classes, names, tuple(images[1:]))
 
@@ -70,7 +70,7 @@ def counts(info: dataset_info.DatasetInfo) -> dict[str, int]:
     return {split: sizes[split] for split in SPLITS if sizes.get(split)}
 
 
-def check_table(count: int, roles: Roles, name: str) -> None:
+def check_table_size(count: int, roles: Roles, name: str) -> None:
     """InputError where a table of so many rows is too large to hold in memory."""
     size = count * prod(roles.shape) * np.dtype(np.float64).itemsize
     if size > LIMIT:

@@ -92,7 +92,7 @@ def ordered_feed(arrays: dict[str, np.ndarray], order: Order) -> Feed:
     def take(start: int, stop: int) -> np.ndarray:
         return np.stack([order.rows(step) for step in range(start, stop)])
 
-    return Feed(resident=arrays, take=take, select=gather)
+    return Feed(resident=arrays, take=take, select=gather_batch)
 
 
 def permutation(size: int, seed: int, epoch: int) -> np.ndarray:
@@ -101,7 +101,7 @@ def permutation(size: int, seed: int, epoch: int) -> np.ndarray:
     return rng.permutation(size).astype(np.int32)
 
 
-def gather(resident: dict[str, Array], index: Array) -> Batch:
+def gather_batch(resident: dict[str, Array], index: Array) -> Batch:
     """The raw batch of the examples `index`; their place in the split rides along."""
     return {name: a[index] for name, a in resident.items()} | {"index": index}
 

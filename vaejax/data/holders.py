@@ -17,7 +17,7 @@ def unmasked(arrays: Mapping[str, Any]) -> dict[str, Any]:
       InputError: labels or masks are masked arrays, or a sparse matrix does not fit in
         memory once dense.
     """
-    found = {key: dense(a, key) for key, a in arrays.items()}
+    found = {key: densify(a, key) for key, a in arrays.items()}
     for key in [key for key, a in found.items() if np.ma.isMaskedArray(a)]:
         array = found[key]
         if not key.startswith("x_"):
@@ -46,7 +46,7 @@ def with_nan(x: Any) -> Any:
     return np.where(observed, data.astype(np.float64), np.nan)
 
 
-def dense(x: Any, what: str) -> Any:
+def densify(x: Any, what: str) -> Any:
     """A sparse matrix made dense; else `x` itself.
 
     InputError where it would take more than half of the machine's memory.

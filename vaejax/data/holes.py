@@ -85,7 +85,7 @@ def pattern(spec: Spec, how: Hide, rate: float, columns: int) -> Pattern:
         "mnar": Pattern(count, lambda u, x: masks.mnar(u, x, rate, some)),
         "above_mean": Pattern(1, lambda u, x: masks.above_mean(x, some)),
     }
-    return fitting(known, how, spec)
+    return matching_pattern(known, how, spec)
 
 
 def image_pattern(spec: Spec, how: Hide, rate: float) -> Pattern:
@@ -99,13 +99,13 @@ def image_pattern(spec: Spec, how: Hide, rate: float) -> Pattern:
         "quadrant": Pattern(1, lambda u, x: masks.quadrant(u, height, width)),
         "half": Pattern(1, lambda u, x: masks.half(u, height, width)),
     }
-    plane = fitting(known, how, spec)
+    plane = matching_pattern(known, how, spec)
     return Pattern(
         plane.width, lambda u, x: plane.observed(u, x).repeat(channels, axis=1)
     )
 
 
-def fitting(known: dict[str, Pattern], how: Hide, spec: Spec) -> Pattern:
+def matching_pattern(known: dict[str, Pattern], how: Hide, spec: Spec) -> Pattern:
     """The pattern, or an InputError where there is none for data like these."""
     if how not in known:
         raise InputError(

@@ -39,7 +39,7 @@ def dataset_of(
     shape = splits["train"].frame.shape
     if reading.streams(len(splits["train"]), shape):
         return stream(name, splits, classes, parts)
-    arrays = in_memory(name, splits)
+    arrays = images_in_memory(name, splits)
     return describe(name, arrays, classes if "y" in arrays["train"] else 0)
 
 
@@ -54,13 +54,15 @@ def halved(
     }
 
 
-def in_memory(name: str, splits: Mapping[str, Examples]) -> dict[str, Arrays]:
+def images_in_memory(name: str, splits: Mapping[str, Examples]) -> dict[str, Arrays]:
     """All examples, `x` as `[N, H, W, C]`."""
     count = sum(map(len, splits.values()))
     if count >= _SLOW:
         print(f"Decoding {count} examples of {name}, once ...", file=sys.stderr)
     warned = Warned()
-    return labelled({split: whole(each, warned) for split, each in splits.items()})
+    return labelled(
+        {split: all_examples(each, warned) for split, each in splits.items()}
+    )
 
 
 def labelled(splits: dict[str, Arrays]) -> dict[str, Arrays]:
@@ -70,7 +72,7 @@ def labelled(splits: dict[str, Arrays]) -> dict[str, Arrays]:
     return {split: {"x": arrays["x"]} for split, arrays in splits.items()}
 
 
-def whole(examples: Examples, warned: Warned) -> Arrays:
+def all_examples(examples: Examples, warned: Warned) -> Arrays:
     """All examples of a split, shaped."""
     parts: list[Arrays] = []
     for start in range(0, len(examples), _CHUNK):
@@ -100,7 +102,7 @@ def stream(
         levels=2 if one else 256,
         classes=classes if has_y else 0,
         sizes={split: len(each) for split, each in splits.items()},
-        digest=digest_of([*parts, frame.size, frame.crop]),
+        digest=files_digest([*parts, frame.size, frame.crop]),
         streams=True,
     )
     return streamed(spec, splits)
@@ -121,6 +123,6 @@ def common_one(splits: Sequence[Examples]) -> int:
     return next((one for one in (1, 255) if levels <= {0, one}), 0)
 
 
-def digest_of(parts: Sequence[Any]) -> str:
+def files_digest(parts: Sequence[Any]) -> str:
     """blake2b of what can be known of the content without reading it."""
     return hashlib.blake2b(repr(list(parts)).encode(), digest_size=16).hexdigest()

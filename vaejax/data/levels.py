@@ -122,7 +122,7 @@ def remedy(low: float, high: float, kind: str) -> str:
     )
 
 
-def taken(
+def take_levels(
     x: np.ndarray, rule: Rule, what: str, observed: np.ndarray | None = None
 ) -> np.ndarray:
     """Levels uint8 by the rule of the training split; unobserved pixels are 0.

@@ -144,8 +144,8 @@ def decimal_of(columns: Mapping[str, set[str]], separator: str) -> str:
     if len(votes) == 2:
         (one, a), (other, b) = votes["."], votes[","]
         raise InputError(
-            f"column {short(one)} holds {short(a)} and column {short(other)} "
-            f"{short(b)}: a file has one decimal sign; mend one of them, or say "
+            f"column {quoted(one)} holds {quoted(a)} and column {quoted(other)} "
+            f"{quoted(b)}: a file has one decimal sign; mend one of them, or say "
             "--decimal . or --decimal , and list the other in --categories or --ignore"
         )
     if votes:
@@ -153,7 +153,7 @@ def decimal_of(columns: Mapping[str, set[str]], separator: str) -> str:
     if doubtful:
         name, cell = doubtful
         raise InputError(
-            f"column {short(name)} holds {short(cell)}, which may be "
+            f"column {quoted(name)} holds {quoted(cell)}, which may be "
             f"{number(cell, ','):.12g} or {number(cell):.12g}: say --decimal , or "
             "--decimal ."
         )
@@ -170,7 +170,7 @@ def _signed(text: str) -> bool:
     return "." in text or "," in text
 
 
-def short(text: object, most: int = 60) -> str:
+def quoted(text: object, most: int = 60) -> str:
     """A text in quotation marks, cut where it is long."""
     text = str(text)
     return repr(text if len(text) <= most else f"{text[:most]}...")

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from vaejax.data.arrays import open_npz
 from vaejax.data.bits import with_bits
-from vaejax.data.cache import load, save
+from vaejax.data.cache import load_cached, save
 from vaejax.data.classes import of_training
 from vaejax.data.dataset import Dataset
 from vaejax.data.dialect import Csv
-from vaejax.data.places import find, parse
-from vaejax.data.reading import Reading, check
+from vaejax.data.places import find, parse_name
+from vaejax.data.reading import Reading, check_reading
 from vaejax.data.schema import open_csv
 from vaejax.data.splits import hold_out, restore, standardize
 from vaejax.errors import InputError
@@ -48,7 +48,7 @@ def open_dataset(
     Raises:
       InputError: the name is unknown, the data unusable or the fraction impossible.
     """
-    check(reading)
+    check_reading(reading)
     if not 0 <= validation < 1:
         raise InputError(f"validation={validation} must be at least 0 and less than 1")
     if isinstance(name, Dataset):
@@ -102,17 +102,17 @@ def _streams(dataset: Dataset, reading: Reading) -> bool:
 
 
 def _open_tfds(name: str, reading: Reading) -> Dataset:
-    address = parse(name)
+    address = parse_name(name)
     folder = find(address)
-    cached = load(folder, reading.size) if folder else None
+    cached = load_cached(folder, reading.size) if folder else None
     if cached and not _streams(cached, reading):
         return cached
     # Imported here: they load TFDS, which a cached set does not need.
-    from vaejax.data.decode import decode
+    from vaejax.data.decode import decode_splits
     from vaejax.data.prepare import prepare
 
     folder = folder or prepare(address, reading)
-    found = decode(name, folder, reading)
+    found = decode_splits(name, folder, reading)
     # A set is not kept where records of it may stand for others unnoticed.
     if found.spec.streams or reading.skip:
         return found

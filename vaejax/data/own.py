@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from vaejax.data.checks import check_finite, check_mask, check_x
+from vaejax.data.checks import check_mask, check_no_infinity, check_x
 from vaejax.data.dataset import Dialect, Spec
 from vaejax.data.preprocess import Preprocess
 from vaejax.data.schema import codes
@@ -32,7 +32,7 @@ def own_inputs(
     Raises:
       InputError: the examples are not like those that the model was trained on.
     """
-    rows = rows_of(x, spec)
+    rows = rows_in_units(x, spec)
     observed = observed_of(x, mask, rows)
     check_codes(rows, observed, spec)
     if spec.kind == "table":
@@ -43,10 +43,10 @@ def own_inputs(
         del raw["mask"]
     batch = preprocess.apply(raw | {"index": jnp.arange(len(rows))}, key)
     found = {name: batch[name] for name in ("x", "mask") if name in batch}
-    return found if y is None else found | {"y": labels_of(y, len(rows), spec)}
+    return found if y is None else found | {"y": label_indices(y, len(rows), spec)}
 
 
-def labels_of(y: Any, count: int, spec: Spec) -> Array:
+def label_indices(y: Any, count: int, spec: Spec) -> Array:
     """Indices of classes; InputError where there is not one for each example."""
     found = spec.label_index(y)
     if found.shape != (count,):
@@ -68,7 +68,7 @@ def observed_of(x: Any, mask: Any, rows: np.ndarray) -> np.ndarray:
     return observed & (given == 1)
 
 
-def rows_of(x: Any, spec: Spec) -> np.ndarray:
+def rows_in_units(x: Any, spec: Spec) -> np.ndarray:
     """Levels `[N, *shape]` of images, numbers `[N, D]` of tables.
 
     InputError where they are of another shape, type or range than the data.
@@ -81,7 +81,7 @@ def rows_of(x: Any, spec: Spec) -> np.ndarray:
         array = array[..., None] if lone and array.shape != spec.shape else array
     check_shape(array.shape, spec)
     if spec.kind == "table":
-        check_finite(array, "x")
+        check_no_infinity(array, "x")
         return array.astype(np.float64)
     check_x(array, "x")
     return levels_of(array, spec)

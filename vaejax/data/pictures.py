@@ -47,7 +47,9 @@ def frame_of(
     return Frame((height - crop, width - crop, channels), 0, crop, flip)
 
 
-def decoded(content: bytes, frame: Frame, u: np.ndarray | None = None) -> np.ndarray:
+def decode_picture(
+    content: bytes, frame: Frame, u: np.ndarray | None = None
+) -> np.ndarray:
     """One example, uint8 of the frame's shape.
 
     `u` are three uniform numbers: place of the crop, row and column, and side of the
@@ -57,7 +59,7 @@ def decoded(content: bytes, frame: Frame, u: np.ndarray | None = None) -> np.nda
     """
     try:
         with Image.open(io.BytesIO(content)) as image:
-            x = np.asarray(fitted(image, frame), np.uint8)
+            x = np.asarray(fit_frame(image, frame), np.uint8)
     except UnidentifiedImageError:
         raise ValueError("it is no image") from None
     height, width, channels = frame.shape
@@ -71,7 +73,7 @@ def decoded(content: bytes, frame: Frame, u: np.ndarray | None = None) -> np.nda
     return x[:, ::-1] if frame.flip and u is not None and u[2] < 0.5 else x
 
 
-def fitted(image: Image.Image, frame: Frame) -> Image.Image:
+def fit_frame(image: Image.Image, frame: Frame) -> Image.Image:
     """In the frame's mode and, where there is one, of its size."""
     mode = MODES[frame.shape[2]]
     if not frame.size:

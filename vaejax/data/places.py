@@ -35,7 +35,7 @@ class Address(NamedTuple):
         return self.name + config + (f":{self.version}" if self.version else "")
 
 
-def parse(name: str) -> Address:
+def parse_name(name: str) -> Address:
     """Reads a name; ours are always of the version which this library prepares."""
     match = _ADDRESS.fullmatch(name)
     if match is None:

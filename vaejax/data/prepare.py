@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import registered
 
 from vaejax.data.builders import VERSIONS
-from vaejax.data.features import choose
+from vaejax.data.features import choose_features
 from vaejax.data.places import Address, publish, roots, writable
 from vaejax.data.quiet import one_line, quiet
 from vaejax.data.reading import Reading
@@ -55,7 +55,9 @@ def _prepare(address: Address, root: Path, reading: Reading) -> Path:
         if ours := address.name in VERSIONS:  # the import registers the builder
             importlib.import_module(f"vaejax.data.builders.{address.name}")
         builder = tfds.builder(str(address), data_dir=made, file_format="array_record")
-        choose(builder.info.features, str(address), reading)  # before any download
+        choose_features(
+            builder.info.features, str(address), reading
+        )  # before any download
         _download(builder, (made if ours else root) / "downloads")
         inside = Path(builder.data_dir).relative_to(made)
         (root / inside).parent.mkdir(parents=True, exist_ok=True)

@@ -37,7 +37,7 @@ class Reading(NamedTuple):
         return self.augments or count * math.prod(shape) > LIMIT
 
 
-def check(reading: Reading) -> None:
+def check_reading(reading: Reading) -> None:
     """InputError where a setting is out of range or two contradict each other."""
     for name, value in (("image-size", reading.size), ("random-crop", reading.crop)):
         if value < 0:

@@ -6,7 +6,7 @@ import numpy as np
 
 from vaejax.data.dataset import Column, Dialect, Spec
 from vaejax.data.dialect import Csv
-from vaejax.data.numerals import number, short, text_of
+from vaejax.data.numerals import number, quoted, text_of
 
 SHOWN = 30
 """Columns that are listed at the start of a run; all are in the report."""
@@ -31,7 +31,7 @@ def remarks_of(
         for name in names
     ):
         lines.append(
-            f"warning: all names of columns are numbers ({short(', '.join(names))}): "
+            f"warning: all names of columns are numbers ({quoted(', '.join(names))}): "
             "if the file has no header, say --header none"
         )
     lines += [
@@ -53,7 +53,7 @@ def counts_rows(values: np.ndarray) -> bool:
     )
 
 
-def rows_of(columns: Sequence[Column]) -> Iterator[tuple[str, str, str, str]]:
+def column_rows(columns: Sequence[Column]) -> Iterator[tuple[str, str, str, str]]:
     """Name, kind, values or range, and share missing of each column."""
     for column in columns:
         kind = "date" if column.form.startswith("%Y") else column.kind
@@ -72,12 +72,12 @@ def contents(column: Column) -> str:
     return " to ".join(dict.fromkeys(low_high))
 
 
-def introduction(spec: Spec) -> list[str]:
+def table_introduction(spec: Spec) -> list[str]:
     """The lines at the start of a run on a table with known columns."""
     if not spec.columns:
         return list(spec.remarks)
     rows = [("column", "kind", "values or range", "missing")]
-    rows += [*rows_of(spec.columns[:SHOWN])]
+    rows += [*column_rows(spec.columns[:SHOWN])]
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     lines = [
         "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()

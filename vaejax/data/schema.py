@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vaejax.data.checks import check_finite
+from vaejax.data.checks import check_no_infinity
 from vaejax.data.dataset import Column, Dataset, Dialect, describe
-from vaejax.data.dialect import Csv, Table, Texts, read_page
+from vaejax.data.dialect import Csv, Texts, TextTable, read_page
 from vaejax.data.names import check_categories, check_number_like
 from vaejax.data.numerals import (
     EXACT,
@@ -18,7 +18,7 @@ from vaejax.data.numerals import (
     decimal_of,
     form_of,
     is_grouped,
-    short,
+    quoted,
     value_of,
 )
 from vaejax.data.remarks import remarks_of
@@ -60,7 +60,7 @@ def open_csv(
         for name, cells in table.trained.items()
     )
     x = numbers_of(table, columns, str(place))
-    check_finite(x, str(place))
+    check_no_infinity(x, str(place))
     train, test = cut({"x": x}, TEST_SHARE, purpose=0, what=str(place))
     found = describe(f"csv:{place}", {"train": train, "test": test}, columns=columns)
     dialect = table.dialect._replace(grouped=bool(grouped_cell(table, columns)))
@@ -69,7 +69,7 @@ def open_csv(
     return found._replace(spec=spec)
 
 
-def read_csv(place: Path, asked: Csv = Csv(), texts: Sequence[str] = ()) -> Table:
+def read_csv(place: Path, asked: Csv = Csv(), texts: Sequence[str] = ()) -> TextTable:
     """The cells of every column as they are written.
 
     Columns `texts` (patterns) have no say in which decimal sign the file has. A last
@@ -96,10 +96,10 @@ def read_csv(place: Path, asked: Csv = Csv(), texts: Sequence[str] = ()) -> Tabl
     else:
         decimal = asked.decimal
     dialect = dialect._replace(decimal=decimal)
-    return Table(page._replace(dialect=dialect), cells)
+    return TextTable(page._replace(dialect=dialect), cells)
 
 
-def grouped_cell(table: Table, columns: Sequence[Column]) -> str:
+def grouped_cell(table: TextTable, columns: Sequence[Column]) -> str:
     """A cell of a column of numbers with digits grouped by three; empty: none is."""
     sign = table.dialect.decimal
     texts = (t for c in columns if not c.values for t in set(table.cells[c.name]))
@@ -111,7 +111,7 @@ def column_of(
     cells: Texts,
     counts: Collection[str],
     categories: Collection[str],
-    table: Table,
+    table: TextTable,
 ) -> Column:
     """What a column of texts holds."""
     dialect = table.dialect
@@ -128,7 +128,9 @@ def column_of(
     known = {text: value for text, value in values.items() if value is not None}
     missing = float(np.mean([cell not in known for cell in cells]))
     if name in counts:
-        return count(name, list(known.values()))._replace(form=form, missing=missing)
+        return count_column(name, list(known.values()))._replace(
+            form=form, missing=missing
+        )
     return real(name, known, form)._replace(missing=missing)
 
 
@@ -138,7 +140,7 @@ def real(name: str, known: Mapping[str, float], form: str) -> Column:
     if form.startswith("whole") and max(-low, high) >= EXACT:
         odd = max(known, key=lambda text: abs(known[text]))
         raise InputError(
-            f"column {short(name)} holds {short(odd)}: whole numbers from 2^53 on "
+            f"column {quoted(name)} holds {quoted(odd)}: whole numbers from 2^53 on "
             "cannot be told apart in float64; list it in --categories or --ignore"
         )
     if low == high:
@@ -149,7 +151,7 @@ def real(name: str, known: Mapping[str, float], form: str) -> Column:
     return Column(name, form=form, limits=(low, high))
 
 
-def count(name: str, values: Sequence[float]) -> Column:
+def count_column(name: str, values: Sequence[float]) -> Column:
     """A column of counts; InputError where some are none."""
     wrong = [value for value in values if not is_count(value)]
     if wrong:
@@ -184,7 +186,7 @@ def check_names(names: Sequence[str], there: Sequence[str], where: str) -> None:
         )
 
 
-def numbers_of(table: Table, columns: Sequence[Column], where: str) -> np.ndarray:
+def numbers_of(table: TextTable, columns: Sequence[Column], where: str) -> np.ndarray:
     """float64 `[N, D]` in the order of `columns`, NaN where nothing is written.
 
     InputError where columns are missing or unknown, a text stands in a column of
@@ -233,7 +235,7 @@ def code_of_value(text: str, column: Column, where: str, dialect: Dialect) -> fl
             return float(numbers.index(found))
     saw = ", ".join(column.values)
     raise InputError(
-        f"column {short(column.name)} of {where} holds {short(text)}, which training "
+        f"column {quoted(column.name)} of {where} holds {quoted(text)}, which training "
         f"did not see: it saw {saw if len(saw) < 200 else saw[:200] + ' ...'}"
     )
 
@@ -247,13 +249,13 @@ def code_of_number(text: str, column: Column, where: str, dialect: Dialect) -> f
     if found is None:
         wanted = {"%": f"dates like {column.form}", "p": "numbers with a %"}
         raise InputError(
-            f"column {short(column.name)} of {where} holds the text {short(text)}: it "
-            f"is a column of {wanted.get(form[:1], 'numbers')}, whose decimal sign is "
-            f"{dialect.decimal!r}"
+            f"column {quoted(column.name)} of {where} holds the text {quoted(text)}: "
+            f"it is a column of {wanted.get(form[:1], 'numbers')}, whose decimal sign "
+            f"is {dialect.decimal!r}"
         )
     if column.kind == "count" and not is_count(found):
         raise InputError(
-            f"column {short(column.name)} of {where} holds {short(text)}: counts are "
+            f"column {quoted(column.name)} of {where} holds {quoted(text)}: counts are "
             "0, 1, 2, ..."
         )
     return found

@@ -14,7 +14,7 @@ TEST_SHARE = 0.1
 """Of the training split, held out where a set ships no test split."""
 
 
-def permutation(count: int, purpose: int) -> np.ndarray:
+def fixed_permutation(count: int, purpose: int) -> np.ndarray:
     """A fixed order of `count` examples: int64 `[count]`, one for each `purpose`."""
     # NumPy promises the raw stream of a bit generator for ever, unlike `permutation`.
     return np.argsort(np.random.Philox(key=purpose).random_raw(count), kind="stable")
@@ -41,7 +41,7 @@ def held_rows(
             f"{what} has too few training examples ({count}) to hold "
             f"{share:.0%} out: give more examples or hold less out"
         )
-    order = permutation(count, purpose)
+    order = fixed_permutation(count, purpose)
     return order[held:], order[:held]
 
 

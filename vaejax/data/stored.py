@@ -55,7 +55,7 @@ def read_as(wanted: Any, value: Any, name: str) -> Any:
         return read_record(wanted, dict(zip(names, value, strict=False)), name)
     if is_plain(wanted, value) and not is_record(wanted):
         return value
-    raise InputError(f"{name} is {shown(value)}, which it cannot be")
+    raise InputError(f"{name} is {quoted_value(value)}, which it cannot be")
 
 
 def read_as_one(kinds: tuple[Any, ...], value: Any, name: str) -> Any:
@@ -65,13 +65,13 @@ def read_as_one(kinds: tuple[Any, ...], value: Any, name: str) -> Any:
             return read_as(kind, value, name)
         except InputError:
             continue
-    raise InputError(f"{name} is {shown(value)}, which it cannot be")
+    raise InputError(f"{name} is {quoted_value(value)}, which it cannot be")
 
 
 def read_record(kind: Any, fields: Any, name: str) -> Any:
     """A `NamedTuple` of the fields of a JSON object, and of no others: InputError."""
     if not isinstance(fields, Mapping):
-        raise InputError(f"{name} is {shown(fields)}: it must be an object")
+        raise InputError(f"{name} is {quoted_value(fields)}: it must be an object")
     known = get_type_hints(kind)
     unknown = sorted(fields.keys() - known.keys())
     lacking = sorted(known.keys() - fields.keys() - kind._field_defaults.keys())
@@ -103,7 +103,7 @@ def is_plain(wanted: Any, value: Any) -> bool:
     return get_origin(wanted) is None and wanted not in (int, float, dict, list)
 
 
-def shown(value: Any) -> str:
+def quoted_value(value: Any) -> str:
     """A value on a line, cut short."""
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:40]}..."

@@ -127,7 +127,7 @@ class Stream:
     @contextlib.contextmanager
     def _produce(self, start: int) -> Iterator[Iterator[Placed]]:
         steps = start, self._steps
-        with decoded(self._batches, *steps, self._workers) as found:
+        with decoded_batches(self._batches, *steps, self._workers) as found:
             yield (self._placed(each) for each in found)
 
     def _placed(self, found: Decoded | InputError) -> Placed:
@@ -202,7 +202,7 @@ class Ahead:
 
 
 @contextlib.contextmanager
-def decoded(
+def decoded_batches(
     batches: Batches, start: int, stop: int, workers: int
 ) -> Iterator[Iterator[Decoded | InputError]]:
     """What `batches` gives for each step, by workers that end with the context."""

@@ -85,7 +85,7 @@ class Layout(NamedTuple):
 
 
 @cache
-def layout(columns: Columns) -> Layout:
+def table_layout(columns: Columns) -> Layout:
     """The layout of a table with these columns."""
     kinds = np.array([column.kind for column in columns])
     values = np.array([len(c.values) if c.kind == "category" else 1 for c in columns])
@@ -109,7 +109,7 @@ def mixed(columns: Sequence[Column]) -> bool:
     return any(column.kind != "real" for column in columns)
 
 
-def chosen(x: Array, places: np.ndarray) -> Array:
+def take_columns(x: Array, places: np.ndarray) -> Array:
     """The columns in these places (ascending): a slice where they are adjacent."""
     first = int(places[0]) if len(places) else 0
     if np.array_equal(places, np.arange(first, first + len(places))):
@@ -164,20 +164,20 @@ class TableDistribution(dist.Distribution):
         self, real: Array, binary: Array, count: Array, categories: list[Array]
     ) -> Array:
         """`[..., D]` from the columns of each kind; constant ones are 0."""
-        own = layout(self.columns)
+        own = table_layout(self.columns)
         none = jnp.zeros((*real.shape[:-1], len(own.constant)), real.dtype)
         parts = [real, binary, count, *categories, none]
         return permuted(jnp.concatenate(parts, -1), np.argsort(own.order))
 
     def log_prob(self, value: Array) -> Array:
-        own = layout(self.columns)
+        own = table_layout(self.columns)
         return self._joined(
-            self.real.log_prob(chosen(value, own.real)),
-            self.binary.log_prob(chosen(value, own.binary)),
-            self.count.log_prob(chosen(value, own.count)),
+            self.real.log_prob(take_columns(value, own.real)),
+            self.binary.log_prob(take_columns(value, own.binary)),
+            self.count.log_prob(take_columns(value, own.count)),
             [
                 jnp.sum(
-                    one_hot(chosen(value, group), logits.shape[-1])
+                    one_hot(take_columns(value, group), logits.shape[-1])
                     * nn.log_softmax(logits),
                     -1,
                 )
@@ -192,7 +192,7 @@ class TableDistribution(dist.Distribution):
         return self._joined(self.real.mean, self.binary.mean, self.count.mean, most)
 
     def sample(self, key: Key, sample_shape: tuple[int, ...] = ()) -> Array:
-        own = layout(self.columns)
+        own = table_layout(self.columns)
         keys = jax.random.split(key, 3 + len(own.category))
         turn = [np.searchsorted(own.category, group) for group in own.groups]
         return self._joined(
@@ -225,7 +225,7 @@ def one_hot(codes: Array, size: int) -> Array:
 
 @expectation.register
 def _(px: TableDistribution) -> Float[Array, "... features"]:
-    own = layout(px.columns)
+    own = table_layout(px.columns)
     shares = [nn.softmax(logits) for logits in px.logits]
     shares = [share.reshape(*share.shape[:-2], -1) for share in shares]
     none = jnp.zeros((*px.batch_shape[:-1], len(own.constant)))
@@ -245,7 +245,7 @@ def features(
     x: Float[Array, "... D"], columns: Columns
 ) -> Float[Array, "... features"]:
     """x with every category one-hot."""
-    own = layout(columns)
+    own = table_layout(columns)
     if not own.groups:
         return x
     source = np.repeat(np.arange(len(columns)), own.widths)
@@ -263,7 +263,7 @@ def decide(
     """The value of each column from the average of features: the mean of numbers, the
     most probable of two or more values.
     """
-    own = layout(columns)
+    own = table_layout(columns)
     most = [
         mean[..., own.features_of(group)].argmax(-1).astype(mean.dtype)
         for group in own.groups

@@ -20,7 +20,7 @@ Values = Mapping[str, Array]
 Answer = Callable[[Experiment, TrainState, Values], Any]
 
 
-class Function(NamedTuple):
+class ExportedQuery(NamedTuple):
     """What is exported: a query, of named arguments."""
 
     answer: Answer
@@ -29,7 +29,7 @@ class Function(NamedTuple):
 
 def functions(
     experiment: Experiment, state: TrainState, samples: int
-) -> dict[str, Function]:
+) -> dict[str, ExportedQuery]:
     """Those that the model has, with what each is given; InputError where none."""
     model = experiment.model
     batch = jax.eval_shape(lambda: blank_batch(experiment))
@@ -38,50 +38,55 @@ def functions(
     mask = ("mask",) if "mask" in batch else ()
     found = {}
     if hasattr(model, "posterior"):
-        found["encode"] = Function(encode, ("x", *label, *context, *mask))
+        found["encode"] = ExportedQuery(export_encode, ("x", *label, *context, *mask))
     if hasattr(model, "likelihood"):
-        found["decode"] = Function(decode, ("z", *label, *context))
+        found["decode"] = ExportedQuery(export_decode, ("z", *label, *context))
         count = context or ("y",)
         given = dict.fromkeys((*label, *count))
-        found["sample"] = Function(sample, ("key", *given))
+        found["sample"] = ExportedQuery(export_sample, ("key", *given))
     if weighs(experiment, state):
-        answer = partial(log_likelihood, samples)
+        answer = partial(export_log_likelihood, samples)
         given = ("x", "key", *label, *context, *mask)
-        found["log_likelihood"] = Function(answer, given)
+        found["log_likelihood"] = ExportedQuery(answer, given)
     if not found:
         raise InputError(f"{experiment.name} neither encodes nor generates")
     return found
 
 
-def encode(experiment: Experiment, state: TrainState, values: Values) -> Any:
+def export_encode(experiment: Experiment, state: TrainState, values: Values) -> Any:
     """Mean and standard deviation of q(z | x)."""
-    q: Any = query.encode(experiment, state, observed(values), given(values))
+    q: Any = query.encode(experiment, state, zero_unobserved(values), given(values))
     return {"mean": q.mean, "scale": jnp.sqrt(q.variance)}
 
 
-def decode(experiment: Experiment, state: TrainState, values: Values) -> Array:
+def export_decode(experiment: Experiment, state: TrainState, values: Values) -> Array:
     """E[x | z]."""
     return query.decode(experiment, state, values["z"], given(values))
 
 
-def sample(experiment: Experiment, state: TrainState, values: Values) -> Array:
+def export_sample(experiment: Experiment, state: TrainState, values: Values) -> Array:
     """As many examples as there are labels or contexts."""
     labels = {"y": values["y"]} if "y" in values else {}
     known = given(values) | labels
     count = next(iter(known.values())).shape[0]
-    return query.sample(experiment, state, key_of(values), count, given=known)
+    return query.sample(experiment, state, generator_key(values), count, given=known)
 
 
-def log_likelihood(
+def export_log_likelihood(
     samples: int, experiment: Experiment, state: TrainState, values: Values
 ) -> Array:
     """log p(x), nats."""
     return query.log_likelihood(
-        experiment, state, observed(values), key_of(values), samples, given(values)
+        experiment,
+        state,
+        zero_unobserved(values),
+        generator_key(values),
+        samples,
+        given(values),
     )
 
 
-def key_of(values: Values) -> Array:
+def generator_key(values: Values) -> Array:
     """The key, of a generator that is named, whatever JAX is configured to use."""
     return jax.random.wrap_key_data(values["key"], impl=PRNG)
 
@@ -92,7 +97,7 @@ def given(values: Values) -> dict[str, Array]:
     return {name: values[name] for name in names if name in values}
 
 
-def observed(values: Values) -> Array:
+def zero_unobserved(values: Values) -> Array:
     """x, and 0 where it is not observed, whatever is there."""
     x = values["x"]
     return jnp.where(values["mask"] == 1, x, 0) if "mask" in values else x

@@ -24,7 +24,7 @@ from vaejax.apply.inputs import blank_batch
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.export import load as loader
-from vaejax.export.functions import PRNG, Function, functions
+from vaejax.export.functions import PRNG, ExportedQuery, functions
 from vaejax.runtime.limits import check_count
 from vaejax.runtime.storage import whole_folder
 from vaejax.training.workdir import load, write_json
@@ -53,12 +53,14 @@ def export(workdir: Path, out: Path, samples: int) -> None:
     """Exports the model of a run and says what was written."""
     check_count("samples", samples, 1)
     experiment, state = load(workdir)
-    write(experiment, state, out, samples)
+    write_export(experiment, state, out, samples)
     for path in sorted(out.iterdir()):
         print(path)
 
 
-def write(experiment: Experiment, state: TrainState, out: Path, samples: int) -> None:
+def write_export(
+    experiment: Experiment, state: TrainState, out: Path, samples: int
+) -> None:
     """Writes a folder that `vaejax.export.load` reads, with JAX alone.
 
     Args:
@@ -106,12 +108,12 @@ def exports(
 
 
 def of_parameters(
-    experiment: Experiment, state: TrainState, function: Function
+    experiment: Experiment, state: TrainState, function: ExportedQuery
 ) -> Callable[..., Any]:
     """The function of flat parameters and of its arguments in order."""
 
     def whole(parameters: dict[str, Array], *values: Array) -> Any:
-        params, stats = split(unflatten_dict(parameters, sep="/"))
+        params, stats = split_state(unflatten_dict(parameters, sep="/"))
         trained = state._replace(params=params, stats=stats, ema={})
         named = dict(zip(function.arguments, values, strict=True))
         return function.answer(experiment, trained, named)
@@ -119,7 +121,7 @@ def of_parameters(
     return whole
 
 
-def split(variables: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_state(variables: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Parameters, and statistics by collection."""
     stats = {name: parts for name, parts in variables.items() if name != "params"}
     return variables.get("params", {}), stats
@@ -167,7 +169,7 @@ def manifest(
         "parameters": record(out, "parameters.npz"),
         "functions": {
             name: record(out, f"{name}.jax")
-            | {"says": SAYS[name], "arguments": described(taken)}
+            | {"says": SAYS[name], "arguments": describe_arguments(taken)}
             | {"results": [str(aval) for aval in program.out_avals]}
             for name, (program, taken) in programs.items()
         },
@@ -183,7 +185,7 @@ def units(experiment: Experiment) -> dict[str, str]:
     return {"x": f"in [0, 1]: grey levels / {spec.levels - 1}{binary}"}
 
 
-def described(taken: Arguments) -> list[dict[str, Any]]:
+def describe_arguments(taken: Arguments) -> list[dict[str, Any]]:
     """Arguments in order, after the parameters."""
     return [
         {

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from vaejax.distributions import encoding, expectation
-from vaejax.inference.imputation import Imputation, impute, wide
+from vaejax.inference.imputation import Imputation, importance_imputation, wide
 from vaejax.inference.terms import complete, log_missing, weigh
 from vaejax.types import Array, Batch, Key, MissingnessModel, Variables
 
@@ -39,7 +39,7 @@ def chain(
       accept: whether z may be rejected.
     """
     start_key, key = jax.random.split(key)
-    first = impute(
+    first = importance_imputation(
         model, variables, batch, start_key, samples=FIRST, draws=1, chunk=FIRST
     )
     whole = {**batch, "mask": jnp.ones_like(batch["mask"])}

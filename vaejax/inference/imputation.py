@@ -47,7 +47,7 @@ class Weighted(NamedTuple):
     x: Array
 
 
-def impute(
+def importance_imputation(
     model: nn.Module,
     variables: Variables,
     batch: Batch,

@@ -7,11 +7,11 @@ from vaejax.metrics.likelihood import (
     baseline_nll,
     elbo_terms,
     importance_bound,
+    importance_log_likelihood,
     likelihood_metrics,
-    log_likelihood,
     monte_carlo_nll,
     nll,
-    reconstruction,
+    reconstruction_error,
 )
 from vaejax.metrics.representation import active_units, count
 
@@ -25,10 +25,10 @@ __all__ = [
     "critic_scores",
     "elbo_terms",
     "importance_bound",
+    "importance_log_likelihood",
     "imputation",
     "likelihood_metrics",
-    "log_likelihood",
     "monte_carlo_nll",
     "nll",
-    "reconstruction",
+    "reconstruction_error",
 ]

@@ -16,7 +16,7 @@ from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.metrics.samples import frechet_distance, kernel_distance
 from vaejax.models import Judge, conditional
 from vaejax.models.critic import Critique
-from vaejax.training.checkpoint import digest
+from vaejax.training.checkpoint import leaf_digests
 from vaejax.training.evaluator import conditions_to_generate, held_out_examples
 from vaejax.training.workdir import load
 from vaejax.types import Array
@@ -87,7 +87,7 @@ def judged(
         **({} if math.isnan(kernel.spread) else {f"kd_{name}_spread": kernel.spread}),
         "generated": num,
         "compared_with": len(data),
-        "classifier_digest": digest_of(trained),
+        "classifier_digest": parameters_digest(trained),
     }
 
 
@@ -122,7 +122,7 @@ def check_judge(experiment: Experiment, judge: Experiment, where: Path) -> None:
             raise InputError(f"--classifier {where} knows {error}") from None
 
 
-def digest_of(state: TrainState) -> str:
+def parameters_digest(state: TrainState) -> str:
     """blake2b of the digests of all parameters, 16 hexadecimal digits."""
-    leaves = sorted(digest(variables_of(state)).items())
+    leaves = sorted(leaf_digests(variables_of(state)).items())
     return hashlib.blake2b(repr(leaves).encode(), digest_size=8).hexdigest()

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from vaejax.data.dataset import Column
 from vaejax.distributions.columns import are_numbers, decide
 from vaejax.experiment import Metric
-from vaejax.inference.imputation import LEAST_ESS, impute
+from vaejax.inference.imputation import LEAST_ESS, importance_imputation
 from vaejax.types import Array, Batch, Key, Variables
 
 DRAWS = 199
@@ -45,7 +45,9 @@ def imputation(samples: int, columns: tuple[Column, ...] = ()) -> Metric:
         key: Key,
     ) -> dict[str, Array]:
         weight, truth = batch["weight"], batch["truth"]
-        found = impute(model, variables, batch, key, samples=samples, draws=DRAWS)
+        found = importance_imputation(
+            model, variables, batch, key, samples=samples, draws=DRAWS
+        )
         hidden = batch["hidden"] * weight.reshape(-1, *(1,) * (truth.ndim - 1))
         of_number = are_numbers(columns) if columns else np.ones(truth.shape[1:], bool)
         number, other = hidden * of_number[None], hidden * ~of_number[None]

@@ -64,7 +64,7 @@ def squared_error(i: Inference, batch: Batch) -> Array:
     return (square * counts).sum(axes) / jnp.maximum(counts.sum(axes), 1)
 
 
-def reconstruction() -> Metric:
+def reconstruction_error() -> Metric:
     """Distortion -log p(x | z), nats, and the mean squared error of E[x | z]."""
 
     def values(
@@ -87,7 +87,9 @@ def monte_carlo_nll(samples: int) -> Metric:
     def values(
         model: nn.Module, variables: Variables, batch: Batch, key: Key
     ) -> dict[str, Array]:
-        found = log_likelihood(model, variables, batch, key, samples, proposal="prior")
+        found = importance_log_likelihood(
+            model, variables, batch, key, samples, proposal="prior"
+        )
         return {
             "nll_monte_carlo": -found.log_p,
             "nll_monte_carlo_bias": found.bias,
@@ -150,7 +152,7 @@ def nll(samples: int, *, log_bin: float, chunk: int = 50) -> Metric:
     def values(
         model: nn.Module, variables: Variables, batch: Batch, key: Key
     ) -> dict[str, Array]:
-        found = log_likelihood(model, variables, batch, key, samples, chunk)
+        found = importance_log_likelihood(model, variables, batch, key, samples, chunk)
         count = scored_numbers(model, variables, batch)
         return {
             "nll": -found.log_p,
@@ -187,7 +189,7 @@ def scored_numbers(
     return counts.reshape(len(counts), -1).sum(-1)
 
 
-def log_likelihood(
+def importance_log_likelihood(
     model: nn.Module,
     variables: Variables,
     batch: Batch,

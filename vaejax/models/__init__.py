@@ -10,7 +10,7 @@ from vaejax.models.completion import (
     Whole,
 )
 from vaejax.models.conditions import Conditioned, Label, conditional, conditions_of
-from vaejax.models.critic import Classifier, Critic, Critique, JointCritic
+from vaejax.models.critic import Classifier, CriticNetwork, Critique, JointCritic
 from vaejax.models.holes import Blind, Constant, SetEncoder, WithMask
 from vaejax.models.missing import LogisticMissingness, MissingVAE, SelfMasking
 from vaejax.models.proposal import proposal_of
@@ -34,7 +34,7 @@ __all__ = [
     "Conditioned",
     "Constant",
     "Context",
-    "Critic",
+    "CriticNetwork",
     "CriticVAE",
     "Critique",
     "Decoder",

@@ -11,13 +11,13 @@ from vaejax.distributions.columns import (
     Columns,
     Layout,
     TableDistribution,
-    chosen,
     features,
-    layout,
     permuted,
+    table_layout,
+    take_columns,
 )
 from vaejax.models.counts import PoissonCounts
-from vaejax.models.holes import observed, read
+from vaejax.models.holes import observed, read_input
 from vaejax.models.likelihoods import Likelihood
 from vaejax.types import Array, Batch, Distribution
 
@@ -33,7 +33,7 @@ class TableLikelihood(Likelihood):
 
     def outputs(self, channels: int) -> int:
         del channels
-        own = layout(self.columns)
+        own = table_layout(self.columns)
         single = len(own.binary) + len(own.count)
         classes = int(own.widths[own.category].sum())
         return self.real.outputs(len(own.real)) + single + classes
@@ -42,7 +42,7 @@ class TableLikelihood(Likelihood):
         return (*self.real.notes(values), *self.count.notes(values))
 
     def __call__(self, out: Array, batch: Batch) -> Distribution:
-        own = layout(self.columns)
+        own = table_layout(self.columns)
         sizes = [self.real.outputs(len(own.real)), len(own.binary), len(own.count)]
         real, binary, count, values = jnp.split(out, np.cumsum(sizes), axis=-1)
         return TableDistribution(
@@ -56,7 +56,7 @@ class TableLikelihood(Likelihood):
 
 def only(batch: Batch, places: np.ndarray) -> Batch:
     """The batch with these columns alone."""
-    own = {n: chosen(batch[n], places) for n in ("x", "mask") if n in batch}
+    own = {n: take_columns(batch[n], places) for n in ("x", "mask") if n in batch}
     return {**batch, **own}
 
 
@@ -90,7 +90,7 @@ class Reader(nn.Module):
     reader: nn.Module | None = None
 
     def __call__(self, batch: Batch) -> Array:
-        own = layout(self.columns)
+        own = table_layout(self.columns)
         x, mask = batch["x"], observed(batch)
         counts = np.zeros(len(self.columns), bool)
         counts[own.count] = True
@@ -100,4 +100,4 @@ class Reader(nn.Module):
             source = np.repeat(np.arange(len(self.columns)), own.widths)
             wide_mask = mask[..., source]
         x = features(x, self.columns) * wide_mask
-        return read(self.reader, {**batch, "x": x, "mask": wide_mask})
+        return read_input(self.reader, {**batch, "x": x, "mask": wide_mask})

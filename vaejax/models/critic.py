@@ -27,7 +27,7 @@ def critique(score: Array, features: tuple[Array, ...]) -> Critique:
     return Critique(score, exact)
 
 
-class Critic(nn.Module):
+class CriticNetwork(nn.Module):
     """Scores what it is shown: high where real. No sigmoid: a score is a logit.
 
     A condition enters beside the subject or, with `projection`, as an inner product

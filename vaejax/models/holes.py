@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from vaejax.types import Array, Batch
 
 
-def read(reader: nn.Module | None, batch: Batch) -> Array:
+def read_input(reader: nn.Module | None, batch: Batch) -> Array:
     """What an encoder's body sees: x, with 0 in its holes, unless there is a reader."""
     return batch["x"] if reader is None else reader(batch)
 
@@ -50,7 +50,7 @@ class Blind(nn.Module):
             seen = jax.random.bernoulli(key, 1 - self.rate, x.shape)
             mask = jnp.where(seen, observed(batch), 0)
             batch = {**batch, "x": jnp.where(seen, x, 0), "mask": mask}
-        return read(self.reader, batch)
+        return read_input(self.reader, batch)
 
 
 class WithMask(nn.Module):

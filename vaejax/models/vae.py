@@ -5,8 +5,8 @@ import jax.numpy as jnp
 
 from vaejax.distributions import Delta, Normal
 from vaejax.models.conditions import condition_of
-from vaejax.models.holes import read
-from vaejax.nn.layers import join
+from vaejax.models.holes import read_input
+from vaejax.nn.layers import append_condition
 from vaejax.types import Array, Batch, Distribution
 
 
@@ -30,7 +30,7 @@ class GaussianEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, batch: Batch) -> Distribution:
-        x = read(self.reader, batch)
+        x = read_input(self.reader, batch)
         return gaussian(self.body(x, condition_of(self.condition, batch)), self.latents)
 
 
@@ -68,7 +68,7 @@ class Decoder(nn.Module):
     condition: nn.Module | None = None
 
     def __call__(self, z: Array, batch: Batch) -> Distribution:
-        z = join(z, condition_of(self.condition, batch))
+        z = append_condition(z, condition_of(self.condition, batch))
         return self.likelihood(self.body(z), batch)
 
 

@@ -158,7 +158,7 @@ def linear(layer: nn.Module, norm: str, x: Array) -> Array:
     return Spectral(layer)(x) if norm == "spectral" else Norm(norm)(layer(x))
 
 
-def join(x: Array, c: Array | None) -> Array:
+def append_condition(x: Array, c: Array | None) -> Array:
     """`x` `[..., n]` with the condition `c` `[..., m]`, if any, as `m` more entries."""
     if c is None:
         return x

@@ -15,11 +15,11 @@ from vaejax.nn.layers import (
     Activation,
     Dropout,
     Norm,
+    append_condition,
     conv,
     dense,
     double,
     halve,
-    join,
     linear,
     residual,
 )
@@ -55,11 +55,11 @@ class FlatEncoder(nn.Module):
     mlp: MLP
 
     def features(self, x: Array, c: Array | None = None) -> Layers:
-        _, *layers = self.mlp.features(join(x.reshape(x.shape[0], -1), c))
+        _, *layers = self.mlp.features(append_condition(x.reshape(x.shape[0], -1), c))
         return (x, *layers)
 
     def __call__(self, x: Array, c: Array | None = None) -> Array:
-        return self.mlp(join(x.reshape(x.shape[0], -1), c))
+        return self.mlp(append_condition(x.reshape(x.shape[0], -1), c))
 
 
 class FlatDecoder(nn.Module):
@@ -95,7 +95,7 @@ class ConvEncoder(nn.Module):
     def features(self, x: Array, c: Array | None = None) -> Layers:
         block = residual(self.norm, self.activation, self.remat)
         layers = [x]
-        x = join(x, None if c is None else c[:, None, None])
+        x = append_condition(x, None if c is None else c[:, None, None])
         for width in self.channels:
             x = linear(conv(width), self.norm, halve(x))
             x = self.activation(x)

@@ -17,7 +17,7 @@ from vaejax.purposes import OfStep
 from vaejax.types import Array, Key, Variables
 
 
-def exact(function: Callable[..., Any]) -> Callable[..., Any]:
+def exact_products(function: Callable[..., Any]) -> Callable[..., Any]:
     """Its matrix products in float32, which TPUs otherwise round to bfloat16."""
 
     @functools.wraps(function)
@@ -31,7 +31,7 @@ def exact(function: Callable[..., Any]) -> Callable[..., Any]:
 @functools.cache
 def compile_verb(model: nn.Module, verb: str) -> Callable[..., Any]:
     """A verb of a model as a compiled function of its variables and arguments."""
-    return jax.jit(exact(partial(model.apply, method=verb)))
+    return jax.jit(exact_products(partial(model.apply, method=verb)))
 
 
 @functools.cache
@@ -39,14 +39,14 @@ def compile_function(
     function: Callable[..., Any], model: nn.Module, **settings: Any
 ) -> Callable[..., Any]:
     """`function(model, ...)` compiled, with its settings fixed."""
-    return jax.jit(exact(partial(function, model, **settings)))
+    return jax.jit(exact_products(partial(function, model, **settings)))
 
 
 def portable(
     function: Callable[..., Any], platforms: Sequence[str], *shapes: Any
 ) -> Exported:
     """A function as one program for all platforms, compiled where it is called."""
-    return export(jax.jit(exact(function)), platforms=platforms)(*shapes)
+    return export(jax.jit(exact_products(function)), platforms=platforms)(*shapes)
 
 
 def compile_metric(
@@ -74,7 +74,7 @@ def compile_metric(
 
     whole, split = replicated(mesh), rows(mesh)
     return jax.jit(
-        exact(update),
+        exact_products(update),
         # None: parameters stay where they are, which need not be on all devices.
         in_shardings=(whole, None, whole, split, split, whole, whole),
         out_shardings=whole,

@@ -115,7 +115,7 @@ def rows(mesh: Mesh, axis: int = 0) -> NamedSharding:
     return NamedSharding(mesh, P(*[None] * axis, mesh.axis_names))
 
 
-def layout(tree: Any, mesh: Mesh) -> Any:
+def state_sharding(tree: Any, mesh: Mesh) -> Any:
     """Where the arrays of a state live: whole on all devices, or parted over `fsdp`.
 
     Of an array that is parted each device has a part of the longest side that divides.
@@ -143,7 +143,7 @@ def fed(xs: Any, mesh: Mesh, axis: int = 0) -> Any:
     return put(xs, rows(mesh, axis))
 
 
-def spread(trees: Sequence[Any], mesh: Mesh) -> Any:
+def shard_replicas(trees: Sequence[Any], mesh: Mesh) -> Any:
     """Pytrees of replicas stacked, and split over the mesh."""
     return jax.device_put(stack(trees), rows(mesh))
 

@@ -17,7 +17,7 @@ from vaejax.types import Batch, Key, Metrics
 AXIS = "data"
 
 
-def train_step(
+def sharded_train_step(
     experiment: Experiment, root: Key, state: TrainState, raw: Batch
 ) -> tuple[TrainState, Metrics]:
     """`step.train_step` of all devices' parts of a batch; all have the same results."""

@@ -20,12 +20,12 @@ from vaejax.parallel import shards
 from vaejax.parallel.placement import (
     FSDP,
     fed,
-    layout,
     make_mesh,
     replicated,
     row,
     rows,
     stack,
+    state_sharding,
 )
 from vaejax.runtime.memory import available_on, bytes_of, refuse_above
 from vaejax.training import step as game
@@ -50,7 +50,7 @@ def abstract_state(experiment: Experiment, mesh: Mesh | None = None) -> TrainSta
     return jax.tree.map(
         lambda a, sharding: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding),
         shapes,
-        layout(shapes, mesh),
+        state_sharding(shapes, mesh),
     )
 
 
@@ -79,7 +79,7 @@ def state_shapes(experiment: Experiment) -> TrainState:
 def state_layout(experiment: Experiment, mesh: Mesh) -> Any:
     """Where the state's arrays live: one placement for all where it is one."""
     if FSDP in mesh.shape:
-        return layout(state_shapes(experiment), mesh)
+        return state_sharding(state_shapes(experiment), mesh)
     return replicated(mesh)
 
 
@@ -128,7 +128,7 @@ def compile_steps(
 def step_over(mesh: Mesh, mode: Parallel) -> Callable[..., Any]:
     """The step as the devices of a mesh share it."""
     if mode != "jit":
-        return shards.train_step
+        return shards.sharded_train_step
     if FSDP in mesh.shape:
         return partial(game.train_step, gradient=partial(gathered_gradient, mesh))
     return game.train_step
@@ -144,7 +144,7 @@ def gathered_gradient(
     """
     whole = jax.lax.with_sharding_constraint(params, replicated(mesh))
     gradient, beside = jax.grad(loss, has_aux=True)(whole)
-    kept = layout(params, mesh)
+    kept = state_sharding(params, mesh)
     return jax.lax.with_sharding_constraint(gradient, kept), beside
 
 

@@ -36,7 +36,7 @@ from vaejax.plots.images import (
 from vaejax.plots.missing import imputations
 from vaejax.plots.plane import latents
 from vaejax.plots.terms import curves
-from vaejax.runtime.storage import path_of, whole
+from vaejax.runtime.storage import path_of, written_whole
 from vaejax.training.workdir import load
 
 Draw = Callable[[Experiment, TrainState, Path], Picture]
@@ -121,7 +121,7 @@ def write(
             REQUIREMENTS[name](experiment, state, name)
         figure = PICTURES[name](experiment, state, workdir)
         folder.mkdir(parents=True, exist_ok=True)
-        with whole(folder / f"{name}.png") as file:
+        with written_whole(folder / f"{name}.png") as file:
             figure.savefig(file, format="png")
         yield folder / f"{name}.png"
 

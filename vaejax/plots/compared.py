@@ -14,10 +14,10 @@ from vaejax.errors import InputError
 from vaejax.plots.frame import Picture, panels
 from vaejax.plots.terms import (
     UNITS,
-    Line,
+    Curve,
     Lines,
     late_limits,
-    one_player,
+    of_one_player,
     telling,
     terms_of,
 )
@@ -70,7 +70,7 @@ def overlaid(groups: Sequence[Sequence[Rows]], columns: int | None = None) -> Pi
     return panels(len(names), "terms over steps", draw, columns)
 
 
-def means(runs: Sequence[Lines]) -> dict[str, tuple[Line, np.ndarray]]:
+def means(runs: Sequence[Lines]) -> dict[str, tuple[Curve, np.ndarray]]:
     """Mean and deviation of a term over runs, of each split that all of them have."""
     splits = [
         split for split in (runs[0] if runs else ()) if all(split in r for r in runs)
@@ -78,16 +78,16 @@ def means(runs: Sequence[Lines]) -> dict[str, tuple[Line, np.ndarray]]:
     return {split: mean_of([run[split] for run in runs]) for split in splits}
 
 
-def mean_of(lines: Sequence[Line]) -> tuple[Line, np.ndarray]:
+def mean_of(lines: Sequence[Curve]) -> tuple[Curve, np.ndarray]:
     """At the steps that all lines have; the deviation of one line is 0."""
     steps = functools.reduce(np.intersect1d, [line.steps for line in lines])
     values = np.stack([line.values[np.isin(line.steps, steps)] for line in lines])
     many = len(lines) > 1
     deviation = values.std(0, ddof=1) if many else np.zeros(len(steps))
-    return Line(steps, values.mean(0)), deviation
+    return Curve(steps, values.mean(0)), deviation
 
 
-def band(axes: Axes, line: Line, deviation: np.ndarray, colour: str) -> None:
+def band(axes: Axes, line: Curve, deviation: np.ndarray, colour: str) -> None:
     """One standard deviation around the mean of several runs."""
     if deviation.any():
         edges = line.values - deviation, line.values + deviation
@@ -97,7 +97,7 @@ def band(axes: Axes, line: Line, deviation: np.ndarray, colour: str) -> None:
 def comparable(rows: Rows) -> tuple[dict[str, Lines], list[str]]:
     """The terms of a run by the names that runs share, and those that say something."""
     terms = terms_of(rows)
-    told, alone = telling(terms), one_player(terms)
+    told, alone = telling(terms), of_one_player(terms)
 
     def shared(name: str) -> str:
         player, _, term = name.rpartition("/")
@@ -110,7 +110,7 @@ def comparable(rows: Rows) -> tuple[dict[str, Lines], list[str]]:
     return named, [shared(name) for name in told]
 
 
-def plot(axes: Axes, line: Line, colour: str, split: str) -> None:
+def plot(axes: Axes, line: Curve, colour: str, split: str) -> None:
     """A line of one run."""
     style = "--" if split == "train" else "-"
     width = 0.8 if split == "train" else 1.4

@@ -20,8 +20,8 @@ from vaejax.plots.examples import (
     require_labels,
 )
 from vaejax.plots.frame import Picture, heading
-from vaejax.plots.grid import enlarge, fitting, grid_figure
-from vaejax.plots.images import decoded
+from vaejax.plots.grid import columns_that_fit, enlarge, grid_figure
+from vaejax.plots.images import decode_grid
 from vaejax.training.evaluator import conditions_to_generate, held_out_examples
 from vaejax.types import Array, Batch, Variables
 
@@ -35,15 +35,15 @@ def classes(experiment: Experiment, state: TrainState, *, seed: int = 0) -> Pict
       InputError: the data are no images, or the model is not conditioned on labels.
     """
     require_labels(experiment, state, "classes")
-    columns = min(experiment.dataset.spec.classes, fitted(experiment, 20))
+    columns = min(experiment.dataset.spec.classes, images_per_row(experiment, 20))
     z = prior_draws(experiment, state, ROWS, seed).repeat(columns, 0)
     given = {"y": np.tile(np.arange(columns), ROWS)}
-    x = decoded(experiment, state, z, given)
+    x = decode_grid(experiment, state, z, given)
     return grid_figure(
         enlarge(x),
         heading(experiment, "E[x | z, y], a z from the prior in each row"),
         columns,
-        column_labels=short(experiment.dataset.spec.class_names[:columns]),
+        column_labels=abbreviated(experiment.dataset.spec.class_names[:columns]),
     )
 
 
@@ -56,13 +56,15 @@ def labels(experiment: Experiment, state: TrainState, *, seed: int = 0) -> Pictu
     require_labels(experiment, state, "labels")
     count = experiment.dataset.spec.classes
     pairs = list(pairwise([*range(count), 0]))[:ROWS]
-    names = short(experiment.dataset.spec.class_names)
-    steps = fitted(experiment, 11)
+    names = abbreviated(experiment.dataset.spec.class_names)
+    steps = images_per_row(experiment, 11)
     share = np.linspace(0, 1, steps)[None, :, None]
     ends = np.eye(count, dtype=np.float32)[np.array(pairs)]
     y = (1 - share) * ends[:, :1] + share * ends[:, 1:]
     z = prior_draws(experiment, state, len(pairs), seed).repeat(steps, 0)
-    x = decoded(experiment, state, z, {"y": y.reshape(-1, count).astype(np.float32)})
+    x = decode_grid(
+        experiment, state, z, {"y": y.reshape(-1, count).astype(np.float32)}
+    )
     return grid_figure(
         enlarge(x),
         heading(experiment, "E[x | z, y] between labels, at one z in each row"),
@@ -83,17 +85,17 @@ def attributes(experiment: Experiment, state: TrainState) -> Picture:
         model is given the labels, so that latents need not hold them.
     """
     require_attributes(experiment, state, "attributes")
-    columns = min(experiment.dataset.spec.classes, fitted(experiment, 12) - 2)
+    columns = min(experiment.dataset.spec.classes, images_per_row(experiment, 12) - 2)
     batch = held_out_examples(experiment, MOST)
     means = posterior_means(experiment, state, batch)
     y = batch["y"]
     added = np.stack([query.direction(means, y == k) for k in range(columns)])
     rows = min(ROWS, len(means))
-    names = short(experiment.dataset.spec.class_names[:columns])
+    names = abbreviated(experiment.dataset.spec.class_names[:columns])
     shift = np.concatenate([np.zeros_like(added[:1]), added])
     z = means[:rows, None] + shift
     each = np.arange(rows).repeat(len(shift))
-    x = decoded(experiment, state, z, conditions_at(experiment, batch, each))
+    x = decode_grid(experiment, state, z, conditions_at(experiment, batch, each))
     x = np.concatenate([batch["x"][:rows, None], x], 1)
     return grid_figure(
         enlarge(x.reshape(-1, *x.shape[2:])),
@@ -110,7 +112,7 @@ def completions(experiment: Experiment, state: TrainState, *, seed: int = 0) -> 
       InputError: the model completes nothing.
     """
     require_context(experiment, state, "completions")
-    draws = fitted(experiment, 10) - 3
+    draws = images_per_row(experiment, 10) - 3
     batch = held_out_examples(experiment, ROWS)
     given = {name: jnp.asarray(batch[name]) for name in ("context", "seen")}
     guess = parallel.compile_function(guessed, experiment.model)
@@ -145,11 +147,11 @@ def prior_draws(
     return np.asarray(query.draw_latents(experiment, state, key, num, given))
 
 
-def short(names: Sequence[str], most: int = 10) -> list[str]:
+def abbreviated(names: Sequence[str], most: int = 10) -> list[str]:
     """Names of classes that fit a column's head."""
     return [n if len(n) <= most else f"{n[: most - 1]}…" for n in names]
 
 
-def fitted(experiment: Experiment, most: int) -> int:
+def images_per_row(experiment: Experiment, most: int) -> int:
     """How many images fit a row."""
-    return fitting(experiment.dataset.spec.shape, most)
+    return columns_that_fit(experiment.dataset.spec.shape, most)

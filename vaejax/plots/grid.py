@@ -11,7 +11,7 @@ from PIL import Image
 
 from vaejax.errors import InputError
 from vaejax.plots.frame import Picture
-from vaejax.runtime.storage import path_of, whole
+from vaejax.runtime.storage import path_of, written_whole
 
 TILE = 60  # pixels of a tile's longer side, at least
 WIDTH = 1300  # pixels that a row of tiles should not exceed
@@ -67,7 +67,7 @@ def enlarge(x: Float[np.ndarray, "N H W C"]) -> Float[np.ndarray, "N h w C"]:
     return x.repeat(scale, 1).repeat(scale, 2)
 
 
-def fitting(shape: Sequence[int], most: int) -> int:
+def columns_that_fit(shape: Sequence[int], most: int) -> int:
     """How many enlarged images `(H, W, C)` fit a row: at least 6, at most `most`."""
     return min(most, max(6, WIDTH // (shape[1] * magnification(shape))))
 
@@ -83,7 +83,7 @@ def save_grid(
     kind = Image.registered_extensions().get(place.suffix.lower())
     if kind is None:
         raise InputError(f"{path}: give a name that ends like a picture's, as in .png")
-    with whole(place) as file:
+    with written_whole(place) as file:
         Image.fromarray(grid).save(file, kind)
 
 

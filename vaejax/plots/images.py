@@ -18,7 +18,7 @@ from vaejax.plots.examples import (
     require_plane,
 )
 from vaejax.plots.frame import Picture, heading
-from vaejax.plots.grid import enlarge, fitting, grid_figure
+from vaejax.plots.grid import columns_that_fit, enlarge, grid_figure
 from vaejax.training.evaluator import conditions_to_generate, held_out_examples
 
 
@@ -32,8 +32,8 @@ def samples(experiment: Experiment, state: TrainState, *, seed: int = 0) -> Pict
       seed: of the draws.
     """
     if experiment.dataset.spec.kind == "table":
-        return tables.samples(experiment, state, seed)
-    columns = fitting(experiment.dataset.spec.shape, 10)
+        return tables.table_samples(experiment, state, seed)
+    columns = columns_that_fit(experiment.dataset.spec.shape, 10)
     num, key = columns * columns, jax.random.key(seed)
     given = conditions_to_generate(experiment, num)
     x = query.sample(experiment, state, key, num, given=given)
@@ -47,8 +47,8 @@ def reconstructions(experiment: Experiment, state: TrainState) -> Picture:
     Images: in pairs, the original above. Tables: one against the other, by column.
     """
     if experiment.dataset.spec.kind == "table":
-        return tables.reconstructions(experiment, state)
-    columns = fitting(experiment.dataset.spec.shape, 10)
+        return tables.table_reconstructions(experiment, state)
+    columns = columns_that_fit(experiment.dataset.spec.shape, 10)
     batch = held_out_examples(experiment, 3 * columns)
     columns = min(columns, len(batch["x"]))
     rows = len(batch["x"]) // columns
@@ -71,14 +71,14 @@ def interpolation(experiment: Experiment, state: TrainState) -> Picture:
       InputError: the data are no images.
     """
     require_images(experiment, state, "interpolation")
-    steps = fitting(experiment.dataset.spec.shape, 12) - 2
+    steps = columns_that_fit(experiment.dataset.spec.shape, 12) - 2
     batch = held_out_examples(experiment, 16)
     x, pairs = batch["x"], len(batch["x"]) // 2
     ends = posterior_means(experiment, state, batch)
     share = np.linspace(0, 1, steps)[None, :, None]
     z = (1 - share) * ends[:pairs, None] + share * ends[pairs : 2 * pairs, None]
     given = conditions_at(experiment, batch, np.arange(pairs).repeat(steps))
-    between = decoded(experiment, state, z, given)
+    between = decode_grid(experiment, state, z, given)
     rows = np.concatenate([x[:pairs, None], between, x[pairs : 2 * pairs, None]], 1)
     title = heading(experiment, "between test examples, linear in their latents")
     inner = ["decoded", *[""] * (steps - 2), "decoded"]
@@ -90,7 +90,7 @@ def interpolation(experiment: Experiment, state: TrainState) -> Picture:
     )
 
 
-def decoded(
+def decode_grid(
     experiment: Experiment,
     state: TrainState,
     z: np.ndarray,
@@ -121,7 +121,7 @@ def traversal(
     x, means = batch["x"], posterior_means(experiment, state, batch)
     variance = means.var(0, ddof=1)
     chosen = most_active(means)
-    values = np.linspace(-3, 3, 13 if fitting(x.shape[1:], 13) == 13 else 7)
+    values = np.linspace(-3, 3, 13 if columns_that_fit(x.shape[1:], 13) == 13 else 7)
     z = np.tile(means[example % len(means)], (len(chosen), len(values), 1))
     z[np.arange(len(chosen)), :, chosen] = values
     which = example % len(means)
@@ -131,7 +131,7 @@ def traversal(
         experiment, "one latent at a time, from -3 to 3 (var: of its posterior mean)"
     )
     return grid_figure(
-        enlarge(decoded(experiment, state, z, given).reshape(-1, *x.shape[1:])),
+        enlarge(decode_grid(experiment, state, z, given).reshape(-1, *x.shape[1:])),
         title,
         len(values),
         row_labels=[f"z[{i}]  var {variance[i]:.2f}" for i in chosen],
@@ -154,12 +154,12 @@ def manifold(experiment: Experiment, state: TrainState) -> Picture:
       InputError: the data are no images, or there are not 2 latents.
     """
     require_plane(experiment, state, "manifold")
-    side = fitting(experiment.dataset.spec.shape, 15)
+    side = columns_that_fit(experiment.dataset.spec.shape, 15)
     values = quantiles(side)
     z = np.stack(np.meshgrid(values, values[::-1]), -1)
     one = conditions_to_generate(experiment, 1)
     given = {name: array.repeat(side * side, 0) for name, array in one.items()}
-    x = decoded(experiment, state, z, given)
+    x = decode_grid(experiment, state, z, given)
     title = heading(experiment, "E[x | z] over the latent plane (z[0] right, z[1] up)")
     return grid_figure(
         enlarge(x.reshape(-1, *x.shape[2:])),

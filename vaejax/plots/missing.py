@@ -6,10 +6,10 @@ import numpy as np
 
 from vaejax import parallel
 from vaejax.experiment import Experiment, TrainState, variables_of
-from vaejax.inference.imputation import LEAST_ESS, impute
+from vaejax.inference.imputation import LEAST_ESS, importance_imputation
 from vaejax.plots.examples import require_imputer
 from vaejax.plots.frame import Picture, heading
-from vaejax.plots.grid import enlarge, fitting, grid_figure
+from vaejax.plots.grid import columns_that_fit, enlarge, grid_figure
 from vaejax.training.evaluator import held_out_examples
 
 ROWS = 8
@@ -28,7 +28,7 @@ def imputations(experiment: Experiment, state: TrainState, *, seed: int = 0) -> 
       InputError: the data are no images, or the model has no density.
     """
     require_imputer(experiment, state, "imputations")
-    draws = fitting(experiment.dataset.spec.shape, 10) - 3
+    draws = columns_that_fit(experiment.dataset.spec.shape, 10) - 3
     batch = held_out_examples(experiment, ROWS)
     x, mask = batch["x"], batch.get("mask")
     if mask is None:
@@ -36,7 +36,7 @@ def imputations(experiment: Experiment, state: TrainState, *, seed: int = 0) -> 
         mask[:, x.shape[1] // 2 :] = 0
     there = {"x": jnp.asarray(np.where(mask == 1, x, 0)), "mask": jnp.asarray(mask)}
     settings = {"samples": SAMPLES, "draws": draws, "noise": False}
-    run = parallel.compile_function(impute, experiment.model, **settings)
+    run = parallel.compile_function(importance_imputation, experiment.model, **settings)
     filled = run(variables_of(state), there, jax.random.key(seed))
     # What is not observed is a middle grey.
     seen, truth = np.where(mask == 1, x, 0.5), x + batch.get("truth", 0)

@@ -15,9 +15,9 @@ ENTRIES = 2_000_000  # of a wide table fewer rows are looked at
 DATA, MODEL = "tab:gray", "tab:orange"
 
 
-def samples(experiment: Experiment, state: TrainState, seed: int) -> Picture:
+def table_samples(experiment: Experiment, state: TrainState, seed: int) -> Picture:
     """Histograms of columns: the training split against as many draws of the model."""
-    x = experiment.dataset.split("train")["x"][: rows_of(experiment)]
+    x = experiment.dataset.split("train")["x"][: rows_to_draw(experiment)]
     key, given = jax.random.key(seed), conditions_to_generate(experiment, len(x))
     drawn = query.sample(experiment, state, key, len(x), noise=True, given=given)
     data, model = (own_units(experiment, a) for a in (x, np.asarray(drawn)))
@@ -40,9 +40,9 @@ def samples(experiment: Experiment, state: TrainState, seed: int) -> Picture:
     return panels(min(COLUMNS, data.shape[1]), title, draw)
 
 
-def reconstructions(experiment: Experiment, state: TrainState) -> Picture:
+def table_reconstructions(experiment: Experiment, state: TrainState) -> Picture:
     """E[x | z] at z = E[z | x] against x, test split."""
-    batch = held_out_examples(experiment, rows_of(experiment))
+    batch = held_out_examples(experiment, rows_to_draw(experiment))
     rebuilt = reconstructed(experiment, state, batch)
     data, model = (own_units(experiment, a) for a in (batch["x"], rebuilt))
 
@@ -60,7 +60,7 @@ def reconstructions(experiment: Experiment, state: TrainState) -> Picture:
     return panels(min(COLUMNS, data.shape[1]), title, draw)
 
 
-def rows_of(experiment: Experiment) -> int:
+def rows_to_draw(experiment: Experiment) -> int:
     """How many rows are looked at."""
     return min(MOST, max(100, ENTRIES // experiment.dataset.spec.shape[0]))
 

@@ -39,14 +39,14 @@ UNITS = {  # of terms that are not in nats
 }
 
 
-class Line(NamedTuple):
+class Curve(NamedTuple):
     """A term over the steps of a split."""
 
     steps: np.ndarray
     values: np.ndarray
 
 
-Lines = Mapping[str, Line]
+Lines = Mapping[str, Curve]
 """A line for each split."""
 
 
@@ -78,7 +78,7 @@ def curves(
         raise InputError(f"{workdir} has no metrics yet: train it to its first report")
     terms = telling(terms_of(rows))
     names, step = list(terms), int(state.step)
-    alone = one_player(names)
+    alone = of_one_player(names)
     stopped = step if step < rows[-1]["step"] else None
 
     def draw(axes: Axes, i: int) -> None:
@@ -99,7 +99,7 @@ def curves(
     return figure
 
 
-def one_player(names: Iterable[str]) -> bool:
+def of_one_player(names: Iterable[str]) -> bool:
     """Whether all terms are those of one player, whose name then says nothing."""
     return len({name.rpartition("/")[0] for name in names} - {""}) == 1
 
@@ -129,7 +129,7 @@ def terms_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Lines]:
             if name not in NOT_DRAWN and not name.endswith("_se"):
                 found[name][row["split"]].append((row["step"], value))
     lines = {
-        name: {split: Line(*np.array(points).T) for split, points in splits.items()}
+        name: {split: Curve(*np.array(points).T) for split, points in splits.items()}
         for name, splits in found.items()
     }
     trained = {name.rpartition("/")[2] for name in lines if "/" in name}
@@ -155,7 +155,7 @@ def telling(terms: Mapping[str, Lines]) -> dict[str, Lines]:
     return kept or dict(terms)
 
 
-def says_nothing(line: Line, kept: Mapping[str, Lines]) -> bool:
+def says_nothing(line: Curve, kept: Mapping[str, Lines]) -> bool:
     """Whether a line is constant, or one of those that are kept but for its sign."""
     values = line.values
     others = [lines["train"].values for lines in kept.values() if "train" in lines]

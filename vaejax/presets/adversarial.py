@@ -7,16 +7,16 @@ from vaejax import objectives
 from vaejax.configs import Critic, Data, Network, Training
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment
-from vaejax.metrics import autoencoding, count, critic_scores, reconstruction
+from vaejax.metrics import autoencoding, count, critic_scores, reconstruction_error
 from vaejax.models import (
     GAN,
+    CriticNetwork,
     CriticVAE,
     DeterministicEncoder,
     GaussianEncoder,
     JointCritic,
     StandardNormal,
 )
-from vaejax.models import Critic as CriticNetwork
 from vaejax.nn.networks import MLP, FlatEncoder
 from vaejax.presets import arena
 from vaejax.presets import assemble as a
@@ -31,11 +31,11 @@ def gan_game(
     data: Data, network: Network, critic: Critic, condition: str, training: Training
 ) -> Experiment:
     """Generator against critic, on any data."""
-    view = arena.open_data(data)
+    view = arena.open_generator_data(data)
     given = None if condition == "none" else a.label(view.dataset)
-    body, steps = a.bodies(network, view.dataset), arena.steps_of(view, training)
+    body, steps = a.bodies(network, view.dataset), arena.total_steps(view, training)
     model = GAN(
-        generator=a.decoder(body, view, given),
+        generator=a.build_decoder(body, view, given),
         critic=arena.critic_of(
             network, critic, view.dataset, given, condition == "projection"
         ),
@@ -137,10 +137,10 @@ def aae(
       adversarial_weight: of the codes' likeness to the prior, against nats.
     """
     view = a.open_data(data, network)
-    body, steps = a.bodies(network, view.dataset), arena.steps_of(view, training)
+    body, steps = a.bodies(network, view.dataset), arena.total_steps(view, training)
     model = CriticVAE(
         encoder=DeterministicEncoder(body.encoder, network.latents),
-        decoder=a.decoder(body, view),
+        decoder=a.build_decoder(body, view),
         critic=CriticNetwork(
             FlatEncoder(MLP(network.hidden, norm=critic.critic_norm)),
             norm=critic.critic_norm,
@@ -158,7 +158,7 @@ def aae(
         "critic": arena.critic_player(critic, training, steps, adversarial.encoded),
     }
     metrics = {
-        "reconstruction": reconstruction(),
+        "reconstruction": reconstruction_error(),
         "critic": critic_scores(adversarial.encoded),
         "count": count(),
     }
@@ -179,13 +179,13 @@ def ali(
     Args:
       encoder: gaussian is ALI, deterministic BiGAN [Donahue et al. 2017].
     """
-    view = arena.open_data(data)
-    body, steps = a.bodies(network, view.dataset), arena.steps_of(view, training)
+    view = arena.open_generator_data(data)
+    body, steps = a.bodies(network, view.dataset), arena.total_steps(view, training)
     kinds = {"gaussian": GaussianEncoder, "deterministic": DeterministicEncoder}
     norm, width = critic.critic_norm, network.hidden[-1]
     model = CriticVAE(
         encoder=a.pick("encoder", encoder, kinds)(body.encoder, network.latents),
-        decoder=a.decoder(body, view),
+        decoder=a.build_decoder(body, view),
         critic=JointCritic(
             arena.critic_body(network, critic, view.dataset),
             latents=MLP((width,), norm=norm),

@@ -10,8 +10,7 @@ from vaejax import objectives
 from vaejax.configs import Critic, Data, Network, Training
 from vaejax.data import Dataset
 from vaejax.experiment import Experiment, Metric, Player, epoch_steps
-from vaejax.models import Critic as CriticNetwork
-from vaejax.models import Label
+from vaejax.models import CriticNetwork, Label
 from vaejax.models import likelihoods as li
 from vaejax.nn import networks as net
 from vaejax.presets import assemble as a
@@ -22,7 +21,7 @@ adversarial = objectives.adversarial
 LEAKY = partial(nn.leaky_relu, negative_slope=0.2)  # of critics [Radford et al. 2016]
 
 
-def open_data(data: Data) -> a.View:
+def open_generator_data(data: Data) -> a.View:
     """The data of a model that generates x itself, without a density.
 
     InputError where the data has holes: a critic would tell examples by them.
@@ -87,7 +86,7 @@ def opponent(
     return Player(objective, optimizer, owns, gate=gate)
 
 
-def steps_of(view: a.View, training: Training) -> int:
+def total_steps(view: a.View, training: Training) -> int:
     """Steps of the whole training."""
     return epoch_steps(view.dataset, training) * training.epochs
 

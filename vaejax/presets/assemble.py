@@ -160,7 +160,7 @@ def open_data(settings: Data, likelihood: li.Likelihood | Network) -> View:
     if isinstance(likelihood, Network):
         asked = (likelihood.likelihood, settings.binarize, settings.dequantize)
         name = likelihood_name(dataset.spec, *asked)
-        notes = chosen(dataset.spec, likelihood.likelihood, name)
+        notes = likelihood_notes(dataset.spec, likelihood.likelihood, name)
         named = dataclasses.replace(likelihood, likelihood=name)
         likelihood = named_likelihood(named, dataset)
     elif mixed(dataset.spec.columns):
@@ -194,7 +194,7 @@ def likelihood_name(spec: Spec, asked: str, binarize: str, dequantize: bool) -> 
     return "gaussian_optimal" if dequantize or holes else "logistic_mixture"
 
 
-def chosen(spec: Spec, asked: str, name: str) -> tuple[str, ...]:
+def likelihood_notes(spec: Spec, asked: str, name: str) -> tuple[str, ...]:
     """What a run says of the likelihood that `auto` chose for pictures."""
     if asked != "auto" or spec.kind != "image":
         return ()
@@ -247,7 +247,9 @@ def count_likelihood(network: Network, spec: Spec) -> li.Likelihood:
     return OfLibrary(spec.library, counts)
 
 
-def decoder(body: Bodies, view: View, condition: nn.Module | None = None) -> Decoder:
+def build_decoder(
+    body: Bodies, view: View, condition: nn.Module | None = None
+) -> Decoder:
     """p(x | z) for the shape of the data."""
     *places, channels = view.dataset.spec.shape
     outputs = view.likelihood.outputs(channels)
@@ -266,7 +268,7 @@ def vae_model(
         encoder=GaussianEncoder(
             body.encoder, latents, condition, reader_of(view, reader)
         ),
-        decoder=decoder(body, view, condition),
+        decoder=build_decoder(body, view, condition),
         prior=StandardNormal(latents),
     )
 

@@ -33,10 +33,10 @@ def cited(text: str) -> list[str]:
     """The keys of what a text cites, each once, in the text's order."""
     # A docstring may break a line within a citation.
     found = CITATION.findall(" ".join(text.split()))
-    return list(dict.fromkeys(map(key_of, found)))
+    return list(dict.fromkeys(map(citation_key, found)))
 
 
-def key_of(citation: str) -> str:
+def citation_key(citation: str) -> str:
     """Kingma & Welling 2014 is KingmaWelling2014."""
     return re.sub(r"\W", "", citation.replace("et al.", "EtAl"))
 

@@ -96,7 +96,7 @@ def cvae_sohn(
     guess = net.FlatDecoder(net.MLP(()), view.dataset.spec.shape)
     model = Completion(
         encoder=GaussianNetwork(network().encoder, latents),
-        decoder=a.decoder(network(), view),
+        decoder=a.build_decoder(network(), view),
         prior_network=GaussianNetwork(network().encoder, latents),
         baseline=Baseline(network().encoder, guess, li.Bernoulli()),
     )
@@ -150,10 +150,10 @@ def classifier(
     Of features, the Frechet distance [Heusel et al. 2017] and the kernel distance
     [Binkowski et al. 2018].
     """
-    view = arena.open_data(data)
+    view = arena.open_generator_data(data)
     classes = a.label(view.dataset).classes
     body = arena.critic_body(network, Critic(), view.dataset)
-    steps = arena.steps_of(view, training)
+    steps = arena.total_steps(view, training)
     player = Player(
         objectives.vaegan.classify, a.adam(training, steps), ("classifier",)
     )

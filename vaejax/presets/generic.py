@@ -6,7 +6,7 @@ from vaejax import objectives
 from vaejax.configs import Data, Network, Training, Weight
 from vaejax.errors import require
 from vaejax.experiment import Experiment
-from vaejax.metrics import count, reconstruction
+from vaejax.metrics import count, reconstruction_error
 from vaejax.models import VAE, DeterministicEncoder, StandardNormal
 from vaejax.presets import assemble as a
 from vaejax.presets.signature import preset
@@ -147,10 +147,10 @@ def autoencoder(
     body = a.bodies(network, view.dataset)
     model = VAE(
         encoder=DeterministicEncoder(body.encoder, network.latents),
-        decoder=a.decoder(body, view),
+        decoder=a.build_decoder(body, view),
         prior=StandardNormal(network.latents),
     )
-    metrics = {"reconstruction": reconstruction(), "count": count()}
+    metrics = {"reconstruction": reconstruction_error(), "count": count()}
     return a.one_player(
         model,
         objectives.reconstruction,

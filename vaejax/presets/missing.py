@@ -136,7 +136,7 @@ def not_miwae(
             network.latents,
             reader=a.reader_of(view, reader(fill, input_dropout)),
         ),
-        decoder=a.decoder(body, view),
+        decoder=a.build_decoder(body, view),
         prior=StandardNormal(network.latents),
         missing=missingness(process, network),
     )
@@ -214,7 +214,7 @@ def vae_completion(
     prior_body = a.bodies(network, view.dataset)  # one instance has one set of weights
     model = ArbitraryCompletion(
         encoder=GaussianEncoder(body.encoder, network.latents, reader=Whole()),
-        decoder=a.decoder(body, view, Context(flat=True)),
+        decoder=a.build_decoder(body, view, Context(flat=True)),
         prior_network=GaussianEncoder(
             prior_body.encoder, network.latents, reader=Context()
         ),

@@ -66,7 +66,7 @@ def preset(make: Callable[..., Experiment]) -> Callable[..., Experiment]:
         flat = {name: given.get(name, s.default) for name, s in settings.items()}
         for setting in settings.values():
             check_setting(setting.name, setting.annotation, flat[setting.name])
-        made = make(**grouped(flat, settings, groups))
+        made = make(**grouped_arguments(flat, settings, groups))
         return dataclasses.replace(made, name=make.__name__, arguments=flat)
 
     stamped.__doc__ = inspect.cleandoc(make.__doc__ or "") + OF_ALL.format(
@@ -99,7 +99,7 @@ def is_group(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
-def grouped(
+def grouped_arguments(
     flat: dict[str, Any], settings: dict[str, Setting], groups: dict[str, Any]
 ) -> dict[str, Any]:
     """The arguments of the function: lone settings, and groups made of theirs."""

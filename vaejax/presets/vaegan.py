@@ -14,11 +14,11 @@ from vaejax.metrics import active_units, autoencoding, count, critic_scores
 from vaejax.models import (
     CVAEGAN,
     Classifier,
+    CriticNetwork,
     CriticVAE,
     GaussianEncoder,
     StandardNormal,
 )
-from vaejax.models import Critic as CriticNetwork
 from vaejax.nn import networks as net
 from vaejax.presets import arena
 from vaejax.presets import assemble as a
@@ -65,13 +65,13 @@ def vaegan(
         sigma of their likelihood, and at beta = 1 the latents would hold nothing.
       adversarial_weight: of what fools the critic (style).
     """
-    view = arena.open_data(data)
-    body, steps = a.bodies(network, view.dataset), arena.steps_of(view, training)
+    view = arena.open_generator_data(data)
+    body, steps = a.bodies(network, view.dataset), arena.total_steps(view, training)
     judge = arena.critic_of(network, critic, view.dataset)
     check_layer(layer, network, critic)
     model = CriticVAE(
         encoder=GaussianEncoder(body.encoder, network.latents),
-        decoder=a.decoder(body, view),
+        decoder=a.build_decoder(body, view),
         critic=judge,
         prior=StandardNormal(network.latents),
     )
@@ -121,7 +121,7 @@ def published(
     `weights` are those of content and style in the decoder; `norms` those of encoder
     and decoder, and of the critic. The critic's features are its third layer.
     """
-    view = arena.open_data(data)
+    view = arena.open_generator_data(data)
     if view.dataset.spec.kind != "image":
         raise InputError("this preset is for images: use vaegan for a table")
     wide = (64, 128, 256)
@@ -131,7 +131,7 @@ def published(
     )
     model = CriticVAE(
         encoder=GaussianEncoder(body.encoder, latents),
-        decoder=a.decoder(body, view),
+        decoder=a.build_decoder(body, view),
         critic=CriticNetwork(net.ConvEncoder((32, 128, 256), 512, 0, norms[1])),
         prior=StandardNormal(latents),
     )
@@ -214,8 +214,8 @@ def vaegan_authors_code(
     """
     require(0 <= content <= 1, "content", content, "in [0, 1]")
     require(margin > 0, "margin", margin, "above 0")
-    view = arena.open_data(data)
-    steps = arena.steps_of(view, training)
+    view = arena.open_generator_data(data)
+    steps = arena.total_steps(view, training)
     rate = optax.exponential_decay(
         training.learning_rate, steps, 1e-5 / 64 / training.learning_rate
     )
@@ -261,12 +261,12 @@ def cvaegan(
       class_matching: of the classifier's mean features by class (lambda 4).
       adversarial_weight: of what fools the critic; the paper has none.
     """
-    view = arena.open_data(data)
+    view = arena.open_generator_data(data)
     given = a.label(view.dataset)
-    body, steps = a.bodies(network, view.dataset), arena.steps_of(view, training)
+    body, steps = a.bodies(network, view.dataset), arena.total_steps(view, training)
     model = CVAEGAN(
         encoder=GaussianEncoder(body.encoder, network.latents, given),
-        decoder=a.decoder(body, view, given),
+        decoder=a.build_decoder(body, view, given),
         critic=arena.critic_of(network, critic, view.dataset),
         classifier=Classifier(
             arena.critic_body(network, Critic(), view.dataset), given.classes

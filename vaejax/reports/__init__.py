@@ -38,7 +38,7 @@ def report(
         single run without a checkpoint; a run that is given twice.
     """
     from vaejax.reports.comparison import check_comparable, expanded
-    from vaejax.reports.facts import gather
+    from vaejax.reports.facts import gather_facts
 
     if not workdirs:
         raise InputError("there is no run to report on: give at least one workdir")
@@ -53,7 +53,7 @@ def report(
         raise InputError(f"--out {place}: there is no folder {place.parent}")
     # A study varies what it was asked to; runs given by hand must compare.
     if len(folders) > 1:
-        check_comparable([gather(run) for run in runs])
+        check_comparable([gather_facts(run) for run in runs])
     if runs == folders[:1]:
         return write_report(runs[0], *load(runs[0]), place)
     return write_comparison(runs, place)
@@ -64,18 +64,18 @@ def write_report(
 ) -> Path:
     """Writes the page about a run that is loaded already."""
     from vaejax.reports import pictures  # loads matplotlib
-    from vaejax.reports.facts import gather
+    from vaejax.reports.facts import gather_facts
     from vaejax.reports.page import page
 
     place = out or workdir / NAME
-    facts = gather(workdir)
+    facts = gather_facts(workdir)
     text = page(
         "run.html",
         facts=facts,
         experiment=experiment,
         step=int(state.step),
         parameters=count_parameters(state),
-        curves=pictures.curves(experiment, state, workdir),
+        curves=pictures.embedded_curves(experiment, state, workdir),
         pictures=list(pictures.pictures(experiment, state, workdir)),
     )
     write_whole(place, text)
@@ -88,12 +88,12 @@ def write_comparison(workdirs: Sequence[Path], out: Path) -> Path:
     """
     from vaejax.plots.compared import colours
     from vaejax.reports import comparison, pictures
-    from vaejax.reports.facts import gather
-    from vaejax.reports.groups import diverged, grouped, outcomes
+    from vaejax.reports.facts import gather_facts
+    from vaejax.reports.groups import count_diverged, group_by_seed, group_outcomes
     from vaejax.reports.page import page
 
-    runs = [gather(workdir) for workdir in workdirs]
-    names, groups = comparison.names_of(workdirs), grouped(runs)
+    runs = [gather_facts(workdir) for workdir in workdirs]
+    names, groups = comparison.short_names(workdirs), group_by_seed(runs)
     palette = colours(len(groups))
     several = len(groups) < len(runs)
     if not several:
@@ -105,19 +105,21 @@ def write_comparison(workdirs: Sequence[Path], out: Path) -> Path:
         runs=[(run, names[n], colour_of[n]) for n, run in enumerate(runs)],
         several=several,
         groups=[
-            (g, colour, diverged(g, runs))
+            (g, colour, count_diverged(g, runs))
             for g, colour in zip(groups, palette, strict=True)
         ],
-        means=outcomes(groups, runs),
+        means=group_outcomes(groups, runs),
         settings=comparison.differing_settings(runs),
         conditions=comparison.conditions(runs),
-        outcomes=comparison.outcomes(runs),
+        outcomes=comparison.run_outcomes(runs),
         samples=[
             (names[n], colour_of[n], pictures.samples_of(workdirs[n]))
             for n in sampled[:MOST_SAMPLED]
         ],
         unsampled=len(sampled[MOST_SAMPLED:]),
-        curves=pictures.overlaid([[runs[n].rows for n in g.runs] for g in groups]),
+        curves=pictures.embedded_comparison(
+            [[runs[n].rows for n in g.runs] for g in groups]
+        ),
     )
     write_whole(out, text)
     return out

@@ -9,7 +9,7 @@ from vaejax.metrics.meanings import rank
 from vaejax.reports.facts import Facts
 
 
-class Line(NamedTuple):
+class ComparedLine(NamedTuple):
     """What one quantity is in each run; None where a run has none."""
 
     name: str
@@ -38,7 +38,7 @@ def runs_in(workdir: Path) -> list[Path]:
     return sorted(replicas) or [workdir]
 
 
-def names_of(workdirs: Sequence[Path]) -> list[str]:
+def short_names(workdirs: Sequence[Path]) -> list[str]:
     """The shortest ends of different paths that tell them apart."""
     parts = [workdir.resolve().parts for workdir in workdirs]
     length = 1
@@ -47,10 +47,13 @@ def names_of(workdirs: Sequence[Path]) -> list[str]:
     return ["/".join(each[-length:]) for each in parts]
 
 
-def side_by_side(described: Sequence[Mapping[str, Any]]) -> list[Line]:
+def side_by_side(described: Sequence[Mapping[str, Any]]) -> list[ComparedLine]:
     """A line for each name, in order."""
     names = dict.fromkeys(name for each in described for name in each)
-    return [Line(name, tuple(each.get(name) for each in described)) for name in names]
+    return [
+        ComparedLine(name, tuple(each.get(name) for each in described))
+        for name in names
+    ]
 
 
 def check_comparable(runs: Sequence[Facts]) -> None:
@@ -58,7 +61,7 @@ def check_comparable(runs: Sequence[Facts]) -> None:
     they have one: their numbers are of different events.
     """
     for what, found in (
-        ("data set", [(run.workdir, described(run)) for run in runs]),
+        ("data set", [(run.workdir, data_name(run)) for run in runs]),
         ("likelihood", [(r.workdir, r.likelihood) for r in runs if r.likelihood]),
     ):
         for workdir, value in found[1:]:
@@ -70,14 +73,14 @@ def check_comparable(runs: Sequence[Facts]) -> None:
                 )
 
 
-def described(run: Facts) -> str:
+def data_name(run: Facts) -> str:
     """Data by name and the start of its digest."""
     return f"{run.data['name']} {run.data['digest'][:8]}"
 
 
-def differing_settings(runs: Sequence[Facts]) -> list[Line]:
+def differing_settings(runs: Sequence[Facts]) -> list[ComparedLine]:
     """The preset, the data and the settings that are not the same in all runs."""
-    return differing(
+    return differing_lines(
         [
             {"preset": run.preset, **run.arguments, "data digest": run.data["digest"]}
             for run in runs
@@ -85,20 +88,20 @@ def differing_settings(runs: Sequence[Facts]) -> list[Line]:
     )
 
 
-def differing(described: Sequence[Mapping[str, Any]]) -> list[Line]:
+def differing_lines(described: Sequence[Mapping[str, Any]]) -> list[ComparedLine]:
     """The lines whose cells are not all the same."""
     lines = side_by_side(described)
     return [line for line in lines if any(c != line.cells[0] for c in line.cells)]
 
 
-def outcomes(runs: Sequence[Facts]) -> list[Line]:
+def run_outcomes(runs: Sequence[Facts]) -> list[ComparedLine]:
     """The numbers of the runs' evaluations, each a `Value`."""
     values = [run.evaluation.values if run.evaluation else () for run in runs]
     lines = side_by_side([{value.name: value for value in each} for each in values])
     return sorted(lines, key=lambda line: rank(line.name))
 
 
-def conditions(runs: Sequence[Facts]) -> list[Line]:
+def conditions(runs: Sequence[Facts]) -> list[ComparedLine]:
     """How the numbers were measured: they compare where these lines agree."""
     return side_by_side(
         [

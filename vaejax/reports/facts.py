@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vaejax.data.dataset import Spec
-from vaejax.data.remarks import rows_of
+from vaejax.data.remarks import column_rows
 from vaejax.errors import InputError
 from vaejax.metrics.meanings import meaning, rank
 from vaejax.runtime.jsonlines import (
-    is_number,
+    is_json_number,
     message_of,
     read_object,
     read_rows,
@@ -31,7 +31,7 @@ NAMED = 20  # at most that many classes are listed
 HOW = ("split", "samples", "batch_size", "step", "examples")  # of an evaluation
 
 
-class Setting(NamedTuple):
+class RecordedSetting(NamedTuple):
     """One setting of the preset."""
 
     name: str
@@ -87,7 +87,7 @@ class Facts(NamedTuple):
 
     workdir: Path
     preset: str
-    settings: tuple[Setting, ...]
+    settings: tuple[RecordedSetting, ...]
     data: Mapping[str, Any]
     rows: Sequence[Row]
     """Of `metrics.jsonl`."""
@@ -108,7 +108,7 @@ class Facts(NamedTuple):
     @property
     def columns(self) -> list[tuple[str, str, str, str]]:
         """Name, kind, values or range, and share missing of a table's columns."""
-        return list(rows_of(Spec.from_json(self.data).columns))
+        return list(column_rows(Spec.from_json(self.data).columns))
 
     @property
     def classes(self) -> str:
@@ -142,13 +142,13 @@ class Facts(NamedTuple):
         if self.last >= self.steps:
             return f"finished: {self.steps:,} steps, {self.arguments['epochs']} epochs"
         far = f"at step {self.last:,} of {self.steps:,}"
-        past = since_best([row["selection"] for row in held_out(self.rows)])
+        past = since_best([row["selection"] for row in held_out_rows(self.rows)])
         if self.patience and past >= self.patience:
             return f"stopped early {far}: no better evaluation in the last {past}"
         return f"not finished: {far}"
 
 
-def gather(workdir: Path) -> Facts:
+def gather_facts(workdir: Path) -> Facts:
     """The facts of a run.
 
     Raises:
@@ -161,7 +161,8 @@ def gather(workdir: Path) -> Facts:
         raise InputError(f"{workdir} has no metrics yet: train it to its first report")
     arguments, defaults = with_defaults(config), defaults_of(config["preset"])
     settings = tuple(
-        Setting(name, value, defaults.get(name)) for name, value in arguments.items()
+        RecordedSetting(name, value, defaults.get(name))
+        for name, value in arguments.items()
     )
     environments = read_rows(workdir / "environment.jsonl")
     evaluation = final_evaluation(workdir)
@@ -193,21 +194,21 @@ def is_evaluation(found: Mapping[str, Any]) -> bool:
     if not whole_number(found.get("step")) or not isinstance(found.get("split"), str):
         return False
     counts = all(whole_number(found.get(n, 0)) for n in HOW if n != "split")
-    numbers = all(is_number(v) for n, v in found.items() if n.endswith("_se"))
-    words = all(is_number(v) or isinstance(v, str) for v in found.values())
+    numbers = all(is_json_number(v) for n, v in found.items() if n.endswith("_se"))
+    words = all(is_json_number(v) or isinstance(v, str) for v in found.values())
     return counts and numbers and words
 
 
 def trained_evaluation(rows: Sequence[Row], patience: int) -> Evaluation | None:
     """The evaluation, during training, of the state that `vaejax.load` gives."""
-    found = held_out(rows)
+    found = held_out_rows(rows)
     if not found:
         return None
     best = min(found, key=lambda row: row["selection"]) if patience else found[-1]
     return evaluation_of(best, final=False)
 
 
-def held_out(rows: Sequence[Row]) -> list[Row]:
+def held_out_rows(rows: Sequence[Row]) -> list[Row]:
     """The evaluations during training."""
     return [row for row in rows if "selection" in row]
 

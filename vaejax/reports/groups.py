@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from vaejax.metrics.meanings import rank
-from vaejax.reports.comparison import Line, differing, side_by_side
+from vaejax.reports.comparison import ComparedLine, differing_lines, side_by_side
 from vaejax.reports.facts import Facts, Value
 from vaejax.reports.page import words
-from vaejax.sweeps.summary import spread
+from vaejax.sweeps.summary import mean_and_deviation
 
 
-class Group(NamedTuple):
+class SeedGroup(NamedTuple):
     """Runs of the same preset, settings and data; their seeds may differ."""
 
     name: str
@@ -24,15 +24,17 @@ class Group(NamedTuple):
         return next((n for n in self.runs if not runs[n].diverged), None)
 
 
-def grouped(runs: Sequence[Facts]) -> list[Group]:
+def group_by_seed(runs: Sequence[Facts]) -> list[SeedGroup]:
     """The groups, in the order of their first runs."""
     found: dict[str, list[int]] = {}
     for place, run in enumerate(runs):
         key = json.dumps(without_seed(run), sort_keys=True, default=str)
         found.setdefault(key, []).append(place)
-    lines = differing([without_seed(runs[places[0]]) for places in found.values()])
+    lines = differing_lines(
+        [without_seed(runs[places[0]]) for places in found.values()]
+    )
     return [
-        Group(name_of(lines, number), tuple(places))
+        SeedGroup(group_name(lines, number), tuple(places))
         for number, places in enumerate(found.values())
     ]
 
@@ -43,7 +45,7 @@ def without_seed(run: Facts) -> dict[str, Any]:
     return {"preset": run.preset, **settings, "data digest": run.data["digest"]}
 
 
-def name_of(lines: Sequence[Line], number: int) -> str:
+def group_name(lines: Sequence[ComparedLine], number: int) -> str:
     """As in `vae, beta 4`; `all runs` where there is nothing to tell apart."""
     cells = {line.name: line.cells[number] for line in lines}
     preset = [cells.pop("preset")] if "preset" in cells else []
@@ -51,17 +53,19 @@ def name_of(lines: Sequence[Line], number: int) -> str:
     return ", ".join([*preset, *told]) or "all runs"
 
 
-def outcomes(groups: Sequence[Group], runs: Sequence[Facts]) -> list[Line]:
+def group_outcomes(
+    groups: Sequence[SeedGroup], runs: Sequence[Facts]
+) -> list[ComparedLine]:
     """Means over each group's runs, as `Value`s whose error is the deviation.
 
     It is that of a sample of runs (n - 1), and None of a single run or of equal values.
     Runs that diverged are left out.
     """
 
-    def values(group: Group) -> dict[str, Value]:
+    def values(group: SeedGroup) -> dict[str, Value]:
         evaluations = [runs[place].evaluation for place in group.runs]
         sound = [{v.name: v.value for v in each.values} for each in evaluations if each]
-        mean, deviation = spread(sound)
+        mean, deviation = mean_and_deviation(sound)
         return {
             name: Value(name, mean[name], deviation.get(name) or None) for name in mean
         }
@@ -70,6 +74,6 @@ def outcomes(groups: Sequence[Group], runs: Sequence[Facts]) -> list[Line]:
     return sorted(lines, key=lambda line: rank(line.name))
 
 
-def diverged(group: Group, runs: Sequence[Facts]) -> int:
+def count_diverged(group: SeedGroup, runs: Sequence[Facts]) -> int:
     """Of how many runs there is no number, because they diverged."""
     return sum(bool(runs[place].diverged) for place in group.runs)

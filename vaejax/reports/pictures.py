@@ -67,7 +67,7 @@ class Drawn(NamedTuple):
         )
 
 
-def names_of(experiment: Experiment, state: TrainState) -> list[str]:
+def picture_names(experiment: Experiment, state: TrainState) -> list[str]:
     """The pictures of a report that apply to the run."""
     there = plots.applicable(experiment, state)
     return [name for name in SHOWN if name in there]
@@ -83,11 +83,11 @@ def pictures(
         caption = captioned(figure, experiment)
         return Drawn(name, caption, embedded(figure))
 
-    for name in names_of(experiment, state):
+    for name in picture_names(experiment, state):
         yield attempt(name, drawn)
 
 
-def curves(experiment: Experiment, state: TrainState, workdir: Path) -> Drawn:
+def embedded_curves(experiment: Experiment, state: TrainState, workdir: Path) -> Drawn:
     """The learning curves: side by side, and one below the other for a phone."""
 
     def drawn(name: str) -> Drawn:
@@ -100,7 +100,7 @@ def curves(experiment: Experiment, state: TrainState, workdir: Path) -> Drawn:
     return attempt("curves", drawn)
 
 
-def overlaid(groups: Sequence[Sequence[Rows]]) -> Drawn | None:
+def embedded_comparison(groups: Sequence[Sequence[Rows]]) -> Drawn | None:
     """The curves of groups of runs in the same panels; None where there are none."""
     many = any(len(runs) > 1 for runs in groups)
 

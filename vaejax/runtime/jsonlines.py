@@ -56,7 +56,9 @@ def is_row(value: Any, name: str) -> bool:
         return False
     rest = {n: v for n, v in value.items() if n != "split"}
     texts = name == "environment.jsonl"
-    numbers = all(is_number(v) or (texts and isinstance(v, str)) for v in rest.values())
+    numbers = all(
+        is_json_number(v) or (texts and isinstance(v, str)) for v in rest.values()
+    )
     needed = NEEDED.get(name, ())
     return isinstance(value.get("split"), str) and numbers and rest.keys() >= {*needed}
 
@@ -66,7 +68,7 @@ def whole_number(value: Any) -> bool:
     return type(value) is int and 0 <= value < LARGEST
 
 
-def is_number(value: Any) -> bool:
+def is_json_number(value: Any) -> bool:
     """Whether it is a number of a file: whole and not absurdly large, or real."""
     return type(value) is float or (type(value) is int and abs(value) < LARGEST)
 

@@ -43,7 +43,7 @@ class Lock:
         if fcntl is None or is_remote(folder):
             return
         while self._file is None:
-            file = opened(self._path)
+            file = open_lock(self._path)
             if file is None:
                 return
             try:
@@ -51,7 +51,7 @@ class Lock:
             except OSError as error:
                 os.close(file)
                 if error.errno in TAKEN:
-                    raise InputError(taken(self._path)) from None
+                    raise InputError(who_holds(self._path)) from None
                 log.warning("%s has no locks: let one process at a time write", folder)
                 return
             if current(file, self._path):
@@ -79,7 +79,7 @@ def held(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def opened(path: Path) -> int | None:
+def open_lock(path: Path) -> int | None:
     """The lock's file, made if need be; None where the folder cannot be written."""
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -106,7 +106,7 @@ def sign(file: int) -> None:
         os.pwrite(file, json.dumps(holder).encode(), 0)
 
 
-def taken(path: Path) -> str:
+def who_holds(path: Path) -> str:
     """Who holds the lock, and what to do."""
     try:
         holder = json.loads(path.read_text("utf-8"))

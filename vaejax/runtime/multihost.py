@@ -79,7 +79,7 @@ def gathered(value: Any) -> np.ndarray:
     return np.asarray(process_allgather(np.asarray(value)))
 
 
-def whole(array: Any) -> np.ndarray:
+def gathered_array(array: Any) -> np.ndarray:
     """An array of which this host may hold a part, whole."""
     ours = not isinstance(array, jax.Array) or array.is_fully_addressable
     if ours or array.is_fully_replicated:

@@ -58,11 +58,11 @@ def keep_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    sys.stdout = kept(1, sys.stdout)
-    sys.stderr = kept(2, sys.stderr)
+    sys.stdout = kept_stream(1, sys.stdout)
+    sys.stderr = kept_stream(2, sys.stderr)
 
 
-def kept(number: int, old: object) -> io.TextIOWrapper:
+def kept_stream(number: int, old: object) -> io.TextIOWrapper:
     """The stream of a file descriptor; what its encoding lacks becomes `?`."""
     known = isinstance(old, io.TextIOWrapper)
     return io.TextIOWrapper(

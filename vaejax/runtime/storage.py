@@ -51,12 +51,12 @@ def absolute(name: str | os.PathLike[str]) -> Path:
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file whole or not at all; a text as UTF-8."""
-    with whole(path) as file:
+    with written_whole(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[BinaryIO]:
+def written_whole(path: Path) -> Iterator[BinaryIO]:
     """A file to write that takes its name once it is complete, or leaves no trace.
 
     It grows under a name of its own in the same folder, so that no other file is

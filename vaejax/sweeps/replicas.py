@@ -19,7 +19,7 @@ from vaejax.training.loop import (
     Diverged,
     Interval,
     account,
-    held_out,
+    held_out_split,
     training_key,
 )
 from vaejax.training.recorder import Keeper
@@ -55,7 +55,7 @@ class Replica:
         return not self.diverged
 
 
-def opened(
+def open_replica(
     changes: Changes, experiment: Experiment, folder: Path, keeper: Keeper
 ) -> Replica:
     """A replica as an earlier call left it, or as new."""
@@ -121,13 +121,18 @@ class Group:
         self._resident = parallel.place(self._feeds[0].resident, self.mesh)
         self._advance = parallel.compile_study(build, self._feeds[0], self.mesh)
         self._evaluator = Evaluator(
-            self.experiment, held_out(self.experiment), 0, self._single, batch, build
+            self.experiment,
+            held_out_split(self.experiment),
+            0,
+            self._single,
+            batch,
+            build,
         )
 
     def _stacked(self, key_of: Callable[[int], Key]) -> parallel.Own:
         """What each replica has of its own: a key from its seed, and its settings."""
         each = zip(self.replicas, self._numbers, strict=True)
-        return parallel.spread(
+        return parallel.shard_replicas(
             [parallel.Own(key_of(replica.seed), mine) for replica, mine in each],
             self.mesh,
         )
@@ -137,7 +142,7 @@ class Group:
         known = [each.state for each in self.replicas]
         begun = [state for state in known if state is not None]
         if len(begun) == len(known):
-            return parallel.spread(begun, self.mesh)
+            return parallel.shard_replicas(begun, self.mesh)
         raw = parallel.place(blank(self.experiment.dataset.spec), self.mesh)
         init = parallel.compile_study_init(self._build, self.mesh)
         states = init(self._stacked(jax.random.key), raw)
@@ -152,7 +157,7 @@ class Group:
             parallel.row(whole, number) if state is None else jax.device_get(state)
             for number, state in enumerate(known)
         ]
-        return parallel.spread(rows, self.mesh)
+        return parallel.shard_replicas(rows, self.mesh)
 
     def moving(self, start: int) -> list[int]:
         """The places of replicas that train from step `start` on.

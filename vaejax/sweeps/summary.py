@@ -34,15 +34,17 @@ def summarize(
     rows = []
     for settings, each in found.items():
         sound = [numbers for _, numbers in each if numbers is not None]
-        mean, deviation = spread(sound)
+        mean, deviation = mean_and_deviation(sound)
         lost = len(each) - len(sound)
         rows.append(Row(dict(settings), len(each), lost, mean, deviation))
     return rows
 
 
-def spread(sound: Sequence[Changes]) -> tuple[dict[str, float], dict[str, float]]:
+def mean_and_deviation(
+    sound: Sequence[Changes],
+) -> tuple[dict[str, float], dict[str, float]]:
     """Means and deviations of each number, as a `Row` has them."""
-    columns = columns_of(sound)
+    columns = values_by_name(sound)
     mean = {name: statistics.fmean(column) for name, column in columns.items()}
     deviation = {
         name: statistics.stdev(column)  # exact: 0 where all are equal
@@ -52,7 +54,7 @@ def spread(sound: Sequence[Changes]) -> tuple[dict[str, float], dict[str, float]
     return mean, deviation
 
 
-def columns_of(sound: Sequence[Changes]) -> dict[str, list[float]]:
+def values_by_name(sound: Sequence[Changes]) -> dict[str, list[float]]:
     """Each number of the replicas that have it; one may lack an error, say."""
     found: dict[str, list[float]] = {}
     for numbers in sound:

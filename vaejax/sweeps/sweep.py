@@ -27,7 +27,14 @@ from vaejax.runtime.jsonlines import parsed
 from vaejax.runtime.limits import check_count, check_seed
 from vaejax.runtime.lock import held
 from vaejax.runtime.preemption import Interrupts, Stopped
-from vaejax.sweeps.replicas import Changes, Group, Replica, book, opened, still_training
+from vaejax.sweeps.replicas import (
+    Changes,
+    Group,
+    Replica,
+    book,
+    open_replica,
+    still_training,
+)
 from vaejax.training.loop import (
     Interval,
     check_patience,
@@ -70,7 +77,7 @@ def study(
       Stopped: SIGTERM, SIGHUP or Ctrl-C; all have been saved, call again to go on.
     """
     check_count("seeds", seeds, 1)
-    values = checked(make, vary or {})
+    values = checked_values(make, vary or {})
     first = fixed.get("seed", inspect.signature(make).parameters["seed"].default)
     check_seed("seed", first)
     check_seed("seed", first + seeds - 1)
@@ -92,9 +99,9 @@ def study(
         interrupts = stack.enter_context(Interrupts())
         replicas = []
         for changes, experiment in experiments:
-            place = folder / name_of(changes)
+            place = folder / replica_name(changes)
             keeper = stack.enter_context(Keeper(experiment, place, quiet=True))
-            replicas.append(opened(changes, experiment, place, keeper))
+            replicas.append(open_replica(changes, experiment, place, keeper))
         for members in programs(replicas, traced, folder):
             changes = members[0].changes
             shaping = {n: v for n, v in changes.items() if n not in traced}
@@ -143,7 +150,7 @@ def check_parallel(experiment: Experiment) -> None:
             )
 
 
-def checked(
+def checked_values(
     make: Callable[..., Any], vary: Mapping[str, Sequence[Any]]
 ) -> dict[str, list[Any]]:
     """The values, as floats where the setting is one; InputError where one is twice."""
@@ -158,13 +165,13 @@ def checked(
     return found
 
 
-def name_of(changes: Changes) -> str:
+def replica_name(changes: Changes) -> str:
     """As in `beta=4,seed=0`: the folder of a replica."""
-    words = [f"{name}={value_of(value)}" for name, value in changes.items()]
+    words = [f"{name}={value_text(value)}" for name, value in changes.items()]
     return ",".join(words).replace("/", "-").replace(" ", "")
 
 
-def value_of(value: Any) -> str:
+def value_text(value: Any) -> str:
     """A setting as people write it."""
     return f"{value:.12g}" if isinstance(value, float) else str(value)
 
@@ -238,7 +245,7 @@ def train_group(group: Group, interrupts: Interrupts, quiet: bool) -> None:
         replicas[number].keeper.starts(replicas[number].step, group.mesh)
     progress = None if quiet else Progress(experiment.steps, group.start)
     if progress:
-        progress.say(introduction(group))
+        progress.say(study_introduction(group))
     length = experiment.training.log_every or experiment.epoch_steps
     with contextlib.closing(progress) if progress else contextlib.nullcontext():
         for start, stop in intervals(group.start, experiment.steps, length):
@@ -264,7 +271,7 @@ def show(progress: Progress, stop: int, parts: Sequence[Interval]) -> None:
     progress.train(stop, means, sum(part.speed for part in parts))
 
 
-def introduction(group: Group) -> str:
+def study_introduction(group: Group) -> str:
     """What trains side by side, and where."""
     experiment, count = group.experiment, len(group.replicas)
     inside = ", ".join([*group.traced, "seed"])

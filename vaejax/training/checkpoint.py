@@ -81,7 +81,8 @@ class Checkpoints:
             return  # the same step of the same run holds the same bits
         args = self._ocp.args
         content = args.Composite(
-            state=args.StandardSave(state), digest=args.JsonSave(digest(state))
+            state=args.StandardSave(state),
+            digest=args.JsonSave(leaf_digests(state)),
         )
         multihost.in_turn(lambda: check_space(self._directory, state))
         with self._one_line():
@@ -152,7 +153,11 @@ class Checkpoints:
         check_structure(expected, older)
         wanted = args.Composite(state=args.StandardRestore(older))
         state = self._manager.restore(step, args=wanted)["state"]
-        bad = [leaf for leaf, value in digest(state).items() if expected[leaf] != value]
+        bad = [
+            leaf
+            for leaf, value in leaf_digests(state).items()
+            if expected[leaf] != value
+        ]
         if multihost.gathered(bool(bad)).any():
             where = bad[0] if bad else "another host"
             raise ValueError(f"its digest differs at {where}")
@@ -191,7 +196,7 @@ class Checkpoints:
             ) from error
 
 
-def read(directory: Path, abstract: Any) -> Any | None:
+def read_newest(directory: Path, abstract: Any) -> Any | None:
     """The newest sound state of a directory that others may be writing to.
 
     None where there is no checkpoint; Unsound where none can be used.
@@ -204,7 +209,11 @@ def read(directory: Path, abstract: Any) -> Any | None:
 
 def step_of(state: Any) -> int | None:
     """The step that a state is of; None for other trees."""
-    return int(multihost.whole(state.step)) if isinstance(state, TrainState) else None
+    return (
+        int(multihost.gathered_array(state.step))
+        if isinstance(state, TrainState)
+        else None
+    )
 
 
 def remove(folder: Path) -> None:
@@ -228,10 +237,10 @@ def check_space(directory: Path, state: Any) -> None:
         raise OSError(errno.ENOSPC, reason, str(directory))
 
 
-def digest(tree: Any) -> dict[str, str]:
+def leaf_digests(tree: Any) -> dict[str, str]:
     """dtype, shape and hash of the content of every leaf, by its path."""
     return {
-        jax.tree_util.keystr(path): leaf_digest(multihost.whole(leaf))
+        jax.tree_util.keystr(path): leaf_digest(multihost.gathered_array(leaf))
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from vaejax import parallel
-from vaejax.apply.inputs import in_turn
+from vaejax.apply.inputs import classes_in_turn
 from vaejax.data.feed import Sequential, permutation
 from vaejax.data.streaming import feed_of
 from vaejax.experiment import Experiment, TrainState, variables_of
@@ -68,7 +68,7 @@ class Evaluator:
         values: dict[str, Any] = {}
         for name, metric in metrics.items():
             values |= metric.compute(accs[name])
-        return known({n: v.item() for n, v in jax.device_get(values).items()})
+        return known_values({n: v.item() for n, v in jax.device_get(values).items()})
 
     def _batches(self) -> Iterator[tuple[Any, Any]]:
         """What the feed gives for each batch, and the weights of its examples."""
@@ -81,7 +81,7 @@ class Evaluator:
             self._feed.close()
 
 
-def known(values: Mapping[str, float]) -> dict[str, float]:
+def known_values(values: Mapping[str, float]) -> dict[str, float]:
     """The values without standard errors that one example cannot have."""
     return {
         name: value
@@ -156,7 +156,7 @@ def conditions_to_generate(experiment: Experiment, num: int) -> dict[str, np.nda
     turn, and where a context is needed those of test examples, in turn.
     """
     shape = (num, *experiment.dataset.spec.shape)
-    found = dict(experiment.preprocess.derive(in_turn(experiment, num), shape))
+    found = dict(experiment.preprocess.derive(classes_in_turn(experiment, num), shape))
     names = conditions_of(experiment.model)
     if any(name not in found for name in names):
         batch = held_out_examples(experiment, num)

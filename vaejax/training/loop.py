@@ -91,7 +91,9 @@ def train(
         keeper.introduce(state, mesh)
         if step < experiment.steps and not keeper.exhausted():
             keeper.starts(step, mesh)
-            state = run(experiment, mesh, state, keeper, interrupts, profile, workers)
+            state = run_intervals(
+                experiment, mesh, state, keeper, interrupts, profile, workers
+            )
         return keeper.best(mesh) or state
 
 
@@ -111,7 +113,7 @@ def first_state(experiment: Experiment, mesh: Mesh) -> TrainState:
     return parallel.compile_init(experiment, mesh)(key, raw)
 
 
-def run(
+def run_intervals(
     experiment: Experiment,
     mesh: Mesh,
     state: TrainState,
@@ -199,7 +201,7 @@ def account(
     last = stop == experiment.steps
     training = experiment.training
     if last or passes(start, stop, training.evaluate_every * experiment.epoch_steps):
-        keeper.evaluated(stop, held_out(experiment), evaluate(state), state)
+        keeper.evaluated(stop, held_out_split(experiment), evaluate(state), state)
     ends = last or leaves() or keeper.exhausted()
     if ends or passes(start, stop, training.checkpoint_every):
         keeper.save(stop, state)
@@ -214,10 +216,10 @@ def training_key(seed: int) -> Key:
 def held_out_evaluator(experiment: Experiment, mesh: Mesh) -> Evaluator:
     """The metrics over the validation split, or the test split where there is none."""
     batch = experiment.training.batch_size
-    return Evaluator(experiment, held_out(experiment), 0, mesh, batch)
+    return Evaluator(experiment, held_out_split(experiment), 0, mesh, batch)
 
 
-def held_out(experiment: Experiment) -> str:
+def held_out_split(experiment: Experiment) -> str:
     """The split that training reports on."""
     splits = experiment.dataset.spec.sizes
     return "validation" if "validation" in splits else "test"
@@ -243,10 +245,10 @@ def first_nan_named(start: int, stop: int, keeper: Keeper) -> Iterator[None]:
         yield
     except FloatingPointError as error:
         found = " ".join(str(error).split())
-        raise diverged(found, start, stop, keeper) from error
+        raise divergence_message(found, start, stop, keeper) from error
 
 
-def diverged(found: str, start: int, stop: int, keeper: Keeper) -> Diverged:
+def divergence_message(found: str, start: int, stop: int, keeper: Keeper) -> Diverged:
     """What was found, in which steps, and what to do."""
     return Diverged(f"{found} (steps {start + 1} to {stop}). {keeper.advice()}")
 
@@ -260,7 +262,7 @@ def check_finite(
         if bad.any():
             step = start + int(bad.argmax()) + 1
             found = f"{name} is {values[bad.argmax()]} at step {step}"
-            raise diverged(found, start, stop, keeper)
+            raise divergence_message(found, start, stop, keeper)
     if not finite:
         found = f"a parameter is not finite after step {stop}"
-        raise diverged(found, start, stop, keeper)
+        raise divergence_message(found, start, stop, keeper)

@@ -145,11 +145,13 @@ class Progress:
         notes = [rate]
         if waiting >= 0.01:
             notes.insert(0, f"{rate}, {waiting:.0%} of the time waiting for data")
-        terms = shown(metrics)
+        terms = telling_terms(metrics)
         if self._bar is None:
             self.say(f"step {step}/{self._total}  {'  '.join([*terms, notes[0]])}")
         else:
-            text = fitting(terms, notes, self._bar.console.width - taken(self._total))
+            text = fit_line(
+                terms, notes, self._bar.console.width - columns_taken(self._total)
+            )
             self._bar.update(self._bar.task_ids[0], completed=step, text=text)
 
     def say(self, line: str) -> None:
@@ -167,12 +169,12 @@ class Progress:
 BAR, TIME = 20, 8  # columns of the bar, and of the time that is left: 12:34:56
 
 
-def taken(total: int) -> int:
+def columns_taken(total: int) -> int:
     """Columns of a terminal's line beside its text: step, bar, time, and gaps."""
     return len(f"step {total}/{total}") + BAR + TIME + 3
 
 
-def fitting(terms: Sequence[str], notes: Sequence[str], room: int) -> str:
+def fit_line(terms: Sequence[str], notes: Sequence[str], room: int) -> str:
     """As many of the terms as fit `room` columns beside the first note that fits.
 
     The first term comes before any note. A text that is too long as it stands is
@@ -215,7 +217,7 @@ SHOWN_GAUSSIAN = ("implied_sigma", "effective_beta", "mse", "active_units")
 SHOWN_GAMES = ("baseline_nll", "gap", "accuracy", "cross_entropy", "moved")
 
 
-def shown(metrics: Mapping[str, float]) -> list[str]:
+def telling_terms(metrics: Mapping[str, float]) -> list[str]:
     """Names and values of the metrics for a line, the most telling first."""
 
     def term(name: str) -> str:

@@ -45,13 +45,13 @@ def filled(state: Any, abstract: Any) -> Any:
     paths, shape = jax.tree_util.tree_flatten_with_path(abstract)
     found = dict(jax.tree_util.tree_leaves_with_path(state))
     leaves = [
-        found[path] if path in found else constant(GAINED[path[-1].key], leaf)
+        found[path] if path in found else constant_like(GAINED[path[-1].key], leaf)
         for path, leaf in paths
     ]
     return jax.tree.unflatten(shape, leaves)
 
 
-def constant(value: float, leaf: Any) -> jax.Array:
+def constant_like(value: float, leaf: Any) -> jax.Array:
     """An array of one value, shaped and placed like `leaf`."""
     whole = np.full(leaf.shape, value, leaf.dtype)
     if leaf.sharding is None:

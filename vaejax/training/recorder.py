@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from vaejax import parallel
-from vaejax.data.remarks import introduction as table_lines
+from vaejax.data.remarks import table_introduction as table_lines
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
 from vaejax.runtime import multihost
@@ -192,7 +192,8 @@ class Keeper:
         """An evaluation during training; the best state so far is kept."""
         selection = self._experiment.selection(values)
         self._write(step, split, values | {"selection": selection})
-        self._say(f"step {step}  {split}: {metric_writer.shown(values)}")
+        terms = "  ".join(metric_writer.telling_terms(values))
+        self._say(f"step {step}  {split}: {terms}")
         better = selection < min(self._held_out, default=float("inf"))
         self._held_out.append(selection)
         best = self._open("best") if self._experiment.training.patience else None

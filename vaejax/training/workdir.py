@@ -312,16 +312,16 @@ def newest_state(workdir: Path, abstract: TrainState) -> TrainState | None:
 
     Where the best is damaged, a warning says so and the newest one is taken.
     """
-    from vaejax.training.checkpoint import Unsound, read
+    from vaejax.training.checkpoint import Unsound, read_newest
 
     if (workdir / "best").is_dir():
         try:
-            if (state := read(workdir / "best", abstract)) is not None:
+            if (state := read_newest(workdir / "best", abstract)) is not None:
                 return state
         except Unsound as error:
-            state = read(workdir / "checkpoints", abstract)
+            state = read_newest(workdir / "checkpoints", abstract)
             if state is None:
                 raise
             log.warning("%s; the newest of checkpoints/ is taken instead", error)
             return state
-    return read(workdir / "checkpoints", abstract)
+    return read_newest(workdir / "checkpoints", abstract)

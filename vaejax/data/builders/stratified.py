@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vaejax.data.splits import permutation
+from vaejax.data.splits import fixed_permutation
 
 TEST_SHARE = 0.2
 
@@ -15,7 +15,7 @@ def stratified(labels: np.ndarray) -> dict[str, np.ndarray]:
     train, test = [], []
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
-        rows = rows[permutation(len(rows), purpose=2)]
+        rows = rows[fixed_permutation(len(rows), purpose=2)]
         held = round(len(rows) * TEST_SHARE)
         test.append(rows[:held])
         train.append(rows[held:])
