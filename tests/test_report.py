@@ -233,7 +233,7 @@ def test_a_picture_that_fails_is_missed_and_no_more(run, tmp_path, monkeypatch, 
 
 
 def test_a_report_that_fails_loses_no_run(run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(facts, "gather", lambda workdir: 1 / 0)
+    monkeypatch.setattr(facts, "gather_facts", lambda workdir: 1 / 0)
     commands.try_report(run, *vaejax.load(run))
     said = capsys.readouterr().err
     assert said == f"warning: no report of {run}: division by zero\n"

@@ -191,7 +191,7 @@ def test_more_seeds_later(four, tmp_path, monkeypatch):
         sizes.append(len(trees))
         return spread(trees, mesh)
 
-    monkeypatch.setattr(parallel, "spread", counting)
+    monkeypatch.setattr(parallel, "shard_replicas", counting)
     replicas = run(presets.vae, copy, {"beta": (1, 4)}, seeds=3, **TINY)
     assert [replica.seed for replica in replicas] == [0, 1, 2, 0, 1, 2]
     assert set(sizes) == {2}
