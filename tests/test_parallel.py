@@ -64,7 +64,7 @@ NOISY = {
     "vae": {"latents": 3},
     "iwae": {"latents": 3, "samples": 2},
     "gan": {"latents": 3, "critic_norm": "spectral"},
-    "gan_conv": {"latents": 3},
+    "gan_conv": {"latents": 3, "channels": (4, 8)},
     "vaegan": {"latents": 3},
     "miwae": {"latents": 3, "likelihood": "bernoulli", "hide": "mcar"},
 }

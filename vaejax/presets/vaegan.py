@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import optax
 
@@ -105,6 +105,19 @@ def check_layer(layer: int, network: Network, critic: Critic) -> None:
         raise InputError(f"--layer {layer}: the critic has layers 0 to {most}")
 
 
+class Widths(NamedTuple):
+    """Channels of the stages, and units of the dense layer: of networks, and critic."""
+
+    networks: tuple[int, ...] = (64, 128, 256)
+    dense: int = 1024
+    critic: tuple[int, ...] = (32, 128, 256)
+    critic_dense: int = 512
+
+
+WIDTHS = Widths()
+"""Those of Larsen et al. 2016."""
+
+
 def published(
     data: Data,
     training: Training,
@@ -124,15 +137,15 @@ def published(
     view = arena.open_generator_data(data)
     if view.dataset.spec.kind != "image":
         raise InputError("this preset is for images: use vaegan for a table")
-    wide = (64, 128, 256)
+    wide, dense, critic_wide, critic_dense = WIDTHS
     body = a.Bodies(
-        net.ConvEncoder(wide, 1024, 0, norms[0]),
-        lambda shape: net.ConvDecoder(tuple(shape), wide, 1024, 0, norms[0]),
+        net.ConvEncoder(wide, dense, 0, norms[0]),
+        lambda shape: net.ConvDecoder(tuple(shape), wide, dense, 0, norms[0]),
     )
     model = CriticVAE(
         encoder=GaussianEncoder(body.encoder, latents),
         decoder=a.build_decoder(body, view),
-        critic=CriticNetwork(net.ConvEncoder((32, 128, 256), 512, 0, norms[1])),
+        critic=CriticNetwork(net.ConvEncoder(critic_wide, critic_dense, 0, norms[1])),
         prior=StandardNormal(latents),
     )
     content, style = weights
