@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vaejax.apply.impute import Method
-from vaejax.cli import commands, parse
+from vaejax.cli import examples, parse
 
 
 def main(
@@ -33,7 +33,7 @@ def main(
       seed: of all noise.
       overwrite: let what is written take the place of the input.
     """
-    commands.fill_file(workdir, input, out, multiple, samples, method, seed, overwrite)
+    examples.fill_file(workdir, input, out, multiple, samples, method, seed, overwrite)
 
 
 if __name__ == "__main__":

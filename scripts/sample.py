@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vaejax.cli import commands, parse
+from vaejax.cli import examples, parse
 
 
 def main(
@@ -27,7 +27,7 @@ def main(
       seed: of the draws.
       mean: write means to a .csv, the most probable of categories, instead of draws.
     """
-    commands.write_samples(workdir, num, out, label, noise, seed, mean)
+    examples.write_samples(workdir, num, out, label, noise, seed, mean)
 
 
 if __name__ == "__main__":

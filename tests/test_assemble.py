@@ -7,7 +7,7 @@ import vaejax
 from vaejax import presets
 from vaejax.data import open_dataset
 from vaejax.models import likelihoods as li
-from vaejax.training import workdir
+from vaejax.training.config import check_config, config_of, differences, likelihood_of
 
 
 def decoder(**settings):
@@ -92,25 +92,23 @@ def test_grey_is_bits_where_most_pixels_are_near_them(share, bits):
 def test_the_likelihood_is_in_the_config_and_older_runs_took_bits():
     tiny = {"dataset": photographs(3), "hidden": (4,), "latents": 2, "batch_size": 8}
     made = presets.vae(**tiny)
-    config = workdir.config_of(made)
+    config = config_of(made)
     assert (config["likelihood"], config["shape"]) == ("logistic_mixture", [6, 5, 3])
-    workdir.check_config(config)
+    check_config(config)
     old = {k: v for k, v in config.items() if k not in ("likelihood", "shape")}
     old["data"] = {k: v for k, v in old["data"].items() if k != "nearly_binary"}
-    workdir.check_config(old)
-    assert workdir.likelihood_of(old) == "bernoulli"
+    check_config(old)
+    assert likelihood_of(old) == "bernoulli"
     # The command that began an older run is told what to say, and then goes on.
-    assert workdir.differences(old, config) == [
-        "likelihood bernoulli (here logistic_mixture)"
-    ]
+    assert differences(old, config) == ["likelihood bernoulli (here logistic_mixture)"]
     same = presets.vae(**tiny, likelihood="bernoulli")
-    assert workdir.differences(old, workdir.config_of(same)) == []
+    assert differences(old, config_of(same)) == []
     # A GAN has no likelihood: an older one goes on as it was.
-    gan = workdir.config_of(presets.gan(**tiny))
+    gan = config_of(presets.gan(**tiny))
     assert gan["likelihood"] == ""
     older = {k: v for k, v in gan.items() if k not in ("likelihood", "shape")}
     older["data"] = old["data"]
-    assert workdir.differences(older, gan) == []
+    assert differences(older, gan) == []
 
 
 def test_static_binarization_belongs_to_the_example_and_dynamic_to_the_access():

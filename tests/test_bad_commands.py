@@ -228,7 +228,7 @@ def test_an_npz_that_declares_terabytes_is_refused_by_its_header(tmp_path, capsy
 def test_many_samples_are_drawn_in_chunks(run):  # noqa: F811
     import jax
 
-    from vaejax.cli.commands import draw_samples
+    from vaejax.cli.examples import draw_samples
 
     experiment, state = vaejax.load(run)
     key = jax.random.key(3)
@@ -256,7 +256,7 @@ def test_want_of_memory_is_one_line(capsys, run, monkeypatch):  # noqa: F811
 
 
 def test_markup_in_names_is_text(capsys, run, tmp_path):  # noqa: F811
-    from vaejax.cli.commands import print_table
+    from vaejax.cli.tables import print_table
 
     print_table("vae on npz:q[/x].npz :bug:", {"elbo": -1.0})
     assert "npz:q[/x].npz :bug:" in capsys.readouterr().out

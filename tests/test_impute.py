@@ -12,7 +12,7 @@ from scipy import stats
 
 from vaejax import InputError, presets, train
 from vaejax.apply.impute import Filled, collapse
-from vaejax.cli import commands
+from vaejax.cli.examples import fill_file
 from vaejax.data import Spec, open_dataset
 from vaejax.data.dataset import Column
 from vaejax.distributions import expectation
@@ -38,7 +38,7 @@ def trained(folder, dataset, **settings):
 def filled_npz(folder, source, **settings):
     """The array that `impute.py` writes, after training on the same file."""
     run = trained(folder, f"npz:{source}", **settings, **TINY)
-    commands.fill_file(run, source, folder / "f.npz", 0, 10, "importance", 0)
+    fill_file(run, source, folder / "f.npz", 0, 10, "importance", 0)
     with np.load(folder / "f.npz") as file:
         return file["x"]
 
@@ -201,7 +201,7 @@ def test_an_encoder_reads_nothing_from_a_hole():
 def test_what_is_observed_is_written_as_it_was_read(run, people, tmp_path):
     """All holes are filled, also of a row that is empty; draws differ in them alone."""
     out = tmp_path / "filled.csv"
-    commands.fill_file(run, people, out, 2, 20, "importance", 0)
+    fill_file(run, people, out, 2, 20, "importance", 0)
     head, *before = cells(people)
     for path in (out, tmp_path / "filled-1.csv", tmp_path / "filled-2.csv"):
         same_head, *after = cells(path)
@@ -217,7 +217,7 @@ def test_what_is_observed_is_written_as_it_was_read(run, people, tmp_path):
 @pytest.mark.parametrize("method", ["importance", "pseudo_gibbs", "metropolis"])
 def test_every_method_fills_and_a_seed_says_all(method, run, people, tmp_path):
     for name in ("a", "b"):
-        commands.fill_file(run, people, tmp_path / f"{name}.csv", 0, 10, method, 3)
+        fill_file(run, people, tmp_path / f"{name}.csv", 0, 10, method, 3)
     assert cells(tmp_path / "a.csv") == cells(tmp_path / "b.csv")
     assert all(all(row) for row in cells(tmp_path / "a.csv"))
 
@@ -226,7 +226,7 @@ def test_the_order_of_columns_is_the_inputs(run, people, tmp_path):
     frame = pd.read_csv(people, dtype=str)[::-1].iloc[:, ::-1]
     frame.to_csv(tmp_path / "turned.csv", index=False)
     out = tmp_path / "out.csv"
-    commands.fill_file(run, tmp_path / "turned.csv", out, 0, 10, "importance", 0)
+    fill_file(run, tmp_path / "turned.csv", out, 0, 10, "importance", 0)
     assert cells(out)[0] == cells(people)[0][::-1]
 
 
@@ -244,9 +244,7 @@ def test_tables_unlike_the_one_that_was_trained_on(
 ):
     change(pd.read_csv(people, dtype=str)).to_csv(tmp_path / "in.csv", index=False)
     with pytest.raises(InputError) as raised:
-        commands.fill_file(
-            run, tmp_path / "in.csv", tmp_path / "out.csv", 0, 5, "importance", 0
-        )
+        fill_file(run, tmp_path / "in.csv", tmp_path / "out.csv", 0, 5, "importance", 0)
     assert fragment in str(raised.value)
     assert not (tmp_path / "out.csv").exists()
 
@@ -254,7 +252,7 @@ def test_tables_unlike_the_one_that_was_trained_on(
 def test_names_of_files_say_what_they_are(run, people, tmp_path):
     for source, out in ((people, "out.npz"), (tmp_path / "x.txt", "out.txt")):
         with pytest.raises(InputError, match="must end in"):
-            commands.fill_file(run, source, tmp_path / out, 0, 5, "importance", 0)
+            fill_file(run, source, tmp_path / out, 0, 5, "importance", 0)
 
 
 def test_an_npz_table_is_filled_bit_for_bit(tmp_path):

@@ -8,13 +8,13 @@ import pytest
 
 import vaejax
 from vaejax import plots
-from vaejax.cli.commands import write_samples as sample_command
+from vaejax.cli.examples import write_samples as sample_command
 from vaejax.data.classes import of_training
 from vaejax.data.dataset import Spec
 from vaejax.errors import InputError
 from vaejax.metrics.classifier import judged
 from vaejax.presets import classifier, cvae, vae
-from vaejax.training.workdir import recorded_dataset
+from vaejax.training.config import recorded_dataset
 
 TEXTS = np.array(["one", "seven", "zebra"])
 SMALL = {"hidden": (8,), "epochs": 2, "batch_size": 24}

@@ -8,8 +8,8 @@ import pytest
 
 import vaejax
 from vaejax import InputError, presets
-from vaejax.cli import commands
 from vaejax.cli.commands_data import evaluate_own, write_codes
+from vaejax.cli.examples import write_samples
 from vaejax.data import open_dataset
 
 TINY = {"hidden": (6,), "latents": 2, "epochs": 2, "batch_size": 16}
@@ -89,7 +89,7 @@ def test_a_files_own_examples_are_evaluated_as_a_split_is(run, tmp_path):
 
 def test_drawn_rows_are_rows_of_the_table(run, tmp_path):
     _, _, folder = run
-    commands.write_samples(folder / "run", 40, tmp_path / "rows.csv", (), False, 0)
+    write_samples(folder / "run", 40, tmp_path / "rows.csv", (), False, 0)
     rows = pd.read_csv(tmp_path / "rows.csv")
     assert list(rows) == list(people(0))
     assert set(rows["member"]) <= {"yes", "no"}
@@ -99,11 +99,9 @@ def test_drawn_rows_are_rows_of_the_table(run, tmp_path):
     assert len(set(rows["city"])) > 1
     # What was drawn can be trained on, and imputed, again.
     open_dataset(f"csv:{tmp_path / 'rows.csv'}", counts=("visits",))
-    commands.write_samples(
-        folder / "run", 4, tmp_path / "m.csv", (), False, 0, mean=True
-    )
+    write_samples(folder / "run", 4, tmp_path / "m.csv", (), False, 0, mean=True)
     assert set(pd.read_csv(tmp_path / "m.csv")["member"]) <= {"yes", "no"}
-    commands.write_samples(folder / "run", 4, tmp_path / "s.npz", (), False, 0)
+    write_samples(folder / "run", 4, tmp_path / "s.npz", (), False, 0)
     with np.load(tmp_path / "s.npz") as file:
         assert list(file["columns"]) == list(people(0))
         assert file["x"].shape == (4, 4)

@@ -1,7 +1,6 @@
 """The contract that every preset keeps, on simulated devices."""
 
 import dataclasses
-import importlib
 import json
 
 import flax.linen as nn
@@ -15,11 +14,12 @@ from vaejax.apply.capabilities import count_latents, weighs
 from vaejax.data.feed import resident_feed
 from vaejax.errors import InputError
 from vaejax.models import Label, conditions_of
-from vaejax.presets import PRESETS
+from vaejax.presets import PRESETS, larsen
 from vaejax.training.checkpoint import Checkpoints
+from vaejax.training.config import config_of
 from vaejax.training.evaluator import conditions_to_generate, held_out_examples
 from vaejax.training.loop import first_state
-from vaejax.training.workdir import claim, config_of, recorded_experiment, write_json
+from vaejax.training.workdir import claim, recorded_experiment, write_json
 
 SMALL = {"hidden": (16,), "latents": 3}
 TINY = {
@@ -61,9 +61,8 @@ TINY = {
 @pytest.fixture(scope="module", autouse=True)
 def narrow():
     """Published widths are no settings, and too wide for tests."""
-    module = importlib.import_module("vaejax.presets.vaegan")  # the name is a preset's
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "WIDTHS", module.Widths((4, 4, 4), 16, (4, 4, 4), 16))
+        patch.setattr(larsen, "WIDTHS", larsen.Widths((4, 4, 4), 16, (4, 4, 4), 16))
         yield
 
 

@@ -14,7 +14,7 @@ from scipy.stats import genpareto
 
 from tests.test_inference import LinearGaussian, parameters, variables
 from vaejax import evaluate, from_arrays, presets
-from vaejax.cli.commands import markdown
+from vaejax.cli.tables import markdown
 from vaejax.inference.imputation import importance_imputation
 from vaejax.metrics import importance_log_likelihood, nll
 from vaejax.metrics.base import merge, moments, ratio

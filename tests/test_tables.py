@@ -7,7 +7,7 @@ import pytest
 from tests.test_impute import holey, trained
 from vaejax import InputError, presets
 from vaejax.apply.tables import open_holey
-from vaejax.cli import commands
+from vaejax.cli.examples import fill_file
 from vaejax.data import open_dataset
 from vaejax.data.dataset import Column
 from vaejax.data.numerals import text_of
@@ -53,18 +53,14 @@ def test_black_and_white_images_reach_the_model_as_zeros_and_ones(tmp_path):
 def test_numbers_that_training_refuses_are_refused(row, run, tmp_path):
     (tmp_path / "in.csv").write_text(f"age,visits,member,day\n{row}\n30,2,,\n")
     with pytest.raises(InputError):
-        commands.fill_file(
-            run, tmp_path / "in.csv", tmp_path / "o.csv", 0, 9, "importance", 0
-        )
+        fill_file(run, tmp_path / "in.csv", tmp_path / "o.csv", 0, 9, "importance", 0)
 
 
 def test_more_cells_than_names_are_refused(run, tmp_path):
     text = "age,visits,member,day\n9,30,2,yes,20251125\n9,31,2,,\n"
     (tmp_path / "in.csv").write_text(text)
     with pytest.raises(InputError):
-        commands.fill_file(
-            run, tmp_path / "in.csv", tmp_path / "o.csv", 0, 9, "importance", 0
-        )
+        fill_file(run, tmp_path / "in.csv", tmp_path / "o.csv", 0, 9, "importance", 0)
 
 
 def test_a_constant_is_written_as_it_is():

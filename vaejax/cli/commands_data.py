@@ -6,9 +6,10 @@ import numpy as np
 
 from vaejax.apply.own import encode_own, on_own
 from vaejax.apply.rows import write_codes
-from vaejax.cli.commands import keep_compiled, print_table
+from vaejax.cli.commands import keep_compiled
 from vaejax.cli.effort import warn_of_passes
 from vaejax.cli.outcome import keep_numbers, place_of
+from vaejax.cli.tables import print_table
 from vaejax.errors import InputError
 from vaejax.runtime.limits import check_count
 from vaejax.training.evaluator import evaluate

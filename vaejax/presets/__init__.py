@@ -18,9 +18,10 @@ from vaejax.presets.generic import (
     vae_conv,
     vae_residual_large,
 )
+from vaejax.presets.larsen import vaegan_authors_code, vaegan_paper
 from vaejax.presets.missing import miwae, not_miwae, partial_vae, vae_completion
 from vaejax.presets.published import pca, vae_flax_example, vae_mlp_2d
-from vaejax.presets.vaegan import cvaegan, vaegan, vaegan_authors_code, vaegan_paper
+from vaejax.presets.vaegan import cvaegan, vaegan
 
 PRESETS: Mapping[str, Callable[..., Experiment]] = {
     make.__name__: make

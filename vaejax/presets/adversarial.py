@@ -20,6 +20,8 @@ from vaejax.models import (
 from vaejax.nn.networks import MLP, FlatEncoder
 from vaejax.presets import arena
 from vaejax.presets import assemble as a
+from vaejax.presets.bodies import build_bodies
+from vaejax.presets.choice import pick
 from vaejax.presets.signature import preset
 
 GREY = Data(binarize="none")
@@ -33,7 +35,10 @@ def gan_game(
     """Generator against critic, on any data."""
     view = arena.open_generator_data(data)
     given = None if condition == "none" else a.label(view.dataset)
-    body, steps = a.bodies(network, view.dataset), arena.total_steps(view, training)
+    body, steps = (
+        build_bodies(network, view.dataset),
+        arena.total_steps(view, training),
+    )
     model = GAN(
         generator=a.build_decoder(body, view, given),
         critic=arena.critic_of(
@@ -137,7 +142,10 @@ def aae(
       adversarial_weight: of the codes' likeness to the prior, against nats.
     """
     view = a.open_data(data, network)
-    body, steps = a.bodies(network, view.dataset), arena.total_steps(view, training)
+    body, steps = (
+        build_bodies(network, view.dataset),
+        arena.total_steps(view, training),
+    )
     model = CriticVAE(
         encoder=DeterministicEncoder(body.encoder, network.latents),
         decoder=a.build_decoder(body, view),
@@ -180,11 +188,14 @@ def ali(
       encoder: gaussian is ALI, deterministic BiGAN [Donahue et al. 2017].
     """
     view = arena.open_generator_data(data)
-    body, steps = a.bodies(network, view.dataset), arena.total_steps(view, training)
+    body, steps = (
+        build_bodies(network, view.dataset),
+        arena.total_steps(view, training),
+    )
     kinds = {"gaussian": GaussianEncoder, "deterministic": DeterministicEncoder}
     norm, width = critic.critic_norm, network.hidden[-1]
     model = CriticVAE(
-        encoder=a.pick("encoder", encoder, kinds)(body.encoder, network.latents),
+        encoder=pick("encoder", encoder, kinds)(body.encoder, network.latents),
         decoder=a.build_decoder(body, view),
         critic=JointCritic(
             arena.critic_body(network, critic, view.dataset),

@@ -14,6 +14,8 @@ from vaejax.models import CriticNetwork, Label
 from vaejax.models import likelihoods as li
 from vaejax.nn import networks as net
 from vaejax.presets import assemble as a
+from vaejax.presets.bodies import build_bodies
+from vaejax.presets.choice import pick
 from vaejax.training.gating import every
 from vaejax.types import Objective
 
@@ -40,8 +42,8 @@ def critic_body(network: Network, critic: Critic, data: Dataset) -> nn.Module:
         "conv": lambda: net.ConvEncoder((32, 64), hidden[-1], 0, norm, LEAKY),
         "residual": lambda: net.ConvEncoder((32, 64), hidden[-1], 2, norm, LEAKY),
     }
-    a.bodies(network, data)  # refuses what does not fit the data
-    return a.pick("body", network.body, bodies)()
+    build_bodies(network, data)  # refuses what does not fit the data
+    return pick("body", network.body, bodies)()
 
 
 def critic_of(

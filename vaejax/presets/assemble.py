@@ -1,20 +1,20 @@
 """What presets are put together from: here, and only here, strings become functions."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import flax.linen as nn
 import optax
 
 from vaejax.configs import Data, Network, Training, Weight
-from vaejax.data import Dataset, Spec, open_dataset
+from vaejax.data import Dataset, open_dataset
 from vaejax.data.holes import hide
 from vaejax.data.preprocess import Preprocess, preprocess
 from vaejax.distributions.columns import Table, mixed
-from vaejax.errors import InputError, nearest, require
+from vaejax.errors import InputError, require
 from vaejax.experiment import Experiment, Metric, Player, epoch_steps
 from vaejax.metrics import (
     active_units,
@@ -25,42 +25,17 @@ from vaejax.metrics import (
 )
 from vaejax.models import VAE, Decoder, GaussianEncoder, Label, StandardNormal
 from vaejax.models import likelihoods as li
-from vaejax.models.columns import Reader, TableLikelihood
-from vaejax.models.counts import NegativeBinomialCounts, OfLibrary, PoissonCounts
-from vaejax.nn import networks as net
-from vaejax.nn.layers import Activation
+from vaejax.models.columns import Reader
+from vaejax.presets.bodies import Bodies, build_bodies
+from vaejax.presets.choice import pick
+from vaejax.presets.likelihood import (
+    likelihood_name,
+    likelihood_notes,
+    named_likelihood,
+)
 from vaejax.runtime.limits import MOST
 from vaejax.training.schedules import SCHEDULES
 from vaejax.types import Objective
-
-T = TypeVar("T")
-ACTIVATIONS: Mapping[str, Activation] = {
-    "relu": nn.relu,
-    "leaky_relu": nn.leaky_relu,
-    "tanh": nn.tanh,
-    "silu": nn.silu,
-    "softplus": nn.softplus,
-}
-
-
-COUNTS: Mapping[str, Callable[[], li.Likelihood]] = {
-    "poisson": PoissonCounts,
-    "negative_binomial": NegativeBinomialCounts,
-}
-
-
-class Bodies(NamedTuple):
-    """An encoder body, and a decoder body for a given output shape."""
-
-    encoder: nn.Module
-    decoder: Callable[[Sequence[int]], nn.Module]
-
-
-def pick(what: str, name: str, known: Mapping[str, T]) -> T:
-    """The entry called `name`, or an InputError with the nearest names."""
-    if name not in known:
-        raise InputError(f"no {what} {name!r}: {nearest(name, known)}")
-    return known[name]
 
 
 def label(data: Dataset) -> Label:
@@ -73,56 +48,6 @@ def label(data: Dataset) -> Label:
             "on, which training has none of: leave these examples out, or train on some"
         )
     return Label(data.spec.classes)
-
-
-def mlp_bodies(hidden: Sequence[int], activation: str, dropout: float = 0.0) -> Bodies:
-    """Dense layers `hidden`, mirrored in the decoder; none gives linear bodies."""
-    act = pick("activation", activation, ACTIVATIONS)
-    encoder = net.MLP(tuple(hidden), act, dropout)
-    decoder = net.MLP(tuple(reversed(hidden)), act, dropout)
-    return Bodies(
-        net.FlatEncoder(encoder),
-        lambda shape: net.FlatDecoder(decoder, tuple(shape)),
-    )
-
-
-def conv_bodies(
-    channels: Sequence[int],
-    activation: str,
-    norm: str,
-    blocks: int,
-    hidden: int,
-    remat: bool = False,
-) -> Bodies:
-    """Convolutions that halve the image, `blocks` residual blocks in each stage."""
-    act = pick("activation", activation, ACTIVATIONS)
-    same = (tuple(channels), hidden, blocks, norm, act, remat)
-    return Bodies(
-        net.ConvEncoder(*same), lambda shape: net.ConvDecoder(tuple(shape), *same)
-    )
-
-
-def bodies(network: Network, data: Dataset) -> Bodies:
-    """The bodies of the generic presets, by name."""
-    body, hidden = network.body, network.hidden
-    if body in ("conv", "residual") and data.spec.kind != "image":
-        raise InputError(f"--body {body} needs images: use --body mlp for a table")
-    act = network.activation
-    if act == "auto":
-        act = "silu" if body == "residual" else "relu"
-    linear = mlp_bodies((), act)
-    known: Mapping[str, Callable[[], Bodies]] = {
-        "mlp": lambda: mlp_bodies(hidden, act),
-        "linear": lambda: linear,
-        "linear_decoder": lambda: linear._replace(
-            encoder=mlp_bodies(hidden, act).encoder
-        ),
-        "conv": lambda: conv_bodies(network.channels, act, "none", 0, hidden[-1]),
-        "residual": lambda: conv_bodies(
-            network.channels, act, "group", network.blocks, hidden[-1], network.remat
-        ),
-    }
-    return pick("body", body, known)()
 
 
 class View(NamedTuple):
@@ -176,32 +101,6 @@ def open_data(settings: Data, likelihood: li.Likelihood | Network) -> View:
     return View(dataset, pre, likelihood, (*notes, *likelihood.notes(pre.values)), name)
 
 
-def likelihood_name(spec: Spec, asked: str, binarize: str, dequantize: bool) -> str:
-    """The likelihood that is asked for; `auto` is resolved by the data.
-
-    A Gaussian with one learned sigma for tables; Bernoulli for pictures that are bits,
-    nearly so (`vaejax.data.bits`), or binarized by the settings. For others a mixture
-    of discretized logistics, or where that has no density of an entry (dequantized
-    levels, colour with holes) a Gaussian with the optimal sigma.
-    """
-    if asked != "auto":
-        return asked
-    if spec.kind != "image":
-        return "gaussian"
-    if spec.nearly_binary or binarize in ("dynamic", "static"):
-        return "bernoulli"
-    holes = spec.masked and spec.shape[-1] > 1
-    return "gaussian_optimal" if dequantize or holes else "logistic_mixture"
-
-
-def likelihood_notes(spec: Spec, asked: str, name: str) -> tuple[str, ...]:
-    """What a run says of the likelihood that `auto` chose for pictures."""
-    if asked != "auto" or spec.kind != "image":
-        return ()
-    shape = " x ".join(map(str, spec.shape))
-    return (f"pictures {shape} (height, width, channels): --likelihood {name} (auto)",)
-
-
 def require_complete(view: View) -> None:
     """InputError where the data has holes."""
     if view.dataset.spec.masked:
@@ -209,42 +108,6 @@ def require_complete(view: View) -> None:
             f"{view.dataset.spec.name} has holes, which this preset cannot train on: "
             "choose miwae, or another with an ELBO"
         )
-
-
-def named_likelihood(network: Network, dataset: Dataset) -> li.Likelihood:
-    """The likelihood that the settings name, which is not `auto`."""
-    known = {
-        **li.LIKELIHOODS,
-        "gaussian_fixed": lambda: li.GaussianFixed(network.sigma),
-    }
-    found = pick("likelihood", network.likelihood, known)()
-    columns = dataset.spec.columns
-    counts = count_likelihood(network, dataset.spec)
-    if not mixed(columns):
-        return found
-    li.check_fit(found, "real")
-    return TableLikelihood(Table(columns), found, counts)
-
-
-def count_likelihood(network: Network, spec: Spec) -> li.Likelihood:
-    """The likelihood of counts that the settings name; InputError where rows without
-    counts have no library to share.
-    """
-    counts = pick("count likelihood", network.count_likelihood, COUNTS)()
-    asked = (network.count_likelihood, network.library_size)
-    if asked != ("poisson", "none") and not spec.library:
-        raise InputError(
-            f"--count-likelihood and --library-size are of --counts, which {spec.name} "
-            "has none of"
-        )
-    if network.library_size == "none":
-        return counts
-    if spec.empty_rows:
-        raise InputError(
-            f"--library-size observed: {spec.empty_rows} rows of {spec.name} hold no "
-            "counts above 0, so that nothing is to share: leave them out"
-        )
-    return OfLibrary(spec.library, counts)
 
 
 def build_decoder(
@@ -393,5 +256,5 @@ def generic_vae(
 ) -> Experiment:
     """A VAE with bodies and likelihood by name, on any data."""
     view = open_data(data, network)
-    body = bodies(network, view.dataset)
+    body = build_bodies(network, view.dataset)
     return vae_game(body, network.latents, view, training, objective, None, **weights)

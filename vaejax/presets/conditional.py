@@ -20,6 +20,7 @@ from vaejax.models import likelihoods as li
 from vaejax.nn import networks as net
 from vaejax.presets import arena
 from vaejax.presets import assemble as a
+from vaejax.presets.bodies import Bodies, build_bodies, mlp_bodies
 from vaejax.presets.signature import preset
 from vaejax.training.gating import until
 
@@ -38,7 +39,7 @@ def cvae(
     """
     view = a.open_data(data, network)
     return a.vae_game(
-        a.bodies(network, view.dataset),
+        build_bodies(network, view.dataset),
         network.latents,
         view,
         training,
@@ -88,10 +89,8 @@ def cvae_sohn(
     preprocess = with_context(view.preprocess, always(region), region)
     view = view._replace(preprocess=preprocess)
 
-    def network() -> (
-        a.Bodies
-    ):  # anew for each part: one instance has one set of weights
-        return a.mlp_bodies(hidden, "relu")
+    def network() -> Bodies:  # a new one for each part: an instance shares its weights
+        return mlp_bodies(hidden, "relu")
 
     guess = net.FlatDecoder(net.MLP(()), view.dataset.spec.shape)
     model = Completion(

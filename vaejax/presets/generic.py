@@ -9,6 +9,7 @@ from vaejax.experiment import Experiment
 from vaejax.metrics import count, reconstruction_error
 from vaejax.models import VAE, DeterministicEncoder, StandardNormal
 from vaejax.presets import assemble as a
+from vaejax.presets.bodies import build_bodies
 from vaejax.presets.signature import preset
 
 
@@ -144,7 +145,7 @@ def autoencoder(
     [Hinton & Salakhutdinov 2006]
     """
     view = a.open_data(data, network)
-    body = a.bodies(network, view.dataset)
+    body = build_bodies(network, view.dataset)
     model = VAE(
         encoder=DeterministicEncoder(body.encoder, network.latents),
         decoder=a.build_decoder(body, view),

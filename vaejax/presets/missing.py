@@ -29,6 +29,8 @@ from vaejax.models import (
 from vaejax.models import likelihoods as li
 from vaejax.nn import networks as net
 from vaejax.presets import assemble as a
+from vaejax.presets.bodies import build_bodies
+from vaejax.presets.choice import pick
 from vaejax.presets.signature import preset
 
 TABLE = Data(dataset="breast_cancer", binarize="none")
@@ -71,7 +73,7 @@ def miwae(
     """
     require(samples >= 1, "samples", samples, "at least 1")
     view = a.open_data(data, network)
-    body = a.bodies(network, view.dataset)
+    body = build_bodies(network, view.dataset)
     experiment = a.one_player(
         a.vae_model(body, network.latents, view, reader=reader(fill, input_dropout)),
         partial(objectives.iwae, samples=samples),
@@ -91,7 +93,7 @@ def reader(fill: Fill, input_dropout: float) -> nn.Module | None:
         "constant": Constant,
         "mask": WithMask,
     }
-    found = a.pick("fill", fill, known)()
+    found = pick("fill", fill, known)()
     return Blind(input_dropout, found) if input_dropout else found
 
 
@@ -129,7 +131,7 @@ def not_miwae(
             f"{type(view.likelihood).__name__} has not: use real columns or greys and "
             "--likelihood gaussian_pixel, gaussian, laplace or student_t, or miwae"
         )
-    body = a.bodies(network, view.dataset)
+    body = build_bodies(network, view.dataset)
     model = MissingVAE(
         encoder=GaussianEncoder(
             body.encoder,
@@ -160,7 +162,7 @@ def missingness(process: Process, network: Network) -> nn.Module:
         "linear": LogisticMissingness,
         "neural": lambda: LogisticMissingness(net.MLP(network.hidden[:1], nn.tanh)),
     }
-    return a.pick("process", process, known)()
+    return pick("process", process, known)()
 
 
 @preset
@@ -182,7 +184,7 @@ def partial_vae(
     require(embedding >= 1, "embedding", embedding, "at least 1")
     require(code >= 1, "code", code, "at least 1")
     view = a.open_data(data, network)
-    body = a.bodies(network, view.dataset)
+    body = build_bodies(network, view.dataset)
     sums = SetEncoder(embedding, code)
     return a.one_player(
         a.vae_model(body, network.latents, view, reader=sums),
@@ -210,8 +212,10 @@ def vae_completion(
     if mixed(view.dataset.spec.columns):
         raise InputError("vae_completion reads numbers only: use miwae for categories")
     view = view._replace(preprocess=with_context(view.preprocess, anything))
-    body = a.bodies(network, view.dataset)
-    prior_body = a.bodies(network, view.dataset)  # one instance has one set of weights
+    body = build_bodies(network, view.dataset)
+    prior_body = build_bodies(
+        network, view.dataset
+    )  # one instance has one set of weights
     model = ArbitraryCompletion(
         encoder=GaussianEncoder(body.encoder, network.latents, reader=Whole()),
         decoder=a.build_decoder(body, view, Context(flat=True)),

@@ -7,6 +7,7 @@ from vaejax.configs import Data, Training, Weight
 from vaejax.experiment import Experiment
 from vaejax.models import likelihoods as li
 from vaejax.presets import assemble as a
+from vaejax.presets.bodies import mlp_bodies
 from vaejax.presets.signature import preset
 
 
@@ -23,7 +24,7 @@ def vae_mlp_2d(
     the squared error is the Gaussian likelihood with sigma^2 = 1/2, up to a constant.
     """
     view = a.open_data(data, li.GaussianFixed(math.sqrt(0.5)))
-    body = a.mlp_bodies((128,), "leaky_relu")
+    body = mlp_bodies((128,), "leaky_relu")
     return a.vae_game(body, 2, view, training, objectives.elbo, beta=weight)
 
 
@@ -35,7 +36,7 @@ def vae_flax_example(
 ) -> Experiment:
     """The VAE of Flax's examples, 784-500-20 [Heek et al. 2020, examples/vae]."""
     view = a.open_data(data, li.Bernoulli())
-    body = a.mlp_bodies((500,), "relu")
+    body = mlp_bodies((500,), "relu")
     return a.vae_game(body, 20, view, training, objectives.elbo)
 
 
@@ -55,5 +56,5 @@ def pca(
       latents: number of principal components.
     """
     view = a.open_data(data, li.Gaussian())
-    body = a.mlp_bodies((), "relu")
+    body = mlp_bodies((), "relu")
     return a.vae_game(body, latents, view, training, objectives.elbo)

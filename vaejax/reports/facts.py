@@ -18,13 +18,9 @@ from vaejax.runtime.jsonlines import (
     whole_number,
 )
 from vaejax.sweeps.replicas import RECORD
+from vaejax.training.config import defaults_of, likelihood_of, with_defaults
 from vaejax.training.metric_writer import since_best
-from vaejax.training.workdir import (
-    defaults_of,
-    likelihood_of,
-    read_config,
-    with_defaults,
-)
+from vaejax.training.workdir import read_config
 
 Row = Mapping[str, Any]
 NAMED = 20  # at most that many classes are listed

@@ -21,9 +21,9 @@ from vaejax.runtime import multihost
 from vaejax.runtime.environment import device_words, environment
 from vaejax.runtime.jsonlines import read_rows
 from vaejax.runtime.lock import Lock
-from vaejax.training import metric_writer
+from vaejax.training import config, metric_writer
 from vaejax.training.stamp import check_stamp
-from vaejax.training.workdir import claim, config_of, differences, is_claimable
+from vaejax.training.workdir import claim, is_claimable
 
 if TYPE_CHECKING:
     from vaejax.training.checkpoint import Checkpoints
@@ -53,7 +53,7 @@ class Keeper:
         self._lock: Lock | None = None
         if folder is not None:
             check_stamp(experiment)
-            multihost.same(config_of(experiment), differences)
+            multihost.same(config.config_of(experiment), config.differences)
             multihost.in_turn(lambda: self._claim(folder))
 
     def _claim(self, folder: Path) -> None:

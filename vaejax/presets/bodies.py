@@ -1,0 +1,78 @@
+"""Bodies of encoders and decoders, by their settings."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import flax.linen as nn
+
+from vaejax.configs import Network
+from vaejax.data import Dataset
+from vaejax.errors import InputError
+from vaejax.nn import networks as net
+from vaejax.nn.layers import Activation
+from vaejax.presets.choice import pick
+
+ACTIVATIONS: Mapping[str, Activation] = {
+    "relu": nn.relu,
+    "leaky_relu": nn.leaky_relu,
+    "tanh": nn.tanh,
+    "silu": nn.silu,
+    "softplus": nn.softplus,
+}
+
+
+class Bodies(NamedTuple):
+    """An encoder body, and a decoder body for a given output shape."""
+
+    encoder: nn.Module
+    decoder: Callable[[Sequence[int]], nn.Module]
+
+
+def mlp_bodies(hidden: Sequence[int], activation: str, dropout: float = 0.0) -> Bodies:
+    """Dense layers `hidden`, mirrored in the decoder; none gives linear bodies."""
+    act = pick("activation", activation, ACTIVATIONS)
+    encoder = net.MLP(tuple(hidden), act, dropout)
+    decoder = net.MLP(tuple(reversed(hidden)), act, dropout)
+    return Bodies(
+        net.FlatEncoder(encoder),
+        lambda shape: net.FlatDecoder(decoder, tuple(shape)),
+    )
+
+
+def conv_bodies(
+    channels: Sequence[int],
+    activation: str,
+    norm: str,
+    blocks: int,
+    hidden: int,
+    remat: bool = False,
+) -> Bodies:
+    """Convolutions that halve the image, `blocks` residual blocks in each stage."""
+    act = pick("activation", activation, ACTIVATIONS)
+    same = (tuple(channels), hidden, blocks, norm, act, remat)
+    return Bodies(
+        net.ConvEncoder(*same), lambda shape: net.ConvDecoder(tuple(shape), *same)
+    )
+
+
+def build_bodies(network: Network, data: Dataset) -> Bodies:
+    """The bodies of the generic presets, by name."""
+    body, hidden = network.body, network.hidden
+    if body in ("conv", "residual") and data.spec.kind != "image":
+        raise InputError(f"--body {body} needs images: use --body mlp for a table")
+    act = network.activation
+    if act == "auto":
+        act = "silu" if body == "residual" else "relu"
+    linear = mlp_bodies((), act)
+    known: Mapping[str, Callable[[], Bodies]] = {
+        "mlp": lambda: mlp_bodies(hidden, act),
+        "linear": lambda: linear,
+        "linear_decoder": lambda: linear._replace(
+            encoder=mlp_bodies(hidden, act).encoder
+        ),
+        "conv": lambda: conv_bodies(network.channels, act, "none", 0, hidden[-1]),
+        "residual": lambda: conv_bodies(
+            network.channels, act, "group", network.blocks, hidden[-1], network.remat
+        ),
+    }
+    return pick("body", body, known)()

@@ -1,0 +1,147 @@
+"""`config.json`: what an experiment is, and building it again from it."""
+
+import dataclasses
+import inspect
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from vaejax.configs import Data
+from vaejax.data import Dataset, Spec
+from vaejax.data.stored import read_as
+from vaejax.errors import InputError, nearest
+from vaejax.experiment import Experiment
+from vaejax.training.older import SETTINGS
+
+FORMAT = 1
+# Settings that may change when a run goes on: where its state lives, what is computed
+# again, and what becomes of a corrupt record, which ended it before.
+LAYOUT = ("fsdp", "remat", "skip_corrupt")
+
+
+def config_of(experiment: Experiment) -> dict[str, Any]:
+    """What `config.json` holds: JSON values only."""
+    arguments = dict(experiment.arguments)
+    if isinstance(arguments.get("dataset"), Dataset):
+        arguments["dataset"] = arguments["dataset"].spec.name
+    config = {
+        "format": FORMAT,
+        "preset": experiment.name,
+        "arguments": arguments,
+        "data": experiment.dataset.spec.to_json(),
+    }
+    config |= {
+        "likelihood": experiment.likelihood,
+        "shape": experiment.dataset.spec.shape,
+    }
+    return json.loads(json.dumps(config))
+
+
+def check_config(config: Mapping[str, Any]) -> None:
+    """InputError where it is not of a preset, its settings and a data set."""
+    from vaejax.presets import PRESETS
+
+    name, arguments = config.get("preset"), config.get("arguments")
+    if not isinstance(name, str) or not isinstance(arguments, dict):
+        raise InputError("it needs a preset and its arguments")
+    if name not in PRESETS:
+        raise InputError(f"it is of preset {name[:40]!r}: {nearest(name, PRESETS)}")
+    known = inspect.signature(PRESETS[name]).parameters
+    for setting, value in arguments.items():
+        if setting not in known:
+            raise InputError(
+                f"{name} has no setting {setting[:40]!r}: {nearest(setting, known)}"
+            )
+        read_as(known[setting].annotation, value, setting)
+    spec = Spec.from_json(config.get("data", {}))
+    read_as(str, config.get("likelihood", ""), "likelihood")
+    shape = read_as(tuple[int, ...], config.get("shape", spec.shape), "shape")
+    if shape != spec.shape:
+        raise InputError("shape is not that of the data")
+
+
+def differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], but: Collection[str] = ()
+) -> list[str]:
+    """Settings that differ, each as `name old (here new)`; of `but` they may."""
+    found = []
+    if old["preset"] != new["preset"]:
+        found.append(f"preset {old['preset']} (here {new['preset']})")
+    before, after = with_defaults(old), dict(new["arguments"])
+    # What `auto` stands for is compared: older runs took all pictures as bits.
+    if new.get("likelihood"):
+        before["likelihood"] = likelihood_of(old)
+        after["likelihood"] = new["likelihood"]
+    for name in sorted((before.keys() | after.keys()) - set(but)):
+        if before.get(name) != after.get(name):
+            found.append(f"{name} {before.get(name)} (here {after.get(name)})")
+    if not found and old["data"]["digest"] != new["data"]["digest"]:
+        found.append(f"the content of {new['data']['name']} has changed")
+    return found
+
+
+def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments, and the defaults of settings that are younger than the run."""
+    return defaults_of(config["preset"]) | recorded_arguments(config)
+
+
+def recorded_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments, and those that were fixed when the run was written."""
+    return {**SETTINGS.get(config["preset"], {}), **config["arguments"]}
+
+
+def defaults_of(name: str) -> dict[str, Any]:
+    """The defaults of a preset's settings, as JSON; none where it is unknown."""
+    from vaejax.presets import PRESETS
+
+    make = PRESETS.get(name)
+    known = inspect.signature(make).parameters if make else {}
+    defaults = {each: parameter.default for each, parameter in known.items()}
+    return json.loads(json.dumps(defaults))
+
+
+def experiment_of(config: Mapping[str, Any]) -> Experiment:
+    """The experiment of a checked `config.json`."""
+    from vaejax.presets import PRESETS
+
+    name, arguments = config["preset"], recorded_arguments(config)
+    spec = Spec.from_json(config["data"])
+    opened = recorded_dataset(spec, with_defaults(config))
+    given = {n: tuple(v) if isinstance(v, list) else v for n, v in arguments.items()}
+    return PRESETS[name](**given | {"dataset": opened})
+
+
+def likelihood_of(config: Mapping[str, Any]) -> str:
+    """The likelihood by name, `auto` resolved; empty where settings choose none."""
+    if "likelihood" in config:
+        return config["likelihood"]
+    return experiment_of(config).likelihood
+
+
+def recorded_dataset(spec: Spec, arguments: Mapping[str, Any]) -> Dataset:
+    """The dataset as the run knew it; its examples are opened when they are asked for.
+
+    So a run can be loaded and sampled where its data is not.
+    """
+
+    def found() -> Dataset:
+        from vaejax.data import open_dataset
+        from vaejax.data.numerals import HOLES
+
+        fields = (field.name for field in dataclasses.fields(Data))
+        data = Data(**{name: arguments[name] for name in fields})
+        chosen = data.dataset, data.validation, data.counts, data.categories
+        # Runs that know no names took labels as they are stored.
+        named = bool(spec.names)
+        table = data.csv
+        # Older runs took NA for a hole in texts, too.
+        if spec.name.startswith("csv:") and spec.dialect is None:
+            table = table._replace(missing=HOLES)
+        found = open_dataset(*chosen, data.reading, named=named, table=table)
+        if found.spec.digest != spec.digest:
+            raise InputError(f"the content of {spec.name} is not what the run saw")
+        return found
+
+    return Dataset(
+        spec, lambda name: found().split(name), lambda name: found().examples(name)
+    )
