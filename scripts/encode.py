@@ -20,7 +20,7 @@ def main(
         model wants them, labels y and a mask; in the data's own units.
       out: .csv with columns mean_0, ..., scale_0, ..., or .npz with mean and scale.
       batch_size: examples at a time.
-      seed: of the noise of preprocessing (images that are binarized).
+      seed: seed of the noise of preprocessing (images that are binarized).
     """
     commands_data.encode_file(workdir, input, out, batch_size, seed)
 

@@ -30,12 +30,12 @@ def main(
       split: train, validation or test.
       batch_size: examples at a time.
       classifier: run of the preset classifier, which judges samples of this run.
-      num: how many samples it judges.
+      num: samples that the classifier judges.
       devices: devices to use of each host, over which batches are split.
       out: where to write the numbers; by default evaluation.json of the run.
       distributed: evaluate on several hosts together; start the same command on all.
       coordinator: address:port of host 0, where JAX does not know it.
-      hosts: how many there are, where JAX does not know it.
+      hosts: number of hosts, where JAX cannot find it out.
       host: the number of this one, from 0, where JAX does not know it.
       heartbeat: seconds of silence after which a host is given up and all end.
       input: .csv or .npz with examples to evaluate on, like those that were trained

@@ -30,7 +30,7 @@ def main(
       multiple: draws of the missing entries beside the single imputation.
       samples: importance samples, or steps of the Markov chain.
       method: importance, or the chains pseudo_gibbs and metropolis.
-      seed: of all noise.
+      seed: seed of all noise.
       overwrite: let what is written take the place of the input.
     """
     examples.fill_file(workdir, input, out, multiple, samples, method, seed, overwrite)

@@ -12,7 +12,7 @@ def main(
 
     Args:
       workdir: folder of the run.
-      what: of curves, samples, reconstructions, interpolation, traversal, manifold,
+      what: any of curves, samples, reconstructions, interpolation, traversal, manifold,
         latents, classes, labels, attributes, completions, imputations; by default all
         that apply to the run.
       out: folder for the pictures; WORKDIR/plots by default.

@@ -27,7 +27,7 @@ def main(
       devices: local devices at most; by default all, which are cores on a CPU.
       importance_samples: for each test example, for its likelihood; 0 leaves it out.
       classifier: run of the preset classifier, which judges samples of all runs.
-      num: how many of each it judges.
+      num: samples of each replica that the classifier judges.
     """
     folder = workdir or Path("runs") / f"{make.__name__}-study"
     commands.train_study(

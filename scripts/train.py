@@ -29,7 +29,7 @@ def main(
       workers: processes of each host that decode what streams; 0 is threads.
       distributed: train on several hosts together; start the same command on all.
       coordinator: address:port of host 0, where JAX does not know it.
-      hosts: how many there are, where JAX does not know it.
+      hosts: number of hosts, where JAX cannot find it out.
       host: the number of this one, from 0, where JAX does not know it.
       heartbeat: seconds of silence after which a host is given up and all end.
     """

@@ -47,14 +47,14 @@ def at_least(least: int, group: object, *names: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """What is trained on."""
+    """The data to train on."""
 
     dataset: DatasetName = "mnist_5k"
     """mnist_5k, digits, breast_cancer, another TFDS name, npz:PATH or csv:PATH."""
     validation: float = 0.0
     """Fraction of the training split held out for validation."""
     binarize: Literal["auto", "dynamic", "static", "none"] = "auto"
-    """Grey images to bits: anew at each access (auto, for bernoulli), once, or not."""
+    """Binarize grey images at each access (auto, for bernoulli), once, or never."""
     dequantize: bool = False
     """Add uniform noise within a grey level, so that densities bound probabilities."""
     counts: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ class Data:
     categories: tuple[str, ...] = ()
     """Columns of a csv: table whose numbers stand for categories."""
     missing: tuple[str, ...] = ()
-    """Texts that are holes in a csv: table, beside empty cells; NA in numbers is."""
+    """Texts that mark holes in a csv: table, besides empty cells; NA in numbers does."""
     separator: str = "auto"
     """Separator in a csv: file: one character, tab, comma, semicolon or pipe."""
     decimal: Decimal = "auto"
@@ -70,27 +70,27 @@ class Data:
     encoding: str = "auto"
     """Encoding of a csv: file: utf-8, utf-16, latin-1, cp1252, ..."""
     header: Header = "first"
-    """Line of a csv: file with the names of columns; none calls them column_1, ..."""
+    """Line of a csv: file that names the columns; none names them column_1, ..."""
     ignore: tuple[str, ...] = ()
-    """Columns of a csv: table to leave out; impute.py copies them."""
+    """Columns of a csv: table to ignore; impute.py copies them unchanged."""
     hide: Hide = "none"
-    """What is hidden, its truth kept; mar, mnar, above_mean: tables; shapes: images."""
+    """Entries to hide and keep the truth of: a process (tables), a shape (images)."""
     hide_rate: float = 0.5
-    """Share that is hidden of what can be."""
+    """Share of the entries that can be hidden to hide."""
     hide_columns: int = 0
-    """The first columns, which mnar and above_mean hide and mar spares; 0 is half."""
+    """Number of first columns that mnar and above_mean hide, mar does not; 0: half."""
     hide_seed: int = 0
-    """Of what is hidden."""
+    """Seed of the hidden entries."""
     stream: Stream = "auto"
-    """Decode images in the course of training; auto: if all are above 1 GiB."""
+    """Decode images during training; auto: if they take more than 1 GiB together."""
     image_size: int = 0
-    """Pixels a side to resize images to, their middle square; 0 resizes none."""
+    """Side in pixels to resize the central square of images to; 0: do not resize."""
     random_crop: int = 0
-    """Crop training images at random, of so many pixels more a side; they stream."""
+    """Pixels to add to the side before a random crop in training; images stream."""
     random_flip: bool = False
-    """Mirror half of the training images, left to right; they stream."""
+    """Flip half of the training images left to right; images stream."""
     skip_corrupt: bool = False
-    """Let the next sound record stand for one that cannot be decoded."""
+    """Replace a record that cannot be decoded by the next one."""
 
     @property
     def csv(self) -> Csv:
@@ -118,31 +118,31 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """What the model is built of."""
+    """The networks and distributions of the model."""
 
     body: Body = "mlp"
-    """Networks of encoder and decoder."""
+    """Architecture of encoder and decoder."""
     activation: Activation = "auto"
-    """Of the networks; auto is silu for residual and relu for the others."""
+    """Activation function; auto: silu for residual bodies, relu for the others."""
     hidden: tuple[int, ...] = (512,)
     """Widths of the encoder's dense layers, mirrored in the decoder."""
     channels: tuple[int, ...] = (32, 64)
-    """Of the stages of conv and residual bodies, each of which halves the image."""
+    """Channels of each stage of conv and residual bodies; a stage halves the image."""
     blocks: int = 2
     """Residual blocks in each stage of a residual body."""
     remat: bool = False
-    """Compute residual blocks anew for the gradient: less memory, more work."""
+    """Recompute residual blocks for the gradient: less memory, more work."""
     latents: int = 20
     """Number of latents."""
     likelihood: LikelihoodName = "auto"
     """p(x | z); auto: bernoulli of nearly binary images, logistic_mixture of others,
     gaussian of tables."""
     sigma: float = 1.0
-    """Of gaussian_fixed, in the model's units: images are in [0, 1]."""
+    """Standard deviation of gaussian_fixed, in the model's units (images: [0, 1])."""
     count_likelihood: Literal["poisson", "negative_binomial"] = "poisson"
     """p(x | z) of counts; negative_binomial learns a dispersion for each column."""
     library_size: Literal["none", "observed"] = "none"
-    """observed: counts share a row's total by a softmax, given that total."""
+    """observed: a softmax divides each row's observed total among its counts."""
 
     def __post_init__(self) -> None:
         require(self.latents >= 1, "latents", self.latents, "at least 1")
@@ -157,14 +157,14 @@ class Network:
 
 @dataclasses.dataclass(frozen=True)
 class Weight:
-    """The weight of the KL term over training."""
+    """Weight of the KL term and its schedule."""
 
     beta: float = 1.0
     """Weight of the KL term."""
     schedule: Literal["constant", "linear", "cosine", "cyclical"] = "constant"
-    """Of beta over training."""
+    """Schedule of beta."""
     warm_up: float = 0.0
-    """Epochs of the warm-up, or of one cycle."""
+    """Epochs of the warm-up or of one cycle."""
 
     def __post_init__(self) -> None:
         require(self.beta >= 0, "beta", self.beta, "at least 0")
@@ -177,26 +177,26 @@ class Weight:
 
 @dataclasses.dataclass(frozen=True)
 class Critic:
-    """The critic, and the game that is played against it."""
+    """The critic and its adversarial loss."""
 
     loss: Literal["logistic", "minimax", "hinge", "wasserstein", "least_squares"] = (
         "logistic"
     )
-    """What critic and generator minimize; logistic is non-saturating."""
+    """Adversarial loss of critic and generator; logistic is non-saturating."""
     critic_hidden: tuple[int, ...] = ()
-    """Widths of the critic's dense layers; none: those of the encoder."""
+    """Widths of the critic's dense layers; default: those of the encoder."""
     critic_norm: Literal["none", "spectral", "batch"] = "none"
     """Normalization of the critic's layers; spectral divides kernels by their largest
     singular value.
     """
     gradient_penalty: float = 0.0
-    """Weight of (|slope| - 1)^2 between real and fake; 10 in WGAN-GP."""
+    """Weight of the penalty (|gradient| - 1)^2 between real and fake; WGAN-GP: 10."""
     r1: float = 0.0
-    """Weight of |slope|^2 / 2 at real examples."""
+    """Weight of the penalty |gradient|^2 / 2 at real examples (R1)."""
     critic_moves: int = 1
-    """Moves of the critic for one of its opponents."""
+    """Steps of the critic for each step of the generator."""
     critic_learning_rate: float = 0.0
-    """Step size of the critic; 0 is that of the others."""
+    """Learning rate of the critic; 0: that of the other players."""
     beta1: float = 0.5
     """Decay of Adam's first moment, for all players."""
     beta2: float = 0.999
@@ -218,32 +218,32 @@ class Critic:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """How long, how fast, and what is written when."""
+    """Optimization, devices, and when to log, evaluate and save."""
 
     epochs: int = 30
     """Passes over the training split."""
     batch_size: int = 128
-    """Examples of a step, over all devices; the rest of an epoch is dropped."""
+    """Examples per step over all devices; an incomplete last batch is dropped."""
     learning_rate: float = 1e-3
-    """Step size of Adam."""
+    """Learning rate of Adam."""
     decay: Literal["constant", "cosine"] = "constant"
-    """Learning rate over training; cosine falls to zero at the end."""
+    """Schedule of the learning rate; cosine falls to zero at the end."""
     clip: float = 0.0
-    """Largest global norm of a player's gradient; 0 clips nothing."""
+    """Clip each player's gradient to this global norm; 0: no clipping."""
     ema: float = 0.0
-    """Decay of the averaged parameters that evaluation uses; 0 is off."""
+    """Decay of the moving average of parameters, used in evaluation; 0: off."""
     seed: int = 0
-    """Of parameters, order of the data, and all noise."""
+    """Seed of parameters, data order and all noise."""
     parallel: Parallel = "jit"
-    """How devices share a batch; by jit, noise is the same for any number of them."""
+    """How devices share a batch; with jit, noise does not depend on their number."""
     precision: Literal["f32", "bf16"] = "f32"
-    """Of the hidden layers in training; all else, and evaluation, is in float32."""
+    """Precision of hidden layers in training; everything else is float32."""
     fsdp: int = 1
-    """Devices that have one copy of the state among them, for models that are large."""
+    """Devices that share one copy of the state, for large models."""
     patience: int = 0
-    """Evaluations without a better validation loss before stopping; 0 never stops."""
+    """Stop after this many evaluations without a better validation loss; 0: never."""
     log_every: int = 0
-    """Steps between lines of the log, run as one compiled call; 0 is an epoch."""
+    """Steps between lines of the log, compiled as one call; 0: an epoch."""
     evaluate_every: int = 5
     """Epochs between evaluations (at the next line of the log)."""
     checkpoint_every: int = 2000

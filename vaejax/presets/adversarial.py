@@ -139,7 +139,7 @@ def aae(
     """The adversarial autoencoder: a critic of z [Makhzani et al. 2016].
 
     Args:
-      adversarial_weight: of the codes' likeness to the prior, against nats.
+      adversarial_weight: weight of the adversarial term of codes, relative to nats.
     """
     view = a.open_data(data, network)
     body, steps = (

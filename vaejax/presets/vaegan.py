@@ -54,11 +54,11 @@ def vaegan(
     Args:
       fakes: what the critic sees: samples of the prior and reconstructions, or samples
         alone.
-      layer: of the critic in whose features x is reconstructed; 0 is x itself.
+      layer: layer of the critic whose features are reconstructed; 0: x itself.
       gamma: weight of the decoder's reconstruction (content).
       beta: weight of the encoder's KL term; features are small beside the unit
         sigma of their likelihood, and at beta = 1 the latents would hold nothing.
-      adversarial_weight: of what fools the critic (style).
+      adversarial_weight: weight of the adversarial term (style).
     """
     view = arena.open_generator_data(data)
     body, steps = build_bodies(network, view.dataset), arena.total_steps(view, training)
@@ -124,11 +124,11 @@ def cvaegan(
     Args:
       beta: weight of the KL term (the paper's lambda 1).
       pixels: weight of pairwise matching of x itself.
-      critic_features: of pairwise matching of the critic's features.
-      class_features: of pairwise matching of the classifier's features.
-      mean_matching: of the critic's mean features (lambda 3).
-      class_matching: of the classifier's mean features by class (lambda 4).
-      adversarial_weight: of what fools the critic; the paper has none.
+      critic_features: weight of pairwise matching of the critic's features.
+      class_features: weight of pairwise matching of the classifier's features.
+      mean_matching: weight of the critic's mean features (lambda 3).
+      class_matching: weight of the classifier's mean features by class (lambda 4).
+      adversarial_weight: weight of the adversarial term; the paper has none.
     """
     view = arena.open_generator_data(data)
     given = a.label(view.dataset)
