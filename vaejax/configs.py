@@ -62,7 +62,7 @@ class Data:
     categories: tuple[str, ...] = ()
     """Columns of a csv: table whose numbers stand for categories."""
     missing: tuple[str, ...] = ()
-    """Texts that mark holes in a csv: table, besides empty cells; NA in numbers does."""
+    """Texts that mark holes in a csv: table, besides empty cells (NA in numbers)."""
     separator: str = "auto"
     """Separator in a csv: file: one character, tab, comma, semicolon or pipe."""
     decimal: Decimal = "auto"

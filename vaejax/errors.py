@@ -8,7 +8,7 @@ import numpy as np
 
 
 class InputError(ValueError):
-    """What was asked for cannot be done: one line that says why and what to do.
+    """A request that cannot be met: one line that says why and what to do.
 
     Scripts print the line and exit with code 2; from Python it is a `ValueError`.
     """

@@ -145,5 +145,5 @@ class Experiment:
 
 
 def variables_of(state: TrainState) -> Variables:
-    """What a model is applied with once trained: the averaged parameters, if any."""
+    """The variables of a trained model: the averaged parameters, if any."""
     return {"params": state.ema or state.params, **state.stats}

@@ -103,7 +103,7 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     @property
     def experiment_(self) -> Experiment:
-        """What was trained, for `vaejax.impute` and its like; it has no examples."""
+        """The trained experiment, without examples, for `vaejax.impute` and others."""
         check_is_fitted(self, "state_")
         return self._made(in_memory(Spec.from_json(self._spec), {}))
 

@@ -17,7 +17,7 @@ Size = int | Any  # of a batch; while a model is exported it is a symbol
 
 @runtime_checkable
 class Distribution(Protocol):
-    """What is asked of a distribution; those of numpyro.distributions answer."""
+    """The interface of a distribution; those of numpyro.distributions have it."""
 
     @property
     def batch_shape(self) -> tuple[int, ...]: ...

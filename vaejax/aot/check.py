@@ -31,12 +31,12 @@ SEVERAL = 8  # parts of the batch on one device, which the split is judged again
 
 
 class Report(NamedTuple):
-    """What is known of an experiment on a slice; bytes and FLOPs of one device."""
+    """The figures of an experiment on a slice; bytes and FLOPs of one device."""
 
     place: Slice
     batch: int
     examples: int
-    """Of the training split."""
+    """Examples of the training split."""
     data: int
     """Bytes of it on every device; 0 where it streams."""
     steps: int
@@ -177,7 +177,7 @@ def reported(
 
 
 def problems(report: Report) -> list[str]:
-    """What must be mended, a sentence each."""
+    """Problems to fix, a sentence each."""
     found, count = [], len(report.place.devices)
     first = report.needs[0]
     if not first.fits:

@@ -1,4 +1,4 @@
-"""What a chip can do, as its maker says.
+"""Peak figures of chips, as their makers publish them.
 
 TPUs: docs.cloud.google.com/tpu/docs/v4, v5e, v5p and v6e (read in November 2026). The
 bidirectional bandwidths of the interconnect there (v5e 400, v5p 1200, v6e 800 GB/s) are
@@ -23,13 +23,13 @@ class Chip(NamedTuple):
     flops: float
     """Peak bf16 FLOP/s."""
     bandwidth: float
-    """Of its memory (HBM), bytes/s."""
+    """Bandwidth of its memory (HBM), bytes/s."""
     memory: float
     """Size of its memory, bytes."""
     network: float
     """Bytes/s that it sends over all its links together."""
     axes: int
-    """Of the torus that its slices are; 0 where all chips are connected alike."""
+    """Dimensions of its slices' torus; 0 where all chips are connected alike."""
 
 
 GIB = 2**30

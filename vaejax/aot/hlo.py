@@ -1,4 +1,4 @@
-"""What can be read in the text of a compiled program (XLA's HLO)."""
+"""Reads the text of a compiled program (XLA's HLO)."""
 
 import math
 import re

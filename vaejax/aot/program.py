@@ -44,7 +44,7 @@ class Memory(NamedTuple):
     arguments: int
     outputs: int
     donated: int
-    """Of the outputs, what is in the arguments' place."""
+    """Bytes of outputs that take the place of donated arguments."""
     temporaries: int
     code: int
 
@@ -54,7 +54,7 @@ class Memory(NamedTuple):
 
 
 class Program(NamedTuple):
-    """What one compilation came to: figures of one device and one step."""
+    """The result of one compilation: figures of one device and one step."""
 
     part: int
     seconds: float

@@ -1,4 +1,4 @@
-"""What `scripts/compile_check.py` does and prints."""
+"""The work and the output of `scripts/compile_check.py`."""
 
 import math
 import re
@@ -71,7 +71,7 @@ def settings(experiment: Experiment) -> dict[str, Any]:
 
 
 def report_heading(experiment: Experiment) -> str:
-    """What is compiled."""
+    """The compiled program, in one line."""
     training = experiment.training
     return (
         f"{experiment.name} on {experiment.dataset.spec.name}, "
@@ -112,7 +112,7 @@ def data(report: Report) -> str:
 
 
 def program_rows(report: Report) -> dict[str, str]:
-    """What the compiled program says of itself."""
+    """The lines about the compiled program."""
     made = report.program
     if made is None:
         return {}

@@ -26,17 +26,17 @@ class Times(NamedTuple):
 
     @property
     def bound(self) -> str:
-        """What binds: compute, memory or network."""
+        """The bottleneck: compute, memory or network."""
         return self._fields[self.index(max(self))]
 
 
 def times(chip: Chip, flops: float, accessed: float, sent: float) -> Times:
-    """Of FLOPs, bytes accessed in memory and bytes sent, each of one device."""
+    """The least time for FLOPs, bytes accessed and bytes sent, each of one device."""
     return Times(flops / chip.flops, accessed / chip.bandwidth, sent / chip.network)
 
 
 class Need(NamedTuple):
-    """What a device needs for its part of a batch."""
+    """Memory that a device needs for its part of a batch."""
 
     part: int
     """Examples of the batch on one device."""

@@ -1,1 +1,1 @@
-"""What a trained model is used for: queries, imputation, codes and rows."""
+"""Uses of a trained model: queries, imputation, codes and rows."""

@@ -166,7 +166,7 @@ def checked_examples(
 
 
 def collapse(filled: Filled, samples: int) -> str:
-    """What to say where importance weights collapse; nothing where they do not."""
+    """A warning where importance weights collapse; empty where they do not."""
     few = int((filled.ess < LEAST_ESS).sum())
     if not few:
         return ""

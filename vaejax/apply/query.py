@@ -1,4 +1,4 @@
-"""What a trained model is asked: pure functions of (experiment, state, ...).
+"""Queries to a trained model: pure functions of (experiment, state, ...).
 
 `x` is in the model's units: images `[N, H, W, C]` in [0, 1], tables `[N, D]`
 standardized; NaN is a hole. `experiment.inputs(rows)` puts rows in the data's own units

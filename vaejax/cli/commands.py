@@ -1,4 +1,4 @@
-"""What the scripts do, once their flags are parsed."""
+"""The mains of the scripts, called with parsed flags."""
 
 import os
 import sys
@@ -65,7 +65,7 @@ def train_run(
 
 
 def of_this_host(state: TrainState) -> TrainState:
-    """What pictures need of a state, whole on one device: all hosts must call this."""
+    """The part of a state that pictures need, on one device: all hosts must call this."""
     needed = state._replace(opt_state={})
     return jax.device_put(
         jax.tree.map(multihost.gathered_array, needed), jax.local_devices()[0]

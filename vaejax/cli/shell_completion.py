@@ -31,7 +31,7 @@ complete -o bashdefault -o default -F _vaejax_python python python3
 
 
 def completion(scripts: Sequence[Path], shell: str) -> str:
-    """What a shell sources to complete the flags of all these scripts.
+    """Code that a shell sources to complete the flags of all these scripts.
 
     Raises:
       InputError: another shell than bash or zsh.

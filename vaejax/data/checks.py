@@ -1,4 +1,4 @@
-"""What is asked of arrays: every function passes or raises an `InputError`."""
+"""Checks of arrays: every function passes or raises an `InputError`."""
 
 import numpy as np
 

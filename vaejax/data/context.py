@@ -11,7 +11,7 @@ from vaejax.purposes import OfData
 from vaejax.types import Array, Batch, Key, Size
 
 SeenOf = Callable[[Key, tuple[int, ...]], Array]
-"""What is seen of examples of a shape: 1 or 0 for each entry."""
+"""The seen entries of examples of a shape: 1 or 0 each."""
 
 
 def seen_region(height: int, width: int, region: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a data set is: a small description, and a function from a split to arrays."""
+"""Data sets: a small description, and a function from a split to arrays."""
 
 import hashlib
 import math
@@ -40,7 +40,7 @@ class Column(NamedTuple):
     kind: str = "real"
     """real, constant, binary, category or count."""
     values: tuple[str, ...] = ()
-    """What the numbers 0, 1, ... of a binary column or a category are called."""
+    """Names of the numbers 0, 1, ... of a binary column or a category."""
     form: str = ""
     """How its numbers are written: `whole`, `whole.0` (as in 98.0), `percent`, or of
     dates, which are seconds since 1970, a pattern of `strftime`; empty: as floats."""
@@ -51,14 +51,14 @@ class Column(NamedTuple):
 
 
 class Spec(NamedTuple):
-    """What a model must know of a data set: small, kept in a run's `config.json`."""
+    """A description of a data set for models: small, kept in a run's `config.json`."""
 
     name: str
     """As it was asked for: "mnist_5k", "npz:/abs/path.npz", "arrays"."""
     kind: str
     """"image" or "table"."""
     shape: tuple[int, ...]
-    """Of one example: (height, width, channels), or (columns,)."""
+    """Shape of one example: (height, width, channels), or (columns,)."""
     levels: int
     """Grey levels of an image: 2 where it is binary already, else 256; 0 for tables."""
     classes: int
@@ -66,14 +66,14 @@ class Spec(NamedTuple):
     sizes: Mapping[str, int]
     """Examples of each split: train, test, and validation where there is one."""
     digest: str
-    """Of the content (every split, x and y, before hold-out): has the data changed?
+    """Digest of the content (every split, x and y, before hold-out): has it changed?
     Of a set that streams: of the names and sizes of its files."""
     mean: tuple[float, ...] = ()
-    """Of each column of the training split, which `x` is standardized by (tables)."""
+    """Mean of each column of the training split, which standardizes `x` (tables)."""
     scale: tuple[float, ...] = ()
     """Standard deviation of each column, 1 where it is constant (tables)."""
     columns: tuple[Column, ...] = ()
-    """What is known of a table's columns; empty where all are real and unnamed."""
+    """The columns of a table; empty where all are real and unnamed."""
     masked: bool = False
     """Whether there are entries that are not observed: then every split has `mask`."""
     hidden: bool = False
@@ -87,7 +87,7 @@ class Spec(NamedTuple):
     dialect: Dialect | None = None
     """How a csv: file was read; None of other data, and of runs that are older."""
     remarks: tuple[str, ...] = ()
-    """What a run says of its data: what was guessed, and warnings."""
+    """Lines about the data that a run prints: guesses and warnings."""
     library: float = 0.0
     """Mean sum of a training row's counts (tables with counts)."""
     empty_rows: int = 0

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 REACH = 100
 """Records among which one is looked for that may stand for a corrupt one."""
 Notes = tuple[str, ...]
-"""What is said of records that others stand for, a line each."""
+"""Lines about records that were replaced by others."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ SPLITS = ("train", "validation", "test")
 
 
 class Roles(NamedTuple):
-    """What is read of each example."""
+    """The entries that are read from each example."""
 
     x: str
     """The feature of images, or of numbers."""

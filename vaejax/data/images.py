@@ -46,7 +46,7 @@ def dataset_of(
 def halved(
     examples: Examples, share: float, purpose: int, name: str, held: str
 ) -> dict[str, Examples]:
-    """What is left to train on, and what is held out as the split `held`."""
+    """The rest of the training split, and the examples held out as the split `held`."""
     kept, out = held_rows(len(examples), share, purpose, repr(name))
     return {
         split: dataclasses.replace(examples, records=Subset(examples.records, rows))

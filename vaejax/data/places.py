@@ -24,7 +24,7 @@ _ADDRESS = re.compile(rf"(\w+)(?:/([\w.\-]+))?(?::({_VERSION.pattern}))?")
 
 
 class Address(NamedTuple):
-    """What a TFDS name says: "name", "name/config", "name:1.0.0"."""
+    """A parsed TFDS name: "name", "name/config", "name:1.0.0"."""
 
     name: str
     config: str | None

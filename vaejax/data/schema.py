@@ -113,7 +113,7 @@ def column_of(
     categories: Collection[str],
     table: TextTable,
 ) -> Column:
-    """What a column of texts holds."""
+    """The kind of a column of texts, and its values."""
     dialect = table.dialect
     there = [c for c in cells if c.strip() and c not in dialect.missing]
     distinct = sorted(set(there))

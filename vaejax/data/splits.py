@@ -11,7 +11,7 @@ from vaejax.data.units import in_units, standardized
 from vaejax.errors import InputError
 
 TEST_SHARE = 0.1
-"""Of the training split, held out where a set ships no test split."""
+"""Share of the training split that is held out where a set has no test split."""
 
 
 def fixed_permutation(count: int, purpose: int) -> np.ndarray:
@@ -23,7 +23,7 @@ def fixed_permutation(count: int, purpose: int) -> np.ndarray:
 def cut(
     arrays: Arrays, share: float, purpose: int, what: str = "the data"
 ) -> tuple[Arrays, Arrays]:
-    """What is kept and what is held out of one split.
+    """Indices of one split that are kept, and that are held out.
 
     InputError where either would be empty.
     """

@@ -205,7 +205,7 @@ class Ahead:
 def decoded_batches(
     batches: Batches, start: int, stop: int, workers: int
 ) -> Iterator[Iterator[Decoded | InputError]]:
-    """What `batches` gives for each step, by workers that end with the context."""
+    """The output of `batches` for each step, by workers that end with the context."""
     import grain  # not needed where nothing streams
 
     steps = grain.MapDataset.range(start, stop).map(batches)

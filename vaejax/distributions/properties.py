@@ -1,4 +1,4 @@
-"""What inference asks of a distribution; other modules register their own."""
+"""Properties of distributions that inference needs; other modules register theirs."""
 
 from functools import singledispatch
 from typing import Any
@@ -33,7 +33,7 @@ def _(px: dist.Normal) -> Array:
 
 @singledispatch
 def expectation(px: Distribution) -> Array:
-    """What is averaged over z to impute x: E[x | z] where x is a number."""
+    """The quantity averaged over z to impute x: E[x | z] where x is a number."""
     return px.mean
 
 

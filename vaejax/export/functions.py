@@ -1,4 +1,4 @@
-"""What is exported: the queries of a model, as functions of named arrays."""
+"""The queries of a model that are exported, as functions of named arrays."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -21,7 +21,7 @@ Answer = Callable[[Experiment, TrainState, Values], Any]
 
 
 class ExportedQuery(NamedTuple):
-    """What is exported: a query, of named arguments."""
+    """A query to export, with named arguments."""
 
     answer: Answer
     arguments: tuple[str, ...]
@@ -92,7 +92,7 @@ def generator_key(values: Values) -> Array:
 
 
 def given(values: Values) -> dict[str, Array]:
-    """What is conditioned on, and what is observed."""
+    """The conditions and the observed entries among the arguments."""
     names = ("y", "context", "seen", "mask")
     return {name: values[name] for name in names if name in values}
 

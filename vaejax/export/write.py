@@ -88,7 +88,7 @@ def write_export(
 
 
 def parameters_of(state: TrainState) -> Any:
-    """What a model is applied with, flat: arrays under names like encoder/bias."""
+    """A model's variables, flat: arrays under names like encoder/bias."""
     return flatten_dict(dict(variables_of(state)), sep="/")
 
 
@@ -152,7 +152,7 @@ def manifest(
     out: Path,
     samples: int,
 ) -> dict[str, Any]:
-    """What `export.json` says: all that is needed to call the programs by hand."""
+    """The content of `export.json`: all that is needed to call the programs by hand."""
     spec = experiment.dataset.spec
     scale = {"mean": spec.mean, "scale": spec.scale} if spec.mean else {}
     return {

@@ -24,7 +24,7 @@ LEAST_ESS = 10.0
 
 
 class Imputation(NamedTuple):
-    """What p(x_missing | x_observed) is like for each example.
+    """Estimates of p(x_missing | x_observed) for each example.
 
     `mean` are expectations as `distributions.expectation` gives them (of a category,
     the probability of each value), also of entries that are observed; `draws` are whole

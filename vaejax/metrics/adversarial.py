@@ -1,4 +1,4 @@
-"""What a critic or a classifier says of held-out data."""
+"""Scores of a critic and accuracy of a classifier on held-out data."""
 
 from collections.abc import Callable
 from typing import Any

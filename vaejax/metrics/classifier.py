@@ -49,7 +49,7 @@ def judged(
     seed: int = 0,
     chunk: int = 500,
 ) -> dict[str, float | str | int]:
-    """What a classifier says of `num` samples (the model's means E[x | z]).
+    """A classifier's verdict on `num` samples (the model's means E[x | z]).
 
     A model that completes a fixed region is given that of test examples, in turn.
     `label_accuracy` is the share of samples that are seen as the label they were

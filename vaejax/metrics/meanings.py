@@ -1,4 +1,4 @@
-"""What the numbers of an evaluation mean, with their units."""
+"""Meanings and units of the numbers of an evaluation."""
 
 from collections.abc import Mapping
 
@@ -53,7 +53,7 @@ def rank(name: str) -> tuple[int, str]:
 
 
 def meaning(name: str) -> str:
-    """What a number is, in a line; empty where it is not known."""
+    """The meaning of a number in one line; empty if unknown."""
     known = MEANINGS.get(name)
     by_end = (text for end, text in SUFFIXES.items() if name.endswith(end))
     by_start = (text for start, text in PREFIXES.items() if name.startswith(start))

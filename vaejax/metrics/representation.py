@@ -1,4 +1,4 @@
-"""What the latents carry."""
+"""Metrics of the latent representation."""
 
 from typing import Any
 

@@ -81,7 +81,7 @@ def logits_of(values: Array, own: Layout) -> tuple[Array, ...]:
 
 
 class Reader(nn.Module):
-    """What an encoder reads of a table: categories one-hot, counts by log(1 + n).
+    """Reads a table for an encoder: categories one-hot, counts by log(1 + n).
 
     Then `reader`, if any, reads that as if it were the table.
     """

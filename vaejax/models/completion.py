@@ -66,7 +66,7 @@ class Completion(nn.Module):
 
 
 class Context(nn.Module):
-    """What is seen, and where, side by side: columns of a table, channels of an image.
+    """The context and its mask side by side: columns of a table, channels of an image.
 
     As a condition `[batch, conditions]` of the decoder it is flat.
     """

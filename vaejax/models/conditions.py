@@ -1,4 +1,4 @@
-"""What a part is conditioned on, read off the batch as `[batch, conditions]`."""
+"""Conditions of a part, read from the batch as `[batch, conditions]`."""
 
 import dataclasses
 import math

@@ -8,7 +8,7 @@ from vaejax.types import Array, Batch
 
 
 def read_input(reader: nn.Module | None, batch: Batch) -> Array:
-    """What an encoder's body sees: x, with 0 in its holes, unless there is a reader."""
+    """Input of an encoder's body: x, 0 in its holes, unless there is a reader."""
     return batch["x"] if reader is None else reader(batch)
 
 

@@ -30,7 +30,7 @@ FLOOR = 1e-3
 
 
 class Likelihood(nn.Module):
-    """What all likelihoods share; each is final."""
+    """The base of all likelihoods; each is final."""
 
     fits = REAL
     discrete = False
@@ -40,7 +40,7 @@ class Likelihood(nn.Module):
         return channels
 
     def notes(self, values: str) -> tuple[str, ...]:
-        """What a user should know of this likelihood on data with these `values`."""
+        """Warnings about this likelihood on data with these `values`."""
         del values
         return ()
 

@@ -70,7 +70,7 @@ LOSSES: Mapping[str, Loss] = {
 
 
 class Subjects(NamedTuple):
-    """What a critic compares: pytrees of arrays `[batch, ...]`, fakes by name."""
+    """Inputs that a critic compares: pytrees of `[batch, ...]`, fakes by name."""
 
     real: Any
     fakes: Mapping[str, Any]
@@ -114,7 +114,7 @@ def paired(model: Any, batch: Batch, key: Key) -> Subjects:
 
 
 class Judged(NamedTuple):
-    """What the critic made of its subjects."""
+    """The critic's scores of real and fake inputs."""
 
     real: Critique
     fakes: Mapping[str, Critique]
@@ -216,7 +216,7 @@ def generator(
     loss: Loss,
     subjects: Callable[[Any, Batch, Key], Subjects],
 ) -> tuple[Array, Metrics]:
-    """What fools the critic, where the real subjects are not of the player's making."""
+    """The generator's loss, where the player does not make the real inputs."""
     fakes = judge(model, subjects(model, batch, key), batch).fakes
     total = fooling(loss, fakes)
     return total, {"loss": total}

@@ -104,7 +104,7 @@ def floored_kl(
 
 
 def terms(i: Inference, rate: Array) -> Metrics:
-    """What every ELBO-like objective logs: loss = rate + distortion."""
+    """The terms that every ELBO-like objective logs: loss = rate + distortion."""
     distortion = -jnp.mean(i.log_px)
     kl = jnp.mean(i.kl)
     return {
@@ -117,7 +117,7 @@ def terms(i: Inference, rate: Array) -> Metrics:
 
 
 def gaussian_terms(i: Inference, beta: float | Array) -> Metrics:
-    """What the weight of the KL means for a Gaussian likelihood; empty for others.
+    """The sigma and beta that the KL's weight implies for a Gaussian; else empty.
 
     Scaling the KL of a Gaussian ELBO with `beta` is, up to constants, the ELBO (beta =
     1) of `implied_sigma` = sigma sqrt(beta), and the same as half the squared error

@@ -133,7 +133,7 @@ def parts(shape: Sequence[int], mesh: Mesh) -> P:
 
 
 def fed(xs: Any, mesh: Mesh, axis: int = 0) -> Any:
-    """What compiled functions take, parted over the mesh: on one host NumPy will do.
+    """Arguments of compiled functions, sharded over the mesh: NumPy on one host.
 
     What is on the devices already stays as it is.
     """

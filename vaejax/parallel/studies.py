@@ -20,7 +20,7 @@ Build = Callable[[Mapping[str, Any]], Experiment]
 
 
 class Own(NamedTuple):
-    """What each replica of a study has of its own, stacked: key, and settings."""
+    """Key and settings of each replica of a study, stacked."""
 
     root: Key
     settings: Mapping[str, Any]

@@ -106,7 +106,7 @@ def attributes(experiment: Experiment, state: TrainState) -> Picture:
 
 
 def completions(experiment: Experiment, state: TrainState, *, seed: int = 0) -> Picture:
-    """What is seen of test examples, the baseline's guess, and several completions.
+    """The seen part of test examples, the baseline's guess, and several completions.
 
     Raises:
       InputError: the model completes nothing.

@@ -1,4 +1,4 @@
-"""What pictures ask of a run: held-out examples, their latents, and what it lacks."""
+"""Held-out examples and their latents for pictures, or errors without them."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What all pictures share: a figure of its own, its heading, and small panels."""
+"""The base of all pictures: figures without pyplot, headings, and small panels."""
 
 import io
 import textwrap

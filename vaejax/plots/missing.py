@@ -17,7 +17,7 @@ SAMPLES = 1000
 
 
 def imputations(experiment: Experiment, state: TrainState, *, seed: int = 0) -> Picture:
-    """What is observed of test examples, their single imputation, and several others.
+    """The observed part of test examples, their single imputation, and several draws.
 
     The others are E[x | z] at draws of z from p(z | x_observed): draws of pixels would
     speckle. Where nothing is missing from the data, the lower half of each example is

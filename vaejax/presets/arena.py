@@ -1,4 +1,4 @@
-"""What games with critics are put together from."""
+"""Builds adversarial experiments from settings."""
 
 import dataclasses
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""What presets are put together from: here, and only here, strings become functions."""
+"""Builds experiments from settings: here, and only here, strings become functions."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -57,7 +57,7 @@ class View(NamedTuple):
     preprocess: Preprocess
     likelihood: li.Likelihood
     notes: tuple[str, ...] = ()
-    """What a run says of the likelihood."""
+    """Lines about the likelihood that a run prints."""
     chosen: str = ""
     """The likelihood by the name in the settings, if they choose it."""
 
@@ -168,7 +168,7 @@ def weight_schedule(
 
 
 def latent_metrics(latents: int, view: View) -> Callable[[int], Mapping[str, Metric]]:
-    """What is reported of a latent-variable model."""
+    """Metrics of a latent-variable model."""
     likelihood_of = partial(
         likelihood_metrics,
         log_bin=0.0 if view.likelihood.discrete else view.preprocess.log_bin,
@@ -183,7 +183,7 @@ def latent_metrics(latents: int, view: View) -> Callable[[int], Mapping[str, Met
 
 
 def negative_elbo(values: Mapping[str, float]) -> float:
-    """What held-out data chooses a latent-variable model by."""
+    """The number by which held-out data selects a latent-variable model."""
     return -values["elbo"]
 
 

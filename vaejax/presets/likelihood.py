@@ -36,7 +36,7 @@ def likelihood_name(spec: Spec, asked: str, binarize: str, dequantize: bool) -> 
 
 
 def likelihood_notes(spec: Spec, asked: str, name: str) -> tuple[str, ...]:
-    """What a run says of the likelihood that `auto` chose for pictures."""
+    """The line about the likelihood that `auto` chose for pictures."""
     if asked != "auto" or spec.kind != "image":
         return ()
     shape = " x ".join(map(str, spec.shape))

@@ -24,7 +24,7 @@ Returns:
 Raises:
   InputError: a setting is unknown or impossible, or the data are not of its kind.
 """
-"""What the docstring of every preset ends with."""
+"""The end of every preset's docstring."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,7 +27,7 @@ FAKES = {"both": adversarial.rebuilt, "prior": adversarial.generated}
 
 
 def vaegan_metrics(latents: int, subjects: Callable) -> Mapping[str, Metric]:
-    """What is reported of models with an encoder and a critic of x."""
+    """Metrics of models with an encoder and a critic of x."""
     return {
         "autoencoding": autoencoding(),
         "critic": critic_scores(subjects),

@@ -10,7 +10,7 @@ from vaejax.reports.facts import Facts
 
 
 class ComparedLine(NamedTuple):
-    """What one quantity is in each run; None where a run has none."""
+    """One quantity of each run; None where a run has none."""
 
     name: str
     cells: tuple[Any, ...]

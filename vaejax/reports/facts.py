@@ -1,4 +1,4 @@
-"""What a workdir says of its run: read from its files, without model or data."""
+"""Facts about a run, read from the files of its workdir, without model or data."""
 
 import math
 import statistics
@@ -86,7 +86,7 @@ class Facts(NamedTuple):
     settings: tuple[RecordedSetting, ...]
     data: Mapping[str, Any]
     rows: Sequence[Row]
-    """Of `metrics.jsonl`."""
+    """Rows of `metrics.jsonl`."""
     environments: Sequence[Row]
     """Versions and devices from a step on."""
     evaluation: Evaluation | None
@@ -94,7 +94,7 @@ class Facts(NamedTuple):
     likelihood: str
     """By name, `auto` resolved; empty where settings choose none."""
     diverged: str
-    """What went wrong where a replica of a study diverged; else empty."""
+    """The divergence of a replica of a study; else empty."""
 
     @property
     def arguments(self) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def group_by_seed(runs: Sequence[Facts]) -> list[SeedGroup]:
 
 
 def without_seed(run: Facts) -> dict[str, Any]:
-    """What tells groups apart: all that a run was asked for but its seed."""
+    """All settings of a run but its seed: they tell groups apart."""
     settings = {name: v for name, v in run.arguments.items() if name != "seed"}
     return {"preset": run.preset, **settings, "data digest": run.data["digest"]}
 
@@ -75,5 +75,5 @@ def group_outcomes(
 
 
 def count_diverged(group: SeedGroup, runs: Sequence[Facts]) -> int:
-    """Of how many runs there is no number, because they diverged."""
+    """The number of runs without values, because they diverged."""
     return sum(bool(runs[place].diverged) for place in group.runs)

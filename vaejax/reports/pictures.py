@@ -40,7 +40,7 @@ class Image(NamedTuple):
 
     @property
     def uri(self) -> str:
-        """What an `img` element takes for its source."""
+        """The source of an `img` element."""
         return f"data:{self.kind};base64,{self.content}"
 
 

@@ -1,4 +1,4 @@
-"""What a run is computed with: versions and devices."""
+"""Versions and devices that a run is computed with."""
 
 import functools
 import platform
@@ -14,7 +14,7 @@ PACKAGES = ("vaejax", "jax", "jaxlib", "flax", "numpyro", "optax", "numpy")
 
 @functools.cache
 def versions() -> Mapping[str, str]:
-    """Of Python and of the packages that numbers depend on; without one, left out."""
+    """Versions of Python and of the packages that numbers depend on, if installed."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

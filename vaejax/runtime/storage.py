@@ -15,7 +15,7 @@ from vaejax.data.quiet import one_line
 from vaejax.errors import InputError
 
 LIBRARIES = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}
-"""What reads each kind of bucket, and the extra that brings it."""
+"""The library that reads each kind of bucket, and the extra that installs it."""
 SCRATCH = ".vaejax-"
 """How names of files and folders begin that are not complete yet."""
 
@@ -122,7 +122,7 @@ def copy_folder(source: Path, place: Path) -> None:
 
 @contextmanager
 def reached(path: Path) -> Iterator[None]:
-    """What goes wrong on the way to a bucket (credentials, say) as an InputError."""
+    """Turns errors on the way to a bucket (credentials, say) into an InputError."""
     try:
         yield
     except (InputError, OSError):

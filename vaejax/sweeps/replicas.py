@@ -75,7 +75,7 @@ def book(
     evaluate: Callable[[TrainState], dict[str, float]],
     leaves: bool,
 ) -> None:
-    """What is due for one replica after an interval; a divergence is recorded."""
+    """Logs, evaluates and saves one replica, or records its divergence."""
     try:
         ends = account(
             replica.experiment, replica.keeper, done, state, evaluate, lambda: leaves
@@ -130,7 +130,7 @@ class Group:
         )
 
     def _stacked(self, key_of: Callable[[int], Key]) -> parallel.Own:
-        """What each replica has of its own: a key from its seed, and its settings."""
+        """Key (from its seed) and settings of each replica."""
         each = zip(self.replicas, self._numbers, strict=True)
         return parallel.shard_replicas(
             [parallel.Own(key_of(replica.seed), mine) for replica, mine in each],

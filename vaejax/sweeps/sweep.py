@@ -272,7 +272,7 @@ def show(progress: Progress, stop: int, parts: Sequence[Interval]) -> None:
 
 
 def study_introduction(group: Group) -> str:
-    """What trains side by side, and where."""
+    """The lines about what trains side by side, and where."""
     experiment, count = group.experiment, len(group.replicas)
     inside = ", ".join([*group.traced, "seed"])
     return (
@@ -283,7 +283,7 @@ def study_introduction(group: Group) -> str:
 
 
 def stopped(group: Sequence[Replica], step: int, signum: int) -> str:
-    """What to say when a signal stopped a study."""
+    """The message when a signal stopped a study."""
     return (
         f"stopped by {signal.Signals(signum).name} at step {step}, {len(group)} "
         f"replicas saved in {group[0].folder.parent}: the same command goes on from "

@@ -1,4 +1,4 @@
-"""What training advances by: steps, and the batches they are fed with."""
+"""Advances training: steps, and the batches that feed them."""
 
 import time
 from typing import Any

@@ -20,7 +20,7 @@ LAYOUT = ("fsdp", "remat", "skip_corrupt")
 
 
 def config_of(experiment: Experiment) -> dict[str, Any]:
-    """What `config.json` holds: JSON values only."""
+    """The content of `config.json`: JSON values only."""
     arguments = dict(experiment.arguments)
     if isinstance(arguments.get("dataset"), Dataset):
         arguments["dataset"] = arguments["dataset"].spec.name

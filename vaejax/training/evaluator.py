@@ -71,7 +71,7 @@ class Evaluator:
         return known_values({n: v.item() for n, v in jax.device_get(values).items()})
 
     def _batches(self) -> Iterator[tuple[Any, Any]]:
-        """What the feed gives for each batch, and the weights of its examples."""
+        """The feed's content for each batch, and the weights of its examples."""
         try:
             for number in range(self._order.steps):
                 x = parallel.row(self._feed.take(number, number + 1), 0)

@@ -33,7 +33,7 @@ class Diverged(RuntimeError):
 
 
 class Interval(NamedTuple):
-    """What steps `start + 1` to `stop` of one run came to."""
+    """The outcome of steps `start + 1` to `stop` of one run."""
 
     start: int
     stop: int
@@ -249,7 +249,7 @@ def first_nan_named(start: int, stop: int, keeper: Keeper) -> Iterator[None]:
 
 
 def divergence_message(found: str, start: int, stop: int, keeper: Keeper) -> Diverged:
-    """What was found, in which steps, and what to do."""
+    """The message of a divergence: the term, the steps, and what to do."""
     return Diverged(f"{found} (steps {start + 1} to {stop}). {keeper.advice()}")
 
 

@@ -1,4 +1,4 @@
-"""What a run writes while it trains: metrics, and a line for people.
+"""Writes metrics during training, and a progress line for people.
 
 `metrics.jsonl` holds what the run computed and nothing that differs between two
 executions of it; times and speeds go to the terminal, and to `timing.jsonl`.

@@ -1,4 +1,4 @@
-"""What a run keeps: configuration, metrics, checkpoints; and what it says."""
+"""Records a run: configuration, metrics and checkpoints; and prints its lines."""
 
 import contextlib
 import logging
@@ -214,7 +214,7 @@ class Keeper:
             checkpoints.save(step, state)
 
     def stopped(self, step: int, signum: int) -> str:
-        """What to say when a signal stopped the run."""
+        """The message when a signal stopped the run."""
         name = signal.Signals(signum).name
         if self._folder is None:
             return (
@@ -226,7 +226,7 @@ class Keeper:
         )
 
     def advice(self) -> str:
-        """What to do when training diverged."""
+        """Advice for a training that diverged."""
         saved = self._checkpoints.get("checkpoints")
         steps = saved.steps() if saved else []
         where = (
