@@ -65,7 +65,7 @@ def train_run(
 
 
 def of_this_host(state: TrainState) -> TrainState:
-    """The part of a state that pictures need, on one device: all hosts must call this."""
+    """The part of a state for pictures, on one device: all hosts must call this."""
     needed = state._replace(opt_state={})
     return jax.device_put(
         jax.tree.map(multihost.gathered_array, needed), jax.local_devices()[0]
