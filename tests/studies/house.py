@@ -9,8 +9,10 @@ import argparse
 import ast
 import collections
 import graphlib
+import runpy
 import statistics
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,10 +95,7 @@ def circle(modules: dict[str, ast.Module]) -> str:
 
 
 def frames() -> str:
-    """Frames and files of the package between the command and a model's `posterior`."""
-    import jax
-
-    from vaejax import presets
+    """Frames and files of this repository from the command to a model's `posterior`."""
     from vaejax.models import VAE
 
     seen: list[traceback.StackSummary] = []
@@ -107,16 +106,17 @@ def frames() -> str:
         return posterior(self, batch)
 
     VAE.posterior = noted
-    argv = ["train", "vae", "--dataset", "digits", "--epochs", "1"]
-    sys.argv = [*argv, "--workdir", str(ROOT / "runs" / "house"), "--devices", "1"]
-    from vaejax.cli import parse
-    from vaejax.cli.commands import train_run
-
-    del jax, presets
-    parse.run_preset(train_run)
-    stack = max(seen, key=len)
-    own = [frame for frame in stack if str(PACKAGE) in frame.filename]
-    return f"{len(own)} frames, {len({frame.filename for frame in own})} files"
+    small = ["--dataset", "digits", "--epochs", "1", "--devices", "1"]
+    with tempfile.TemporaryDirectory() as folder:
+        sys.argv = ["train.py", "vae", *small, "--workdir", f"{folder}/run"]
+        runpy.run_path(str(ROOT / "scripts" / "train.py"), run_name="__main__")
+    ours = (str(PACKAGE), str(ROOT / "scripts"))
+    paths = [[f for f in stack if f.filename.startswith(ours)] for stack in seen]
+    steps = [path for path in paths if any(f.name == "train_step" for f in path)]
+    longest = max(steps, key=len)
+    for frame in longest:
+        print(f"  {Path(frame.filename).relative_to(ROOT)}: {frame.name}")
+    return f"{len(longest)} frames, {len({f.filename for f in longest})} files"
 
 
 def main() -> None:
