@@ -8,7 +8,7 @@ import pytest
 
 import vaejax
 from vaejax import InputError, presets
-from vaejax.cli.commands_data import evaluate_own, write_codes
+from vaejax.cli.commands_data import encode_file, evaluate_own
 from vaejax.cli.examples import write_samples
 from vaejax.data import open_dataset
 
@@ -44,7 +44,7 @@ def test_codes_are_of_the_rows_in_their_order(run, tmp_path):
     test = people(1, 23)
     test.to_csv(tmp_path / "new.csv", index=False)
     for end in ("csv", "npz"):
-        write_codes(folder / "run", tmp_path / "new.csv", tmp_path / f"c.{end}", 10, 0)
+        encode_file(folder / "run", tmp_path / "new.csv", tmp_path / f"c.{end}", 10, 0)
     text = pd.read_csv(tmp_path / "c.csv")
     assert list(text) == ["mean_0", "mean_1", "scale_0", "scale_1"]
     with np.load(tmp_path / "c.npz") as file:
@@ -120,7 +120,7 @@ def test_rows_unlike_those_of_training_are_refused(change, says, run, tmp_path):
     _, _, folder = run
     change(people(2)).to_csv(tmp_path / "in.csv", index=False)
     with pytest.raises(InputError) as caught:
-        write_codes(folder / "run", tmp_path / "in.csv", tmp_path / "c.csv", 100, 0)
+        encode_file(folder / "run", tmp_path / "in.csv", tmp_path / "c.csv", 100, 0)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "c.csv").exists()
@@ -144,7 +144,7 @@ def test_images_are_evaluated_by_the_names_of_their_labels(labelled, tmp_path):
     found = json.loads((folder / "run" / "evaluation-i.json").read_text())
     exact = vaejax.evaluate(model, state, samples=5)
     assert found["nll"] == pytest.approx(exact["nll"], rel=1e-6)
-    write_codes(folder / "run", folder / "i.npz", tmp_path / "c.npz", 4, 0)
+    encode_file(folder / "run", folder / "i.npz", tmp_path / "c.npz", 4, 0)
     with np.load(tmp_path / "c.npz") as file:
         assert file["mean"].shape == (10, 2)
 
@@ -171,7 +171,7 @@ def test_images_unlike_those_of_training_are_refused(arrays, says, labelled, tmp
     }
     np.savez(tmp_path / "in.npz", **made)
     with pytest.raises(InputError) as caught:
-        write_codes(folder / "run", tmp_path / "in.npz", tmp_path / "c.npz", 100, 0)
+        encode_file(folder / "run", tmp_path / "in.npz", tmp_path / "c.npz", 100, 0)
     assert says in str(caught.value)
 
 
@@ -185,6 +185,6 @@ def test_columns_of_an_npz_are_found_by_their_names(tmp_path):
     np.savez(tmp_path / "plain.npz", x=x)
     for name in ("turned", "plain"):
         out = tmp_path / f"{name}-codes.npz"
-        write_codes(tmp_path / "run", tmp_path / f"{name}.npz", out, 100, 0)
+        encode_file(tmp_path / "run", tmp_path / f"{name}.npz", out, 100, 0)
     a, b = (np.load(tmp_path / f"{n}-codes.npz")["mean"] for n in ("turned", "plain"))
     np.testing.assert_array_equal(a, b)
