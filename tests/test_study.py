@@ -297,10 +297,11 @@ def test_the_script_writes_a_table(tmp_path, capsys):
     assert lines[0] in capsys.readouterr().out
 
 
-def test_the_script_refuses_another_study_in_the_folder(tmp_path, capsys):
+def test_the_script_refuses_another_study_in_the_folder(tmp_path, capsys, monkeypatch):
     flags = ["--seeds", 1, "--devices", 1, "--workdir", tmp_path]
+    monkeypatch.setattr("vaejax.sweeps.sweep.no_tensorboard", lambda folder: "no files")
     call("study", "vae", *flags, *WORDS)
-    capsys.readouterr()
+    assert capsys.readouterr().err.splitlines()[1] == "no files"
     line = refused(capsys, "study", "vae", "--free-bits", 1, *flags, *WORDS)
     assert "holds another configuration" in line
 

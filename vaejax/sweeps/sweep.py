@@ -40,7 +40,7 @@ from vaejax.training.loop import (
     check_patience,
     intervals,
 )
-from vaejax.training.metric_writer import Progress
+from vaejax.training.metric_writer import Progress, no_tensorboard
 from vaejax.training.recorder import Keeper
 from vaejax.training.workdir import make_folder, workdir_of, write_json
 
@@ -275,10 +275,12 @@ def study_introduction(group: Group) -> str:
     """The lines about what trains side by side, and where."""
     experiment, count = group.experiment, len(group.replicas)
     inside = ", ".join([*group.traced, "seed"])
+    folder = group.replicas[0].folder.parent
+    lacking = no_tensorboard(folder)
     return (
         f"{experiment.name} on {experiment.dataset.spec.name}: {count} replicas "
         f"side by side ({inside}) on {device_words(group.mesh)}; "
-        f"writes to {group.replicas[0].folder.parent}"
+        f"writes to {folder}" + (f"\n{lacking}" if lacking else "")
     )
 
 
