@@ -43,7 +43,11 @@ SLOW_FIXTURES = {"compiled", "site"}
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
 def pytest_collection_modifyitems(items):
-    """Marks tests by their fixtures, and skips those that need more devices."""
+    """Marks tests by their fixtures, and skips those that need more devices.
+
+    Notebooks, which take longest, come first, so that no worker ends with one alone.
+    """
+    items.sort(key=lambda item: "test_notebooks" not in item.nodeid)
     for item in items:
         if SLOW_FIXTURES & set(item.fixturenames):
             item.add_marker(pytest.mark.slow)
