@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -295,9 +296,11 @@ def test_four_devices_compute_what_one_does(name):
         state, metrics, _ = move(state)
         assert len(jax.tree.leaves(state.params)[0].sharding.device_set) == devices
         results.append((host(state.params), host(metrics)))
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *results
-    )
+    # Metrics may be small differences of terms near 1, each of some float32 roundings.
+    for one, four, atol in zip(*results, (1e-6, 1e-5), strict=True):
+        jax.tree.map(
+            partial(np.testing.assert_allclose, rtol=1e-5, atol=atol), one, four
+        )
 
 
 @pytest.mark.parametrize("name", PRESETS)
