@@ -16,7 +16,7 @@ def main(workdirs: parse.Workdirs, out: Path | None = None) -> None:
       out: where to write; by default report.html in the folder of the run or the study,
         and in the current folder where several are given.
     """
-    commands.write_page(workdirs, out)
+    commands.report_runs(workdirs, out)
 
 
 if __name__ == "__main__":

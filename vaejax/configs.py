@@ -76,7 +76,7 @@ class Data:
     hide: Hide = "none"
     """Entries to hide and keep the truth of: a process (tables), a shape (images)."""
     hide_rate: float = 0.5
-    """Share of the entries that can be hidden to hide."""
+    """Share to hide of those entries that the pattern can hide."""
     hide_columns: int = 0
     """Number of first columns that mnar and above_mean hide, mar does not; 0: half."""
     hide_seed: int = 0
@@ -194,7 +194,7 @@ class Critic:
     r1: float = 0.0
     """Weight of the penalty |gradient|^2 / 2 at real examples (R1)."""
     critic_moves: int = 1
-    """Steps of the critic for each step of the generator."""
+    """Steps of the critic for each step of its opponents."""
     critic_learning_rate: float = 0.0
     """Learning rate of the critic; 0: that of the other players."""
     beta1: float = 0.5

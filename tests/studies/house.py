@@ -70,7 +70,7 @@ def type_tests(modules: dict[str, ast.Module]) -> list[str]:
 
 
 def imports(modules: dict[str, ast.Module]) -> dict[str, set[str]]:
-    """What each module imports at its top, of the package."""
+    """The modules of the package that each module imports at its top."""
     found = {}
     for module, tree in modules.items():
         wanted = set()

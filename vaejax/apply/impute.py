@@ -123,7 +123,7 @@ def impute(
 
 
 def check_room(multiple: int, x: np.ndarray, batch_size: int = BATCH_SIZE) -> None:
-    """InputError where so many draws of all of `x` do not fit the memory there is."""
+    """InputError if that many draws of all of `x` exceed the available memory."""
     needed = max(1, multiple) * max(x.nbytes, x[:1].nbytes * batch_size)
     check_fits(needed, f"--multiple {multiple:,} imputations", "draw fewer")
 

@@ -88,7 +88,7 @@ def try_report(workdir: Path, experiment: Experiment, state: TrainState) -> None
         print(f"warning: no report of {workdir}: {reason}", file=sys.stderr)
 
 
-def write_page(workdirs: Sequence[Path], out: Path | None) -> None:
+def report_runs(workdirs: Sequence[Path], out: Path | None) -> None:
     """Writes a run's page, or one that compares several."""
     from vaejax.reports import report as write
 
@@ -218,7 +218,7 @@ def train_study(
     write_whole(workdir / "table.md", table)
     print(table, end="")
     print(f"wrote {workdir / 'table.md'}")
-    write_page([workdir], None)
+    report_runs([workdir], None)
 
 
 def keep_compiled() -> None:

@@ -7,10 +7,10 @@ from vaejax.data.dataset import Dataset
 LOOKED_AT = 1000
 """Training examples, evenly spaced, whose pixels are looked at."""
 NEAR = 0.1
-"""From 0 or 1, of levels scaled to [0, 1]."""
+"""Greatest distance from 0 or 1 of a level, scaled to [0, 1], that is near."""
 SHARE = 0.6
-"""Of pixels near 0 or 1, from which on pictures are nearly binary: our own grey sets
-have 0.65 (`digits`) and 0.91 (`mnist_5k`)."""
+"""Least share of pixels near 0 or 1 in nearly binary pictures: our own grey sets have
+0.65 (`digits`) and 0.91 (`mnist_5k`)."""
 
 
 def with_bits(dataset: Dataset) -> Dataset:

@@ -66,8 +66,7 @@ class Spec(NamedTuple):
     sizes: Mapping[str, int]
     """Examples of each split: train, test, and validation where there is one."""
     digest: str
-    """Digest of the content (every split, x and y, before hold-out): has it changed?
-    Of a set that streams: of the names and sizes of its files."""
+    """Of every split before hold-out; if streamed, of names and sizes of its files."""
     mean: tuple[float, ...] = ()
     """Mean of each column of the training split, which standardizes `x` (tables)."""
     scale: tuple[float, ...] = ()

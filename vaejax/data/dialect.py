@@ -96,7 +96,7 @@ def read_page(place: Path, asked: Csv) -> Page:
             f"--separator {asked.separator!r}: give one character, or tab, comma, "
             "semicolon or pipe"
         )
-    rows, lines = parse_rows(body, separator, preamble.count("\n"), str(place))
+    rows, lines = split_rows(body, separator, preamble.count("\n"), str(place))
     check_comment(preamble, rows[0], separator, str(place))
     if asked.header == "none":
         names = [f"column_{n + 1}" for n in range(len(rows[0]))]
@@ -227,7 +227,7 @@ def _regular(sample: str, separator: str) -> bool:
     return len(widths) == 1 and widths.pop() > 1
 
 
-def parse_rows(
+def split_rows(
     body: str, separator: str, above: int, where: str
 ) -> tuple[list[list[str]], list[int]]:
     """Rows of equally many fields, and the lines where they begin; a blank line is an

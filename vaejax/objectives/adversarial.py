@@ -76,14 +76,14 @@ class Subjects(NamedTuple):
     fakes: Mapping[str, Any]
 
 
-def prior_draws(model: Any, batch: Batch, key: Key) -> Array:
+def shared_latents(model: Any, batch: Batch, key: Key) -> Array:
     """z `[batch, latents]` of the prior, the same for all players."""
     return model.prior(batch).rsample(jax.random.fold_in(key, OfObjective.PRIOR))
 
 
 def dream(model: Any, batch: Batch, key: Key) -> tuple[Array, Array]:
     """z `[batch, latents]` of the prior, and what the model makes of it."""
-    z = prior_draws(model, batch, key)
+    z = shared_latents(model, batch, key)
     return model.likelihood(z[None], batch).mean[0], z
 
 
@@ -103,7 +103,7 @@ def rebuilt(model: Any, batch: Batch, key: Key) -> Subjects:
 
 def encoded(model: Any, batch: Batch, key: Key) -> Subjects:
     """z ~ p(z) against z ~ q(z | x) [Makhzani et al. 2016]."""
-    z = prior_draws(model, batch, key)
+    z = shared_latents(model, batch, key)
     return Subjects(z, {"posterior": infer(model, batch, key).z[0]})
 
 

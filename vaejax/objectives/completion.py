@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from vaejax.inference.terms import infer, observed_log_prob
-from vaejax.objectives.adversarial import prior_draws
+from vaejax.objectives.adversarial import shared_latents
 from vaejax.types import Array, Batch, Key, Metrics
 
 
@@ -33,7 +33,7 @@ def hybrid(
 
 def stochastic(model: Any, batch: Batch, key: Key) -> Array:
     """L_GSNN (eq. 6), nats: the Gaussian stochastic network's loss."""
-    px = model.likelihood(prior_draws(model, batch, key)[None], batch)
+    px = model.likelihood(shared_latents(model, batch, key)[None], batch)
     return -observed_log_prob(px, batch["x"][None]).mean()
 
 

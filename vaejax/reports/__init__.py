@@ -3,12 +3,16 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
 from vaejax.runtime.storage import path_of, write_whole
 from vaejax.training.recorder import count_parameters
 from vaejax.training.workdir import load, read_config
+
+if TYPE_CHECKING:  # loads what no training needs
+    from vaejax.reports.facts import Facts
 
 NAME = "report.html"
 MOST_SAMPLED = 8
@@ -51,12 +55,13 @@ def report(
     )
     if not place.parent.is_dir():
         raise InputError(f"--out {place}: there is no folder {place.parent}")
-    # A study varies what it was asked to; runs given by hand must compare.
-    if len(folders) > 1:
-        check_comparable([gather_facts(run) for run in runs])
     if runs == folders[:1]:
         return write_report(runs[0], *load(runs[0]), place)
-    return write_comparison(runs, place)
+    facts = [gather_facts(run) for run in runs]
+    # A study varies what it was asked to; runs given by hand must compare.
+    if len(folders) > 1:
+        check_comparable(facts)
+    return write_comparison(facts, place)
 
 
 def write_report(
@@ -82,17 +87,16 @@ def write_report(
     return place
 
 
-def write_comparison(workdirs: Sequence[Path], out: Path) -> Path:
+def write_comparison(runs: "Sequence[Facts]", out: Path) -> Path:
     """Writes the page that compares runs; those that differ in their seeds alone are
     one group of it.
     """
     from vaejax.plots.compared import colours
     from vaejax.reports import comparison, pictures
-    from vaejax.reports.facts import gather_facts
     from vaejax.reports.groups import count_diverged, group_by_seed, group_outcomes
     from vaejax.reports.page import page
 
-    runs = [gather_facts(workdir) for workdir in workdirs]
+    workdirs = [run.workdir for run in runs]
     names, groups = comparison.short_names(workdirs), group_by_seed(runs)
     palette = colours(len(groups))
     several = len(groups) < len(runs)

@@ -80,12 +80,12 @@ def data_name(run: Facts) -> str:
 
 def differing_settings(runs: Sequence[Facts]) -> list[ComparedLine]:
     """The preset, the data and the settings that are not the same in all runs."""
-    return differing_lines(
-        [
-            {"preset": run.preset, **run.arguments, "data digest": run.data["digest"]}
-            for run in runs
-        ]
-    )
+    return differing_lines([requested(run) for run in runs])
+
+
+def requested(run: Facts) -> dict[str, Any]:
+    """The preset, its settings and the data of a run."""
+    return {"preset": run.preset, **run.arguments, "data digest": run.data["digest"]}
 
 
 def differing_lines(described: Sequence[Mapping[str, Any]]) -> list[ComparedLine]:

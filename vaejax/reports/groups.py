@@ -5,7 +5,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from vaejax.metrics.meanings import rank
-from vaejax.reports.comparison import ComparedLine, differing_lines, side_by_side
+from vaejax.reports.comparison import (
+    ComparedLine,
+    differing_lines,
+    requested,
+    side_by_side,
+)
 from vaejax.reports.facts import Facts, Value
 from vaejax.reports.page import words
 from vaejax.sweeps.summary import mean_and_deviation
@@ -41,8 +46,7 @@ def group_by_seed(runs: Sequence[Facts]) -> list[SeedGroup]:
 
 def without_seed(run: Facts) -> dict[str, Any]:
     """All settings of a run but its seed: they tell groups apart."""
-    settings = {name: v for name, v in run.arguments.items() if name != "seed"}
-    return {"preset": run.preset, **settings, "data digest": run.data["digest"]}
+    return {name: v for name, v in requested(run).items() if name != "seed"}
 
 
 def group_name(lines: Sequence[ComparedLine], number: int) -> str:
