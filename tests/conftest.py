@@ -8,17 +8,22 @@ devices double it. Those marked `devices` need eight:
 import os
 import shutil
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 # Before JAX is imported: the CPU alone, and compiled programs kept for the run.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")
 # Most of the tests' time is compilation: XLA shall not optimize (a third of its time).
-UNOPTIMIZED = (
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
-)
-os.environ.setdefault("XLA_FLAGS", UNOPTIMIZED)
+UNOPTIMIZED = [
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_parallel_codegen_split_count=1",
+]
+# XLA ends the process at a flag that it does not know, and this one went after 0.10.
+if version("jaxlib").startswith("0.10."):
+    UNOPTIMIZED.append("--xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("XLA_FLAGS", " ".join(UNOPTIMIZED))
 # One data directory for all workers and subprocesses, kept between test runs.
 DATA = Path(tempfile.gettempdir()) / f"vaejax-tests-{os.getuid()}"
 os.environ.setdefault("TFDS_DATA_DIR", str(DATA / "tensorflow_datasets"))
