@@ -222,22 +222,20 @@ def test_the_draw_of_inference_is_the_first_purpose():
     assert first == jax.random.fold_in(KEY, OfObjective.LATENT)
 
 
+class Itself(nn.Module):
+    """p(x | z) = N(z, I)."""
+
+    def __call__(self, z, batch):
+        return Normal(z, 1.0)
+
+
 def test_noise_of_the_posterior_and_mixing_numbers_are_independent():
     """The first 100 of each, as ALI with a gradient penalty draws them."""
     count = 100
     zeros = {"x": jnp.zeros((count, 1))}
 
-    class Game:
-        def prior(self, batch):
-            return Normal(jnp.zeros((count, 1)), 1.0)
-
-        def posterior(self, batch):
-            return Normal(jnp.zeros((count, 1)), 1.0)
-
-        def likelihood(self, z, batch):
-            return Normal(z, 1.0)
-
-    z = adversarial.paired(Game(), zeros, KEY).real[1][:, 0]
+    game = CriticVAE(StandardNormal(1), Itself(), Itself(), StandardNormal(1))
+    z = adversarial.paired(game, zeros, KEY).real[1][:, 0]
     ends = adversarial.Subjects(jnp.ones(count), {"prior": jnp.zeros(count)})
     share = adversarial.mixing_points(ends, KEY)
     rank = scipy.stats.spearmanr(z, share).statistic

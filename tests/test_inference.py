@@ -15,7 +15,7 @@ import scipy.stats
 
 from vaejax import distributions as d
 from vaejax.inference.terms import infer, observed_log_prob
-from vaejax.models import VAE, Decoder, StandardNormal
+from vaejax.models import VAE, Decoder, LatentModel, StandardNormal
 from vaejax.models.likelihoods import LIKELIHOODS
 from vaejax.nn import networks as net
 
@@ -24,7 +24,7 @@ KEY = jax.random.key(0)
 D, L, BATCH = 5, 2, 7
 
 
-class LinearGaussian(nn.Module):
+class LinearGaussian(LatentModel):
     """x = W z + b + sigma eps, z ~ N(0, I); q(z | x) = N(A (x - b), diag(s^2)).
 
     log p(x) = log N(x; b, W W' + sigma^2 I), and the posterior has the precision

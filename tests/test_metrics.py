@@ -6,7 +6,6 @@ test_inference; sampling tests allow 5 standard errors.
 
 import math
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +27,6 @@ from tests.test_inference import (
     variables,
 )
 from vaejax import distributions as d
-from vaejax.inference.terms import weigh
 from vaejax.metrics import (
     active_units,
     count,
@@ -39,6 +37,7 @@ from vaejax.metrics import (
     reconstruction_error,
 )
 from vaejax.metrics.base import merge, moments, no_moments
+from vaejax.models import LatentModel
 
 MODEL = LinearGaussian()
 estimate = jax.jit(
@@ -133,10 +132,9 @@ class TestLogLikelihood:
 
         @jax.jit
         def log_w(s):
-            q, p = (MODEL.apply(state, batch, method=m) for m in ("posterior", "prior"))
+            q = MODEL.apply(state, batch, method="posterior")
             z = q.sample(jax.random.fold_in(KEY, s))[None]
-            px = MODEL.apply(state, z, batch, method="likelihood")
-            return weigh(q, p, px, z, batch).log_w[0]
+            return MODEL.apply(state, z, batch, method="weigh").log_w[0]
 
         weights = np.exp(np.array([log_w(s) for s in range(samples)], float))
         log_p, bias, *_ = estimate(state, batch, KEY, samples, 5)
@@ -203,7 +201,7 @@ def each(x):
     return np.concatenate(parts, axis=1)[:, :23].astype(float)
 
 
-class Coins(nn.Module):
+class Coins(LatentModel):
     """x independent of z: fair bits, or uniform numbers in [0, 1]."""
 
     discrete: bool

@@ -277,7 +277,7 @@ def test_crps_is_that_of_a_gaussian():
 
 def test_training_on_holes_reports_how_imputations_did():
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(200, 1)) @ np.ones((1, D)) + 0.1 * rng.normal(size=(200, D))
+    x = rng.normal(size=(800, 1)) @ np.ones((1, D)) + 0.1 * rng.normal(size=(800, D))
     x[rng.random(x.shape) < 0.1] = np.nan
     experiment = presets.miwae(
         dataset=from_arrays(x),
@@ -285,7 +285,7 @@ def test_training_on_holes_reports_how_imputations_did():
         hide_rate=0.3,
         hidden=(16,),
         latents=2,
-        epochs=150,
+        epochs=40,
         batch_size=64,
         learning_rate=1e-2,
     )

@@ -206,7 +206,7 @@ def test_what_is_evaluated_is_computed_in_float32():
     experiment = presets.vae(**TINY, latents=3)
     state = first_state(experiment, parallel.make_mesh(1, 1))
     batch = {"x": jnp.zeros((2, 8, 8, 1))}
-    verb = parallel.compile_verb(experiment.model, "posterior")
+    verb = parallel.compile_verb(experiment.model, "encode")
     program = str(verb.trace(variables_of(state), batch).jaxpr)
     assert program.count("dot_general") == 2  # the hidden layer and the head
     assert program.count("precision=(Precision.HIGHEST") == 2

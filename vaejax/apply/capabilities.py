@@ -1,41 +1,46 @@
-"""Capabilities of a model: its verbs, its latents, whether it has densities."""
+"""Capabilities of a trained model: whether it encodes, generates and has densities."""
 
 import jax
-import jax.numpy as jnp
 
 from vaejax import parallel
 from vaejax.apply.inputs import blank_batch
 from vaejax.distributions import has_density
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState, variables_of
-from vaejax.types import LatentModel
+from vaejax.models import generates, infers
 
 
-def require_verb(experiment: Experiment, verb: str, lacks: str) -> None:
-    """InputError where the model has no such verb."""
-    if not hasattr(experiment.model, verb):
-        raise InputError(f"{experiment.name or 'the model'} {lacks}")
+def require_encoder(experiment: Experiment, hint: str = "") -> None:
+    """InputError where the model has no encoder."""
+    if not infers(experiment.model):
+        raise InputError(f"{experiment.name or 'the model'} has no encoder{hint}")
+
+
+def require_generator(experiment: Experiment) -> None:
+    """InputError where the model generates nothing."""
+    if not generates(experiment.model):
+        raise InputError(f"{experiment.name or 'the model'} generates nothing")
 
 
 def count_latents(experiment: Experiment, state: TrainState) -> int:
-    """The number of latents of one example."""
-    prior = parallel.compile_verb(experiment.model, "prior")
-    batch = jax.eval_shape(lambda: blank_batch(experiment))
-    found = jax.eval_shape(prior, variables_of(state), batch)
-    return found.batch_shape[-1]
+    """The number of latents of one example that `decode` takes."""
+    draw = parallel.compile_verb(experiment.model, "draw_prior")
+    batch, keys = blank_shapes(experiment)
+    return jax.eval_shape(draw, variables_of(state), batch, keys).shape[-1]
 
 
 def weighs(experiment: Experiment, state: TrainState) -> bool:
     """Whether the model has densities of x and of z given x, of which log p(x) is made:
     not where there is no encoder, and not where either is a point mass.
     """
-    model = experiment.model
-    if not isinstance(model, LatentModel):
+    if not infers(experiment.model):
         return False
-    variables = variables_of(state)
-    batch = jax.eval_shape(lambda: blank_batch(experiment))
-    q = jax.eval_shape(parallel.compile_verb(model, "posterior"), variables, batch)
-    z = jax.ShapeDtypeStruct((1, *q.batch_shape), jnp.float32)
-    likelihood = parallel.compile_verb(model, "likelihood")
-    px = jax.eval_shape(likelihood, variables, z, batch)
-    return has_density(q) and has_density(px)
+    infer = parallel.compile_verb(experiment.model, "infer")
+    i = jax.eval_shape(infer, variables_of(state), *blank_shapes(experiment))
+    latent = [has_density(term.q) for term in i.latents.values()]
+    return all(latent) and has_density(i.px)
+
+
+def blank_shapes(experiment: Experiment) -> tuple:
+    """The shapes of a batch and of the key of one draw, for `jax.eval_shape`."""
+    return jax.eval_shape(lambda: (blank_batch(experiment), jax.random.key(0)[None]))

@@ -15,10 +15,10 @@ from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.inference.gibbs import chain
 from vaejax.inference.imputation import LEAST_ESS
 from vaejax.inference.imputation import importance_imputation as by_importance
-from vaejax.models import conditional, proposal_of
+from vaejax.models import completes, conditional, infers, weighs_latents
 from vaejax.runtime.limits import check_count
 from vaejax.runtime.memory import check_fits
-from vaejax.types import ArrayLike, Key, LatentModel
+from vaejax.types import ArrayLike, Key
 
 Method = Literal["importance", "pseudo_gibbs", "metropolis"]
 BATCH_SIZE = 100
@@ -80,7 +80,7 @@ def impute(
     check_count("samples", samples, 1)
     check_count("multiple", multiple, 0)
     model = experiment.model
-    if not isinstance(model, LatentModel):
+    if not infers(model):
         raise InputError(f"{experiment.name} has no posterior to impute by: use miwae")
     if not weighs(experiment, state):
         raise InputError(
@@ -89,8 +89,13 @@ def impute(
         )
     if conditional(model):
         raise InputError(f"{experiment.name} needs labels, which are not imputed")
-    if method != "importance" and proposal_of(model) == "prior":
+    if method != "importance" and completes(model):
         raise InputError(f"{experiment.name} draws from its prior: use importance")
+    if method == "metropolis" and not weighs_latents(model):
+        raise InputError(
+            f"{experiment.name} has several blocks of latents, which metropolis cannot "
+            "weigh: use importance or pseudo_gibbs"
+        )
     x, mask = checked_examples(experiment, x, mask)
     check_room(multiple, x, batch_size)
     settings = {"samples": samples, "draws": max(1, multiple)}

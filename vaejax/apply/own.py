@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax.apply import query
-from vaejax.apply.capabilities import require_verb
+from vaejax.apply.capabilities import require_encoder
 from vaejax.apply.tables import open_holey
 from vaejax.data.arrays import read_npz
 from vaejax.data.checks import check_mask, check_x
@@ -21,7 +21,7 @@ from vaejax.data.units import standardized
 from vaejax.data.wanted import check_counts
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
-from vaejax.models import Judge, conditional
+from vaejax.models import classifies, conditional
 from vaejax.runtime.limits import check_count
 
 SPLITS = ("", "_test", "_train")
@@ -112,7 +112,7 @@ def columns_in_order(names: np.ndarray | None, spec: Spec, where: str) -> list[i
 def check_labels(experiment: Experiment, arrays: Arrays, path: Path) -> None:
     """InputError where labels are needed and the file has none."""
     model = experiment.model
-    if "y" not in arrays and (conditional(model) or isinstance(model, Judge)):
+    if "y" not in arrays and (conditional(model) or classifies(model)):
         raise InputError(
             f"{path} has no labels, which {experiment.name} needs: give an .npz with y"
         )
@@ -150,7 +150,7 @@ def encode_own(
         trained on.
     """
     check_count("batch_size", batch_size, 1)
-    require_verb(experiment, "posterior", "has no encoder: choose another run")
+    require_encoder(experiment, ": choose another run")
     arrays = read_own(path, experiment.dataset.spec)
     check_labels(experiment, arrays, path)
     count, key = len(arrays["x"]), jax.random.key(seed)

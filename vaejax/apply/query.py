@@ -21,7 +21,11 @@ from jax.export import is_symbolic_dim
 from jaxtyping import Float
 
 from vaejax import metrics, parallel
-from vaejax.apply.capabilities import count_latents, require_verb
+from vaejax.apply.capabilities import (
+    count_latents,
+    require_encoder,
+    require_generator,
+)
 from vaejax.apply.inputs import (
     NOTHING,
     Examples,
@@ -33,9 +37,10 @@ from vaejax.apply.inputs import (
 from vaejax.data.entries import checked_key, checked_latents
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState, variables_of
+from vaejax.models import infers
 from vaejax.runtime.limits import check_count
 from vaejax.runtime.memory import check_fits
-from vaejax.types import Array, ArrayLike, Batch, Distribution, Key, LatentModel, Size
+from vaejax.types import Array, ArrayLike, Batch, Distribution, Key, Size
 
 
 def encode(
@@ -56,7 +61,7 @@ def encode(
       InputError: x is not in the model's units, a condition is missing, or there is
         no encoder.
     """
-    require_verb(experiment, "posterior", "has no encoder")
+    require_encoder(experiment)
     batch = batch_of_examples(experiment, x, given)
     return posterior(experiment, state, batch)
 
@@ -85,7 +90,7 @@ def likelihood(
     experiment: Experiment, state: TrainState, z: ArrayLike, given: Given = NOTHING
 ) -> Distribution:
     """p(x | z) for `z` `[N, latents]`; its batch shape is `[1, N, *shape]`."""
-    require_verb(experiment, "likelihood", "generates nothing")
+    require_generator(experiment)
     z = checked_latents(z, count_latents(experiment, state))
     batch = batch_to_generate(experiment, z.shape[0], given)
     return generated_likelihood(experiment, state, z, batch)
@@ -151,8 +156,8 @@ def reconstruct(
     Raises:
       InputError: as of `encode` and `decode`.
     """
-    require_verb(experiment, "posterior", "has no encoder")
-    require_verb(experiment, "likelihood", "generates nothing")
+    require_encoder(experiment)
+    require_generator(experiment)
     batch = batch_of_examples(experiment, x, given)
     z = posterior(experiment, state, batch).mean
     return generated_likelihood(experiment, state, z, batch).mean[0]
@@ -183,7 +188,7 @@ def sample(
     Raises:
       InputError: num < 1, or a condition is missing that is no label.
     """
-    require_verb(experiment, "likelihood", "generates nothing")
+    require_generator(experiment)
     if not is_symbolic_dim(num):  # an export leaves the number open
         check_count("num", num, 1)
         needed = num * math.prod(experiment.dataset.spec.shape) * 4
@@ -191,8 +196,9 @@ def sample(
     key = checked_key(key)
     latent_key, noise_key = jax.random.split(key)
     given = {**classes_in_turn(experiment, num), **given}
-    z = draw_latents(experiment, state, latent_key, num, given)
-    px = likelihood(experiment, state, z, given)
+    batch = batch_to_generate(experiment, num, given)
+    generate = parallel.compile_verb(experiment.model, "generate")
+    px = generate(variables_of(state), batch, latent_key[None])
     return (px.sample(noise_key) if noise else px.mean)[0]
 
 
@@ -200,11 +206,11 @@ def draw_latents(
     experiment: Experiment, state: TrainState, key: Key, num: Size, given: Given
 ) -> Array:
     """z from the prior, `[num, latents]`."""
-    apply = parallel.compile_verb(experiment.model, "prior")
+    apply = parallel.compile_verb(experiment.model, "draw_prior")
     batch = batch_to_generate(
         experiment, num, {**classes_in_turn(experiment, num), **given}
     )
-    return apply(variables_of(state), batch).sample(key)
+    return apply(variables_of(state), batch, checked_key(key)[None])[0]
 
 
 def log_likelihood(
@@ -237,7 +243,7 @@ def log_likelihood(
         the model has no density: of x, or of z given x.
     """
     check_count("samples", samples, 1)
-    if not isinstance(experiment.model, LatentModel):
+    if not infers(experiment.model):
         raise InputError(f"{experiment.name} has no likelihood")
     apply = parallel.compile_function(
         metrics.importance_log_likelihood, experiment.model, samples=samples
@@ -248,7 +254,7 @@ def log_likelihood(
 
 def posterior(experiment: Experiment, state: TrainState, batch: Batch) -> Distribution:
     """q(z | x) of a batch."""
-    apply = parallel.compile_verb(experiment.model, "posterior")
+    apply = parallel.compile_verb(experiment.model, "encode")
     return apply(variables_of(state), batch)
 
 
@@ -256,5 +262,5 @@ def generated_likelihood(
     experiment: Experiment, state: TrainState, z: Array, batch: Batch
 ) -> Distribution:
     """p(x | z) for `z` `[N, latents]` and a batch with the model's conditions."""
-    apply = parallel.compile_verb(experiment.model, "likelihood")
+    apply = parallel.compile_verb(experiment.model, "decode")
     return apply(variables_of(state), z[None], batch)

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, variables_of
-from vaejax.models import Judge
 from vaejax.runtime.limits import check_count
 from vaejax.runtime.memory import bytes_of, check_fits
 
@@ -38,10 +37,9 @@ def check_measuring(
     from vaejax.training.workdir import load
 
     judge, state = load(classifier)
-    check_judge(experiment, judge, classifier)
-    assert isinstance(judge.model, Judge)  # checked
+    network = check_judge(experiment, judge, classifier)
     one = jnp.zeros((1, *judge.dataset.spec.shape))
-    seen = jax.eval_shape(partial(see, judge.model), variables_of(state), one)
+    seen = jax.eval_shape(partial(see, network), variables_of(state), one)
     needed = num * bytes_of(seen.features[-1])
     check_fits(needed, f"--num {num:,} samples' features", "judge fewer")
 

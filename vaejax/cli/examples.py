@@ -16,7 +16,7 @@ from vaejax.cli.commands import keep_compiled
 from vaejax.cli.effort import check_sampling, warn_of_passes
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
-from vaejax.models import conditional
+from vaejax.models import conditional, generates
 from vaejax.training.evaluator import conditions_to_generate
 from vaejax.training.workdir import load
 from vaejax.types import Key
@@ -45,7 +45,7 @@ def write_samples(
         raise InputError(
             f"{workdir} models images: give --out a name ending in .png or .npz"
         )
-    if not hasattr(experiment.model, "likelihood"):
+    if not generates(experiment.model):
         raise InputError(f"{workdir} holds {experiment.name}, which generates nothing")
     check_sampling(experiment, num, out.suffix == ".png")
     given = conditions_to_generate(experiment, num)

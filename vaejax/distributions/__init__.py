@@ -12,9 +12,11 @@ from vaejax.distributions.known import Known
 from vaejax.distributions.levels import Levels, LogisticMixture, lower_triangular
 from vaejax.distributions.plain import Delta, Laplace, Normal
 from vaejax.distributions.properties import (
+    draw_with_log_prob,
     encoding,
     expectation,
     has_density,
+    reparameterized,
     scale_of,
 )
 from vaejax.distributions.student_t import StudentT, log_gamma_ratio
@@ -29,6 +31,7 @@ __all__ = [
     "LogisticMixture",
     "Normal",
     "StudentT",
+    "draw_with_log_prob",
     "encoding",
     "expectation",
     "has_density",
@@ -37,5 +40,6 @@ __all__ = [
     "log_gamma_ratio",
     "log_odds",
     "lower_triangular",
+    "reparameterized",
     "scale_of",
 ]

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from vaejax.types import Array, Distribution
+from vaejax.types import Array, Distribution, Key
 
 
 @singledispatch
@@ -42,3 +42,22 @@ def encoding(px: Distribution, x: Array) -> Array:
     """Values as `expectation` is of: the same where x is a number."""
     del px
     return x
+
+
+def reparameterized(p: Any, key: Key) -> Array:
+    """A draw, differentiable in the parameters where the distribution allows it."""
+    return p.rsample(key) if p.has_rsample else p.sample(key)
+
+
+@singledispatch
+def draw_with_log_prob(q: Any, key: Key) -> tuple[Array, Array]:
+    """A draw z of q and log q(z), nats, elementwise or joint as q is."""
+    z = reparameterized(q, key)
+    return z, q.log_prob(z)
+
+
+@draw_with_log_prob.register
+def _(q: dist.TransformedDistribution, key: Key) -> tuple[Array, Array]:
+    # Together: an autoregressive flow is not inverted, one of no closed inverse works.
+    z, path = q.sample_with_intermediates(key)
+    return jnp.asarray(z), jnp.asarray(q.log_prob(z, path))

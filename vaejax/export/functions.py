@@ -12,7 +12,7 @@ from vaejax.apply.capabilities import weighs
 from vaejax.apply.inputs import blank_batch
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
-from vaejax.models import conditional, conditions_of
+from vaejax.models import conditional, conditions_of, generates, infers
 from vaejax.types import Array
 
 PRNG = "threefry2x32"
@@ -37,9 +37,9 @@ def functions(
     label = ("y",) if conditional(model) else ()
     mask = ("mask",) if "mask" in batch else ()
     found = {}
-    if hasattr(model, "posterior"):
+    if infers(model):
         found["encode"] = ExportedQuery(export_encode, ("x", *label, *context, *mask))
-    if hasattr(model, "likelihood"):
+    if generates(model):
         found["decode"] = ExportedQuery(export_decode, ("z", *label, *context))
         count = context or ("y",)
         given = dict.fromkeys((*label, *count))

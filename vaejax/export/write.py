@@ -25,6 +25,7 @@ from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.export import load as loader
 from vaejax.export.functions import PRNG, ExportedQuery, functions
+from vaejax.models import generates
 from vaejax.runtime.limits import check_count
 from vaejax.runtime.storage import whole_folder
 from vaejax.training.workdir import load, write_json
@@ -136,7 +137,7 @@ def shapes_of(experiment: Experiment, state: TrainState) -> Arguments:
         for name in ("x", "mask", "context", "seen")
         if name in batch
     }
-    if hasattr(experiment.model, "likelihood"):
+    if generates(experiment.model):
         latents = count_latents(experiment, state)
         shapes["z"] = jax.ShapeDtypeStruct((n, latents), jnp.float32)
     return shapes | {

@@ -2,21 +2,21 @@
 
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from vaejax.distributions import encoding, expectation
 from vaejax.inference.imputation import Imputation, importance_imputation, wide
-from vaejax.inference.terms import complete, log_missing, weigh
-from vaejax.types import Array, Batch, Key, MissingnessModel, Variables
+from vaejax.inference.terms import complete
+from vaejax.models import LatentModel
+from vaejax.types import Array, Batch, Key, Variables
 
 FIRST = 20
 """Importance samples that a chain's first completion is drawn from."""
 
 
 def chain(
-    model: nn.Module,
+    model: LatentModel,
     variables: Variables,
     batch: Batch,
     key: Key,
@@ -43,18 +43,18 @@ def chain(
         model, variables, batch, start_key, samples=FIRST, draws=1, chunk=FIRST
     )
     whole = {**batch, "mask": jnp.ones_like(batch["mask"])}
-    knows = isinstance(model, MissingnessModel)
 
-    def verb(name: str, *arguments: Any) -> Any:
+    def apply(name: str, *arguments: Any) -> Any:
         return model.apply(variables, *arguments, method=name)
 
+    def encoded(x: Array, key: Key) -> Array:
+        return apply("encode", {**whole, "x": x}).sample(key)[None]
+
     def log_weight(z: Array, x: Array) -> Array:
-        now = {**whole, "x": x}
-        q, p = verb("posterior", now), verb("prior", now)
-        return weigh(q, p, verb("likelihood", z, now), z, now).log_w[0]
+        return apply("weigh", z, {**whole, "x": x}).log_w[0]
 
     def log_mask(x: Array) -> Array:
-        return nn.apply(log_missing, model)(variables, x[None], batch)[0]
+        return apply("log_missing", x[None], batch)[0]
 
     def keeps(key: Key, log_ratio: Array, new: Array, old: Array, axis: int) -> Array:
         moves = jnp.log(jax.random.uniform(key, log_ratio.shape)) < log_ratio
@@ -64,13 +64,13 @@ def chain(
     def move(carry: tuple[Array, Array], key: Key) -> tuple[Any, Array]:
         z, x = carry
         z_key, accept_key, x_key, mask_key = jax.random.split(key, 4)
-        drawn = verb("posterior", {**whole, "x": x}).sample(z_key)[None]
+        drawn = encoded(x, z_key)
         if accept:
             ratio = log_weight(drawn, x) - log_weight(z, x)
             drawn = keeps(accept_key, ratio, drawn, z, 1)
-        px = verb("likelihood", drawn, batch)
+        px = apply("decode", drawn, batch)
         new, mean = complete(batch, px.sample(x_key))[0], expectation(px)[0]
-        if knows:
+        if not model.ignorable:
             new = keeps(mask_key, log_mask(new) - log_mask(x), new, x, 0)
             mean = encoding(px, new[None])[0]
         return (drawn, new), mean
@@ -82,7 +82,7 @@ def chain(
     thin = max(1, (samples - samples // 2) // draws)
     z_key, burn_key, keep_key = jax.random.split(key, 3)
     x = first.draws[0]
-    z = verb("posterior", {**whole, "x": x}).sample(z_key)[None]
+    z = encoded(x, z_key)
     burn = jax.random.split(burn_key, max(1, samples // 2))
     carry, _ = jax.lax.scan(move, (z, x), burn)
     _, (found, means) = jax.lax.scan(kept, carry, jax.random.split(keep_key, draws))

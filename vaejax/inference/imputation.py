@@ -14,10 +14,9 @@ from jax.nn import logsumexp
 from jaxtyping import Float
 
 from vaejax.distributions import encoding, expectation
-from vaejax.inference.terms import complete, weigh_draws
-from vaejax.models import proposal_of
+from vaejax.inference.terms import Inference, complete
 from vaejax.purposes import OfObjective
-from vaejax.types import Array, Batch, Key, MissingnessModel, Variables
+from vaejax.types import Array, Batch, Key, Variables
 
 LEAST_ESS = 10.0
 """Effective samples below which an example's weights are said to collapse."""
@@ -67,7 +66,7 @@ def importance_imputation(
     share of all weight [Chao 1982].
 
     Args:
-      model: with the verbs of a `LatentModel`.
+      model: a `vaejax.models.LatentModel`.
       variables: what it is applied with.
       batch: examples and their `mask`.
       key: of all noise.
@@ -77,8 +76,6 @@ def importance_imputation(
       noise: draw completions from p(x | z); without, draws are E[x | z] (of a model of
         missingness completions all the same), which vary less than what is missing.
     """
-    if proposal_of(model) == "prior":
-        batch = {**batch, "context": batch["x"], "seen": batch["mask"]}
     chunk = min(chunk, samples)
     pick_key, key = jax.random.split(key)
     weighted = weighing(model, variables, batch, key, samples)
@@ -127,22 +124,24 @@ def weighing(
     """A function from the numbers of samples to weighted completions; those from
     `samples` on weigh nothing.
     """
-    verb = proposal_of(model)
-    q: Any = model.apply(variables, batch, method=verb)
-    p: Any = model.apply(variables, batch, method="prior")
-    knows = isinstance(model, MissingnessModel)
 
     def weighted(numbers: Array) -> Weighted:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
-        z = jax.vmap(q.sample)(keys)
-        hole_key = jax.random.fold_in(keys[0], OfObjective.HOLES)
-        i = nn.apply(weigh_draws, model)(variables, q, p, z, batch, hole_key)
-        x = complete(batch, i.px.sample(hole_key))  # those that were weighed
-        mean = encoding(i.px, x) if knows else expectation(i.px)
+        i: Any = model.apply(variables, batch, keys, method="impute")
+        x, mean = completions(i, batch, jax.random.fold_in(keys[0], OfObjective.HOLES))
         log_w = jnp.where((numbers < samples)[:, None], i.log_w, -jnp.inf)
         return Weighted(log_w, mean, x)
 
     return weighted
+
+
+def completions(i: Inference, batch: Batch, key: Key) -> tuple[Array, Array]:
+    """Completed examples and E[x | z] for each draw; where the weights are of drawn
+    completions, these are both.
+    """
+    if i.x is None:
+        return complete(batch, i.px.sample(key)), expectation(i.px)
+    return i.x, encoding(i.px, i.x)
 
 
 def choose(

@@ -1,39 +1,54 @@
-"""From the three verbs of a model to its log-weights: all that objectives consume."""
+"""From what a model infers to its log-weights: all that objectives consume."""
 
-from typing import NamedTuple
+import functools
+import operator
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.nn import logsumexp
 from jaxtyping import Float
 
-from vaejax.distributions import kl_divergence
-from vaejax.purposes import OfObjective
-from vaejax.types import (
-    Array,
-    Batch,
-    Distribution,
-    Key,
-    LatentModel,
-    MissingnessModel,
-)
+from vaejax.inference.latents import LatentTerm, draw_keys
+from vaejax.types import Array, Batch, Distribution, Key
 
 
 class Inference(NamedTuple):
     """Terms of log p(x, z) - log q(z | x) at draws z ~ q(z | x), in nats.
 
     `log_px` is of all that is observed: of the entries of x that are and, where the
-    model says why the others are missing, of the mask (`log_missing`). `kl_parts` is
-    KL(q || p) of each latent: analytic where known (then equal for all samples), else
-    the Monte Carlo term of each draw.
+    model says why the others are missing, of the mask. `latents` are the blocks of z,
+    from the data upwards: `decode` takes the first. The sums over blocks, and what
+    there is of one block, are properties.
     """
 
     log_px: Float[Array, "samples batch"]
-    log_pz: Float[Array, "samples batch"]
-    log_qz: Float[Array, "samples batch"]
-    kl_parts: Float[Array, "samples batch latents"]
-    z: Float[Array, "samples batch latents"]
+    latents: Mapping[str, LatentTerm]
     px: Distribution
+    x: Array | None = None
+    """Completions `[samples, batch, ...]` that the weights are of, where the model of
+    why entries are missing had to draw these."""
+
+    @property
+    def z(self) -> Float[Array, "samples batch *latents"]:
+        """Draws of the first block."""
+        return next(iter(self.latents.values())).z
+
+    @property
+    def log_pz(self) -> Float[Array, "samples batch"]:
+        """log p(z) of all blocks, nats."""
+        return sum_over_blocks(term.log_p for term in self.latents.values())
+
+    @property
+    def log_qz(self) -> Float[Array, "samples batch"]:
+        """log q(z | x) of all blocks, nats."""
+        return sum_over_blocks(term.log_q for term in self.latents.values())
+
+    @property
+    def kl_parts(self) -> Float[Array, "samples batch parts"]:
+        """KL(q || p) of each part of each block, nats."""
+        return jnp.concatenate([term.kl for term in self.latents.values()], -1)
 
     @property
     def kl(self) -> Float[Array, "samples batch"]:
@@ -48,6 +63,11 @@ class Inference(NamedTuple):
     def tempered(self, beta: float | Array) -> Float[Array, "samples batch"]:
         """`log_w` with weight `beta` on log p(z) / q(z | x), nats."""
         return self.log_px + beta * self.log_pz - beta * self.log_qz
+
+
+def sum_over_blocks(values: Iterable[Array]) -> Array:
+    """The sum; 0 of no blocks."""
+    return functools.reduce(operator.add, values, jnp.zeros(()))
 
 
 def observed_log_prob(
@@ -65,6 +85,12 @@ def observed_log_prob(
         joint = tuple(range(mask.ndim - px.event_dim, mask.ndim))
         log_prob = jnp.where(jnp.all(mask == 1, axis=joint), log_prob, 0.0)
     return total(log_prob.reshape(*log_prob.shape[:2], -1))
+
+
+def log_observed(px: Distribution, batch: Batch) -> Float[Array, "samples batch"]:
+    """log p(x_observed | z) of a batch, nats."""
+    mask = batch.get("mask")
+    return observed_log_prob(px, batch["x"][None], None if mask is None else mask[None])
 
 
 def total(values: Float[Array, "samples batch dims"]) -> Float[Array, "samples batch"]:
@@ -91,15 +117,6 @@ def complete(batch: Batch, drawn: Array) -> Array:
     return jnp.where(batch["mask"][None] == 1, x, drawn) if "mask" in batch else x
 
 
-def log_missing(
-    model: MissingnessModel, x: Array, batch: Batch
-) -> Float[Array, "samples batch"]:
-    """log p(m | x), nats, for complete `x` `[samples, batch, ...]`."""
-    mask = batch["mask"] if "mask" in batch else jnp.ones_like(batch["x"])
-    log_prob = model.missingness(x).log_prob(mask[None])
-    return total(log_prob.reshape(*log_prob.shape[:2], -1))
-
-
 def scored(batch: Batch, event_dim: int = 0) -> Array:
     """1 where an entry of x counts in log p(x | z), else 0: `[batch, *shape]`.
 
@@ -121,14 +138,11 @@ def scored(batch: Batch, event_dim: int = 0) -> Array:
     return counts.astype(jnp.float32)
 
 
-def infer(model: LatentModel, batch: Batch, key: Key, samples: int = 1) -> Inference:
+def infer(model: Any, batch: Batch, key: Key, samples: int = 1) -> Inference:
     """Draws `samples` latents of each example from q(z | x) and weighs them.
 
-    A model of missingness also draws the missing entries, one completion for each z:
-    w = p(x_observed | z) p(m | x) p(z) / q(z | x) [Ipsen et al. 2021, eq. 6].
-
     Args:
-      model: a bound model, as objectives get it.
+      model: a bound `vaejax.models.LatentModel`, as objectives get it.
       batch: `x` `[batch, *shape]`, `mask` like x where it has holes, and what the
         model conditions on.
       key: a `jax.random.key`.
@@ -137,44 +151,4 @@ def infer(model: LatentModel, batch: Batch, key: Key, samples: int = 1) -> Infer
     Returns:
       The terms of the log-weights, `[samples, batch]`, nats.
     """
-    q, p = model.posterior(batch), model.prior(batch)
-    z = jax.vmap(q.rsample)(jax.random.split(key, samples))
-    return weigh_draws(
-        model, q, p, z, batch, jax.random.fold_in(key, OfObjective.HOLES)
-    )
-
-
-def weigh_draws(
-    model: LatentModel,
-    q: Distribution,
-    p: Distribution,
-    z: Array,
-    batch: Batch,
-    key: Key,
-) -> Inference:
-    """The terms of draws `z` `[samples, batch, latents]` of q, decoded by the model.
-
-    Bounds, likelihoods and imputations all weigh draws here, so that they are of the
-    same event: what is observed and, of a model of missingness, that it is. `key` is
-    for the missing entries that the latter draws: `px.rsample(key)` where x is missing.
-    """
-    found = weigh(q, p, model.likelihood(z, batch), z, batch)
-    if not isinstance(model, MissingnessModel):
-        return found
-    x = complete(batch, found.px.rsample(key))
-    return found._replace(log_px=found.log_px + log_missing(model, x, batch))
-
-
-def weigh(
-    q: Distribution, p: Distribution, px: Distribution, z: Array, batch: Batch
-) -> Inference:
-    """The terms of given draws `z` `[samples, batch, latents]` of q."""
-    x, mask = batch["x"][None], batch.get("mask")
-    return Inference(
-        log_px=observed_log_prob(px, x, None if mask is None else mask[None]),
-        log_pz=jax.vmap(p.log_prob)(z).sum(-1),
-        log_qz=jax.vmap(q.log_prob)(z).sum(-1),
-        kl_parts=kl_divergence(q, p, z),
-        z=z,
-        px=px,
-    )
+    return model.infer(batch, draw_keys(key, samples))

@@ -14,7 +14,7 @@ from vaejax.apply.query import sample
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.metrics.samples import frechet_distance, kernel_distance
-from vaejax.models import Judge, conditional
+from vaejax.models import Judge, classifies, conditional, generates
 from vaejax.models.critic import Critique
 from vaejax.training.checkpoint import leaf_digests
 from vaejax.training.evaluator import conditions_to_generate, held_out_examples
@@ -103,16 +103,16 @@ def accuracy(
     return {"label_accuracy": float((seen == wanted[labels]).mean())}
 
 
-def check_judge(experiment: Experiment, judge: Experiment, where: Path) -> None:
-    """InputError where the run cannot judge the other's samples."""
-    if not isinstance(judge.model, Judge):
+def check_judge(experiment: Experiment, judge: Experiment, where: Path) -> Judge:
+    """The classifier; InputError where it cannot judge the other run's samples."""
+    if not classifies(judge.model):
         raise InputError(f"--classifier {where} holds {judge.name}: train a classifier")
     if judge.dataset.spec.shape != experiment.dataset.spec.shape:
         raise InputError(
             f"--classifier {where} is of {judge.dataset.spec.name}, whose examples "
             "have another shape"
         )
-    if not hasattr(experiment.model, "likelihood"):
+    if not generates(experiment.model):
         raise InputError(f"{experiment.name} generates nothing to judge")
     if conditional(experiment.model):
         lacking = set(experiment.dataset.spec.class_names)
@@ -120,6 +120,7 @@ def check_judge(experiment: Experiment, judge: Experiment, where: Path) -> None:
             judge.dataset.spec.label_index(sorted(lacking))
         except InputError as error:
             raise InputError(f"--classifier {where} knows {error}") from None
+    return judge.model
 
 
 def parameters_digest(state: TrainState) -> str:

@@ -1,7 +1,7 @@
 """How probable the data is: ELBO, importance-weighted likelihood, bits/dim."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,17 +14,17 @@ from vaejax.distributions import has_density
 from vaejax.errors import InputError
 from vaejax.experiment import Metric
 from vaejax.inference.imputation import LEAST_ESS
+from vaejax.inference.latents import Keys
 from vaejax.inference.terms import (
     Inference,
     infer,
     log_mean_exp,
+    log_observed,
     observed_log_prob,
     scored,
-    weigh_draws,
 )
 from vaejax.metrics.base import averages, ratio
 from vaejax.metrics.weights import HIGH_KHAT, pareto_khat, tail_length
-from vaejax.purposes import OfObjective
 from vaejax.types import Array, Batch, Distribution, Key, Variables
 
 
@@ -87,9 +87,7 @@ def monte_carlo_nll(samples: int) -> Metric:
     def values(
         model: nn.Module, variables: Variables, batch: Batch, key: Key
     ) -> dict[str, Array]:
-        found = importance_log_likelihood(
-            model, variables, batch, key, samples, proposal="prior"
-        )
+        found = monte_carlo_log_likelihood(model, variables, batch, key, samples)
         return {
             "nll_monte_carlo": -found.log_p,
             "nll_monte_carlo_bias": found.bias,
@@ -108,7 +106,7 @@ def baseline_nll() -> Metric:
         model: nn.Module, variables: Variables, batch: Batch, key: Key
     ) -> dict[str, Array]:
         del key
-        px: Any = nn.apply(lambda m: m.baseline(batch), model)(variables)
+        px: Any = nn.apply(lambda m: m.guess(batch), model)(variables)
         return {"baseline_nll": -observed_log_prob(px, batch["x"][None])[0]}
 
     return averages(("baseline_nll",), values)
@@ -181,12 +179,14 @@ def scored_numbers(
     """How many numbers of each example p(x | z) scores."""
 
     def event_dim(model: Any) -> int:
-        z = model.prior(batch).mean[None]
-        return model.likelihood(z, batch).event_dim
+        return model.generate(batch, jax.random.key(0)[None]).event_dim
 
     axes = nn.apply(event_dim, model)(variables)  # nothing of it is computed
     counts = scored(batch, axes)
     return counts.reshape(len(counts), -1).sum(-1)
+
+
+LogWeights = Callable[[Keys], Float[Array, "chunk batch"]]
 
 
 def importance_log_likelihood(
@@ -196,34 +196,58 @@ def importance_log_likelihood(
     key: Key,
     samples: int,
     chunk: int = 50,
-    proposal: str = "posterior",
 ) -> LogLikelihood:
     """log p(x) of each example by importance sampling, nats, and how far to trust it.
 
-    The example is encoded once. Draw s has the key fold_in(key, s), so the result does
-    not depend on `chunk` (but for the entries that a model of missingness draws, a key
-    for each chunk); draws beyond `samples` in the last chunk weigh nothing. The verb
-    `proposal` is what z is drawn from: posterior, or prior (simple Monte Carlo).
+    Draw s has the key fold_in(key, s), so the result does not depend on `chunk` (but
+    for the entries that a model of missingness draws, a key for each chunk).
 
     Raises:
       InputError: z or x has a point mass, whose density is infinite.
     """
-    q: Any = model.apply(variables, batch, method=proposal)
-    p: Any = model.apply(variables, batch, method="prior")
-    require_density(q, "q(z | x)")
+
+    def log_weights(keys: Keys) -> Array:
+        i: Any = model.apply(variables, batch, keys, method="infer")
+        for term in i.latents.values():
+            require_density(term.q, "q(z | x)")
+        require_density(i.px, "p(x | z)")
+        return i.log_w
+
+    return log_mean_weight(log_weights, len(batch["x"]), key, samples, chunk)
+
+
+def monte_carlo_log_likelihood(
+    model: nn.Module, variables: Variables, batch: Batch, key: Key, samples: int
+) -> LogLikelihood:
+    """log p(x) of each example by draws of the prior, nats: simple Monte Carlo.
+
+    Raises:
+      InputError: x has a point mass.
+    """
+
+    def log_weights(keys: Keys) -> Array:
+        px: Any = model.apply(variables, batch, keys, method="generate")
+        require_density(px, "p(x | z)")
+        return log_observed(px, batch)
+
+    return log_mean_weight(log_weights, len(batch["x"]), key, samples)
+
+
+def log_mean_weight(
+    log_weights: LogWeights, examples: int, key: Key, samples: int, chunk: int = 50
+) -> LogLikelihood:
+    """log of the mean of `samples` weights of each example, `chunk` draws at a time.
+
+    The last chunk's draws beyond `samples` weigh nothing. Of the largest weights as
+    many are kept as Pareto k-hat is fitted to.
+    """
     chunk = min(chunk, samples)
     tail = tail_length(samples)
 
-    def log_weights(draws: Array) -> Float[Array, "chunk batch"]:
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, draws)
-        z = jax.vmap(q.sample)(keys)
-        hole_key = jax.random.fold_in(keys[0], OfObjective.HOLES)
-        i = nn.apply(weigh_draws, model)(variables, q, p, z, batch, hole_key)
-        require_density(i.px, "p(x | z)")
-        return jnp.where((draws < samples)[:, None], i.log_w, -jnp.inf)
-
     def fold(acc: tuple[Array, ...], start: Array) -> tuple[tuple[Array, ...], None]:
-        log_w = log_weights(start + jnp.arange(chunk))
+        draws = start + jnp.arange(chunk)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, draws)
+        log_w = jnp.where((draws < samples)[:, None], log_weights(keys), -jnp.inf)
         log_sum, log_squares, largest = acc
         largest = jnp.concatenate([largest, log_w.T], -1)
         largest = jax.lax.top_k(largest, tail + 1)[0] if tail else largest[:, :1]
@@ -233,7 +257,7 @@ def importance_log_likelihood(
             largest,
         ), None
 
-    nothing = jnp.full(batch["x"].shape[0], -jnp.inf)
+    nothing = jnp.full(examples, -jnp.inf)
     start = nothing, nothing, jnp.repeat(nothing[:, None], tail + 1, 1)
     starts = jnp.arange(0, samples, chunk)
     (log_sum, log_squares, largest), _ = jax.lax.scan(fold, start, starts)

@@ -17,7 +17,7 @@ def active_units(latents: int, threshold: float = 0.01) -> Metric:
         acc: Moments, model: nn.Module, variables: Variables, batch: Batch, key: Key
     ) -> Moments:
         del key
-        q: Any = model.apply(variables, batch, method="posterior")
+        q: Any = model.apply(variables, batch, method="encode")
         return merge(acc, moments(q.mean, batch["weight"]))
 
     def compute(acc: Moments) -> dict[str, Array]:

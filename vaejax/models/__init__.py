@@ -1,6 +1,15 @@
-"""Models: Linen modules with the verbs posterior, prior and likelihood, and critics."""
+"""Models: Linen modules that infer and generate, and critics."""
 
 from vaejax.models.adversarial import CVAEGAN, GAN, CriticVAE, Judge
+from vaejax.models.base import Generator, LatentModel
+from vaejax.models.capabilities import (
+    classifies,
+    completes,
+    generates,
+    has_baseline,
+    infers,
+    weighs_latents,
+)
 from vaejax.models.completion import (
     ArbitraryCompletion,
     Baseline,
@@ -13,7 +22,6 @@ from vaejax.models.conditions import Conditioned, Label, conditional, conditions
 from vaejax.models.critic import Classifier, CriticNetwork, Critique, JointCritic
 from vaejax.models.holes import Blind, Constant, SetEncoder, WithMask
 from vaejax.models.missing import LogisticMissingness, MissingVAE, SelfMasking
-from vaejax.models.proposal import proposal_of
 from vaejax.models.vae import (
     VAE,
     Decoder,
@@ -41,9 +49,11 @@ __all__ = [
     "DeterministicEncoder",
     "GaussianEncoder",
     "GaussianNetwork",
+    "Generator",
     "JointCritic",
     "Judge",
     "Label",
+    "LatentModel",
     "LogisticMissingness",
     "MissingVAE",
     "SelfMasking",
@@ -51,7 +61,12 @@ __all__ = [
     "StandardNormal",
     "Whole",
     "WithMask",
+    "classifies",
+    "completes",
     "conditional",
     "conditions_of",
-    "proposal_of",
+    "generates",
+    "has_baseline",
+    "infers",
+    "weighs_latents",
 ]

@@ -2,11 +2,12 @@
 
 import flax.linen as nn
 
+from vaejax.models.base import Generator
 from vaejax.models.vae import EncoderDecoder
 from vaejax.types import Array, Batch, Distribution
 
 
-class GAN(nn.Module):
+class GAN(Generator):
     """A generator of x from z, and a critic [Goodfellow et al. 2014].
 
     Its likelihood is a point mass at the generated x: it can be sampled, not weighed.

@@ -7,6 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from vaejax.distributions import Known
+from vaejax.inference.latents import Keys
+from vaejax.inference.terms import Inference, log_observed
+from vaejax.models.base import LatentModel
 from vaejax.models.conditions import HIDDEN, completed
 from vaejax.models.holes import observed
 from vaejax.models.vae import gaussian
@@ -37,7 +40,30 @@ class GaussianNetwork(nn.Module):
         return gaussian(self.body(x), self.latents)
 
 
-class Completion(nn.Module):
+class Completer(LatentModel):
+    """Models of p(x | context): what is seen is certain, and p(z | seen) sees no more.
+
+    The encoder sees the whole of x, so imputations are draws of the prior, given what
+    is observed as the context; all weigh the same.
+    """
+
+    conditions: ClassVar[tuple[str, ...]] = ("context", "seen")
+
+    encoder: nn.Module
+    decoder: nn.Module
+    prior_network: nn.Module
+
+    def likelihood(self, z: Array, batch: Batch) -> Distribution:
+        px = self.decoder(z, batch)
+        return Known(px, batch["context"], batch["seen"])
+
+    def impute(self, batch: Batch, keys: Keys) -> Inference:
+        batch = {**batch, "context": batch["x"], "seen": batch["mask"]}
+        px = self.generate(batch, keys)
+        return Inference(log_observed(px, batch), {}, px)
+
+
+class Completion(Completer):
     """p(x | context) = E_{p(z | context)} p(x | z): the conditional VAE of images.
 
     The prior network sees the context with the baseline's guess pasted in, the
@@ -46,12 +72,11 @@ class Completion(nn.Module):
     baseline from here; it has a player of its own.
     """
 
-    conditions: ClassVar[tuple[str, ...]] = ("context", "seen")
-
-    encoder: nn.Module
-    decoder: nn.Module
-    prior_network: nn.Module
     baseline: nn.Module
+
+    def guess(self, batch: Batch) -> Distribution:
+        """The baseline's p(x | context): batch shape `[1, batch, ...]`."""
+        return self.baseline(batch)
 
     def posterior(self, batch: Batch) -> Distribution:
         return self.encoder(batch["x"])
@@ -59,10 +84,6 @@ class Completion(nn.Module):
     def prior(self, batch: Batch) -> Distribution:
         guess = jax.lax.stop_gradient(self.baseline(batch).mean[0])
         return self.prior_network(completed(batch, guess))
-
-    def likelihood(self, z: Array, batch: Batch) -> Distribution:
-        px = self.decoder(z, batch)
-        return Known(px, batch["context"], batch["seen"])
 
 
 class Context(nn.Module):
@@ -85,25 +106,15 @@ class Whole(nn.Module):
         return jnp.concatenate([batch["x"], observed(batch), batch["seen"]], -1)
 
 
-class ArbitraryCompletion(nn.Module):
+class ArbitraryCompletion(Completer):
     """p(x | seen part) for any seen part: VAEAC [Ivanov et al. 2019, eq. 4-5].
 
     The prior network sees the seen part and where it is, the encoder q(z | x, seen)
     the whole example, the decoder z and the seen part. What is seen is certain.
     """
 
-    conditions: ClassVar[tuple[str, ...]] = ("context", "seen")
-
-    encoder: nn.Module
-    decoder: nn.Module
-    prior_network: nn.Module
-
     def posterior(self, batch: Batch) -> Distribution:
         return self.encoder(batch)
 
     def prior(self, batch: Batch) -> Distribution:
         return self.prior_network(batch)
-
-    def likelihood(self, z: Array, batch: Batch) -> Distribution:
-        px = self.decoder(z, batch)
-        return Known(px, batch["context"], batch["seen"])

@@ -1,12 +1,18 @@
 """Why entries are missing: p(m | x), and the VAE that knows it [Ipsen et al. 2021]."""
 
 import math
+from typing import ClassVar
 
 import flax.linen as nn
+import jax
 
 from vaejax.distributions import Bernoulli
+from vaejax.inference.latents import Keys
+from vaejax.inference.terms import Inference, complete, total
+from vaejax.models.holes import observed
 from vaejax.models.vae import VAE
-from vaejax.types import Array, Distribution
+from vaejax.purposes import OfObjective
+from vaejax.types import Array, Batch
 
 
 class SelfMasking(nn.Module):
@@ -43,11 +49,21 @@ class LogisticMissingness(nn.Module):
 class MissingVAE(VAE):
     """p(x, z) p(m | x): a VAE with the part `missing`, which says why entries are.
 
-    For missing not at random; the missing entries of x are drawn where the mask's
-    probability needs them (`vaejax.inference.terms.infer`).
+    For missing not at random. The missing entries of x are drawn where the mask's
+    probability needs them, one completion for each z:
+    w = p(x_observed | z) p(m | x) p(z) / q(z | x) [Ipsen et al. 2021, eq. 6].
     """
+
+    ignorable: ClassVar[bool] = False
 
     missing: nn.Module
 
-    def missingness(self, x: Array) -> Distribution:
-        return Bernoulli(self.missing(x))
+    def infer(self, batch: Batch, keys: Keys) -> Inference:
+        i = super().infer(batch, keys)
+        hole_key = jax.random.fold_in(keys[0], OfObjective.HOLES)
+        x = complete(batch, i.px.rsample(hole_key))
+        return i._replace(log_px=i.log_px + self.log_missing(x, batch), x=x)
+
+    def log_missing(self, x: Array, batch: Batch) -> Array:
+        log_prob = Bernoulli(self.missing(x)).log_prob(observed(batch)[None])
+        return total(log_prob.reshape(*log_prob.shape[:2], -1))

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from vaejax.distributions import Delta, Normal
+from vaejax.models.base import LatentModel
 from vaejax.models.conditions import condition_of
 from vaejax.models.holes import read_input
 from vaejax.nn.layers import append_condition
@@ -72,7 +73,7 @@ class Decoder(nn.Module):
         return self.likelihood(self.body(z), batch)
 
 
-class EncoderDecoder(nn.Module):
+class EncoderDecoder(LatentModel):
     """The verbs of models with the parts `encoder` and `decoder`; each is final."""
 
     encoder: nn.Module

@@ -78,13 +78,14 @@ class Subjects(NamedTuple):
 
 def shared_latents(model: Any, batch: Batch, key: Key) -> Array:
     """z `[batch, latents]` of the prior, the same for all players."""
-    return model.prior(batch).rsample(jax.random.fold_in(key, OfObjective.PRIOR))
+    key = jax.random.fold_in(key, OfObjective.PRIOR)
+    return model.draw_prior(batch, key[None])[0]
 
 
 def dream(model: Any, batch: Batch, key: Key) -> tuple[Array, Array]:
     """z `[batch, latents]` of the prior, and what the model makes of it."""
     z = shared_latents(model, batch, key)
-    return model.likelihood(z[None], batch).mean[0], z
+    return model.decode(z[None], batch).mean[0], z
 
 
 def generated(model: Any, batch: Batch, key: Key) -> Subjects:
@@ -109,7 +110,7 @@ def encoded(model: Any, batch: Batch, key: Key) -> Subjects:
 
 def paired(model: Any, batch: Batch, key: Key) -> Subjects:
     """(x, z ~ q(z | x)) against (G(z), z ~ p(z)) [Dumoulin et al. 2017, eq. 1]."""
-    z = model.posterior(batch).rsample(jax.random.fold_in(key, OfObjective.POSTERIOR))
+    z = model.encode(batch).rsample(jax.random.fold_in(key, OfObjective.POSTERIOR))
     return Subjects((batch["x"], z), {"prior": dream(model, batch, key)})
 
 

@@ -33,7 +33,7 @@ def hybrid(
 
 def stochastic(model: Any, batch: Batch, key: Key) -> Array:
     """L_GSNN (eq. 6), nats: the Gaussian stochastic network's loss."""
-    px = model.likelihood(shared_latents(model, batch, key)[None], batch)
+    px = model.decode(shared_latents(model, batch, key)[None], batch)
     return -observed_log_prob(px, batch["x"][None]).mean()
 
 
@@ -52,7 +52,7 @@ def arbitrary(
     weak that it only keeps the prior's mu and sigma finite [Ivanov et al. 2019, eq. 6].
     """
     i = infer(model, batch, key)
-    prior = model.prior(batch)
+    prior: Any = i.latents["z"].p
     scale = jnp.sqrt(prior.variance)
     far = jnp.square(prior.mean) / (2 * mean_scale**2)
     penalty = jnp.sum(far - scale_rate * (jnp.log(scale) - scale), -1).mean()
@@ -70,6 +70,6 @@ def arbitrary(
 def baseline(model: Any, batch: Batch, key: Key) -> tuple[Array, Metrics]:
     """-log p(x | context) of the deterministic baseline, nats per example."""
     del key
-    px = model.baseline(batch)
+    px = model.guess(batch)
     loss = -observed_log_prob(px, batch["x"][None]).mean()
     return loss, {"loss": loss}

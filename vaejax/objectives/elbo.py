@@ -9,7 +9,8 @@ from jaxtyping import Float
 
 from vaejax.distributions import scale_of
 from vaejax.inference.terms import Inference, infer
-from vaejax.types import Array, Batch, Key, LatentModel, Metrics
+from vaejax.models import LatentModel
+from vaejax.types import Array, Batch, Key, Metrics
 
 
 def elbo(
@@ -27,13 +28,14 @@ def elbo(
     [Kingma & Welling 2014, eq. 3; beta: Higgins et al. 2017, eq. 4].
 
     Args:
-      model: a bound model with the verbs posterior, prior and likelihood.
+      model: a bound `vaejax.models.LatentModel`.
       batch: `x` `[batch, *shape]`, `mask` like x where it has holes, and what the
         model conditions on.
       key: a `jax.random.key`.
       beta: weight of the KL term; 1 is the ELBO, 0 an autoencoder.
       free_bits: nats below which the batch mean of a latent's KL is not pushed
-        [Kingma et al. 2016, eq. 15]; 0 is off.
+        [Kingma et al. 2016, eq. 15], of the whole block's where its density is joint;
+        0 is off.
       samples: draws of z for each example, averaged.
 
     Returns:
@@ -77,7 +79,7 @@ def capacity(
     [Burgess et al. 2018, eq. 8], with KL the mean over the batch.
 
     Args:
-      model: a bound model with the verbs posterior, prior and likelihood.
+      model: a bound `vaejax.models.LatentModel`.
       batch: `x` `[batch, *shape]`, `mask` like x where it has holes, and what the
         model conditions on.
       key: a `jax.random.key`.
@@ -144,7 +146,7 @@ def reconstruction(model: LatentModel, batch: Batch, key: Key) -> tuple[Array, M
     loss = E_q[-log p(x | z)], the last term of [Kingma & Welling 2014, eq. 3].
 
     Args:
-      model: a bound model with the verbs posterior, prior and likelihood.
+      model: a bound `vaejax.models.LatentModel`.
       batch: `x` `[batch, *shape]`, `mask` like x where it has holes, and what the
         model conditions on.
       key: a `jax.random.key`.

@@ -3,8 +3,9 @@
 import jax.numpy as jnp
 
 from vaejax.inference.terms import infer, log_mean_exp
+from vaejax.models import LatentModel
 from vaejax.objectives.elbo import sigma_term
-from vaejax.types import Array, Batch, Key, LatentModel, Metrics
+from vaejax.types import Array, Batch, Key, Metrics
 
 
 def iwae(
@@ -22,7 +23,7 @@ def iwae(
     gradient (eq. 14): each draw's reparameterized gradient weighted by w_i / sum w.
 
     Args:
-      model: a bound model with the verbs posterior, prior and likelihood.
+      model: a bound `vaejax.models.LatentModel`.
       batch: `x` `[batch, *shape]`, `mask` like x where it has holes, and what the
         model conditions on.
       key: a `jax.random.key`.

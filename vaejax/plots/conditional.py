@@ -135,7 +135,7 @@ def completions(experiment: Experiment, state: TrainState, *, seed: int = 0) -> 
 def guessed(model: nn.Module, variables: Variables, given: Batch) -> Array:
     """The baseline's guess at the whole, `[1, N, H, W, C]`."""
     return model.apply(  # pyright: ignore[reportReturnType]
-        variables, method=lambda parts: parts.baseline(given).mean
+        variables, method=lambda parts: parts.guess(given).mean
     )
 
 

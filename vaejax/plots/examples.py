@@ -11,11 +11,11 @@ from vaejax.apply.inputs import batch_of_examples
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
 from vaejax.models import (
-    VAE,
-    ArbitraryCompletion,
-    Completion,
     conditional,
     conditions_of,
+    generates,
+    has_baseline,
+    infers,
 )
 
 MOST = 5000  # examples whose latents are looked at
@@ -61,14 +61,14 @@ def conditions_at(
 def require_posterior(experiment: Experiment, state: TrainState, what: str) -> None:
     """Raises InputError where the model has no encoder."""
     del state  # as in the other requirements
-    if not hasattr(experiment.model, "posterior"):
+    if not infers(experiment.model):
         raise InputError(f"{what} needs a model with an encoder")
 
 
 def require_latents(experiment: Experiment, state: TrainState, what: str) -> None:
     """Raises InputError where nothing can be generated from latents."""
     del state  # as in the other requirements
-    if not hasattr(experiment.model, "likelihood"):
+    if not generates(experiment.model):
         raise InputError(f"{what} needs a model that generates")
 
 
@@ -99,15 +99,17 @@ def require_attributes(experiment: Experiment, state: TrainState, what: str) -> 
 def require_context(experiment: Experiment, state: TrainState, what: str) -> None:
     """Raises InputError where the model completes nothing."""
     del state  # as in the other requirements
-    if not isinstance(experiment.model, Completion):
+    if not has_baseline(experiment.model):
         raise InputError(f"{what} needs a model that completes images: cvae_sohn")
 
 
 def require_imputer(experiment: Experiment, state: TrainState, what: str) -> None:
     """Raises InputError where no missing part of an image can be drawn."""
     require_images(experiment, state, what)
-    if not isinstance(experiment.model, VAE | ArbitraryCompletion):
-        raise InputError(f"{what} needs a model with a density, as miwae")
+    if not infers(experiment.model):
+        raise InputError(f"{what} needs a model with an encoder, as miwae")
+    if has_baseline(experiment.model):
+        raise InputError(f"{what} needs a model of any part: see completions")
     if not weighs(experiment, state):
         raise InputError(f"{what} needs a posterior: {experiment.name} has a point")
     if conditional(experiment.model):

@@ -1,0 +1,39 @@
+"""What a model can do: asked here, so that no other room names a class of models."""
+
+from typing import Any, TypeGuard
+
+from vaejax.models.adversarial import Judge
+from vaejax.models.base import Generator, LatentModel
+from vaejax.models.completion import Completion
+
+
+def generates(model: Any) -> bool:
+    """Whether it makes x of latents."""
+    return isinstance(model, Generator)
+
+
+def infers(model: Any) -> bool:
+    """Whether it has latents of x: an encoder."""
+    return isinstance(model, LatentModel)
+
+
+def weighs_latents(model: Any) -> bool:
+    """Whether given latents can be weighed: those of one block."""
+    return infers(model) and hasattr(model, "posterior") and hasattr(model, "prior")
+
+
+def completes(model: Any) -> bool:
+    """Whether its latents are drawn given what is seen, so that its encoder, which
+    sees all of x, is of no use where a part is missing.
+    """
+    return "seen" in getattr(model, "conditions", ())
+
+
+def has_baseline(model: Any) -> bool:
+    """Whether it completes images beside a deterministic guess."""
+    return isinstance(model, Completion)
+
+
+def classifies(model: Any) -> TypeGuard[Judge]:
+    """Whether it gives labels to x, and nothing else."""
+    return isinstance(model, Judge)
