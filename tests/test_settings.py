@@ -27,7 +27,7 @@ class Record:
 @preset
 def toy(
     *,
-    network: Network = Network(latents=3),
+    network: Network = Network(blocks=3),
     depth: int = 2,
     training: Training = Training(epochs=7),
 ) -> Record:
@@ -44,7 +44,7 @@ def test_the_signature_is_flat():
     parameters = inspect.signature(toy).parameters
     assert [*parameters] == [*fields(Network), "depth", *fields(Training)]
     assert {p.kind for p in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
-    assert parameters["latents"].default == 3 and parameters["epochs"].default == 7
+    assert parameters["blocks"].default == 3 and parameters["epochs"].default == 7
     assert parameters["depth"].annotation is int
     assert parameters["hidden"].annotation == tuple[int, ...]
     assert toy.__name__ == "toy" and "two groups" in toy.__doc__
@@ -63,42 +63,42 @@ def test_no_preset_has_one_name_twice(name):
 
 
 def test_settings_reach_their_group():
-    made = toy(latents=5, epochs=2, depth=9, hidden=(4, 3))
-    assert made.network == Network(latents=5, hidden=(4, 3))
+    made = toy(blocks=5, epochs=2, depth=9, hidden=(4, 3))
+    assert made.network == Network(blocks=5, hidden=(4, 3))
     assert made.training == Training(epochs=2)
     assert made.depth == 9
 
 
 def test_defaults_are_those_of_the_preset_not_of_the_group():
     made = toy(hidden=(4,), seed=1)
-    assert made.network.latents == 3 and made.training.epochs == 7
+    assert made.network.blocks == 3 and made.training.epochs == 7
 
 
 def test_whole_groups_are_accepted_too():
     """As a parsed command line has them; a lone word beside them counts as well."""
-    network = Network(latents=8, likelihood="gaussian")
+    network = Network(blocks=8, likelihood="gaussian")
     made = toy(network=network, depth=1, seed=5)
     assert made.network == network
-    assert made.arguments["latents"] == 8
+    assert made.arguments["blocks"] == 8
     assert made.training == Training(epochs=7, seed=5)
 
 
 def test_name_and_all_arguments_are_stamped():
-    made = toy(latents=5)
+    made = toy(blocks=5)
     assert made.name == "toy"
     assert [*made.arguments] == [*inspect.signature(toy).parameters]
-    assert made.arguments["latents"] == 5
+    assert made.arguments["blocks"] == 5
     assert made.arguments["epochs"] == 7 and made.arguments["depth"] == 2
 
 
 def test_stamped_arguments_make_the_same_again():
-    made = toy(latents=5, depth=4, hidden=(8, 8), ema=0.5)
+    made = toy(blocks=5, depth=4, hidden=(8, 8), ema=0.5)
     again = toy(**made.arguments)
     assert again == made
 
 
 @pytest.mark.parametrize(
-    ("given", "known"), [("latent", "latents"), ("epoch", "epochs"), ("dept", "depth")]
+    ("given", "known"), [("latent", "blocks"), ("epoch", "epochs"), ("dept", "depth")]
 )
 def test_an_unknown_setting_names_the_nearest(given, known):
     with pytest.raises(InputError, match=f"toy has no setting '{given}'.*{known}"):
@@ -113,7 +113,7 @@ def test_a_group_of_another_preset_is_an_unknown_setting():
 @pytest.mark.parametrize(
     ("group", "field", "value"),
     [
-        (Network, "latents", 0),
+        (Network, "blocks", 0),
         (Network, "hidden", ()),
         (Network, "hidden", (5, 0)),
         (Weight, "beta", -0.1),
@@ -153,7 +153,8 @@ def test_a_schedule_needs_a_length(schedule):
 
 
 def test_the_least_allowed_values_are_allowed():
-    Network(latents=1, hidden=(1,))
+    Network(hidden=(1,))
+    Latents(latents=1, prior="vamp", components=1)
     Weight(beta=0.0, warm_up=0.0)
     Training(epochs=1, batch_size=1, learning_rate=1e-9, clip=0, ema=0, seed=0)
 

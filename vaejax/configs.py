@@ -23,6 +23,7 @@ DatasetName = Annotated[
 Parallel = Literal["jit", "shard_map", "pmap"]
 Body = Literal["mlp", "conv", "residual", "linear", "linear_decoder"]
 Activation = Literal["auto", "relu", "leaky_relu", "tanh", "silu", "softplus"]
+PriorName = Literal["standard", "mixture", "vamp"]
 LikelihoodName = Literal[
     "auto",
     "bernoulli",
@@ -117,8 +118,41 @@ class Data:
 
 
 @dataclasses.dataclass(frozen=True)
+class LatentSize:
+    """The latents of a model whose prior is a standard normal."""
+
+    latents: int = 20
+    """Number of latents."""
+
+    def __post_init__(self) -> None:
+        at_least(1, self, "latents")
+
+
+@dataclasses.dataclass(frozen=True)
+class Latents(LatentSize):
+    """The latents of a model with an ELBO, and their prior."""
+
+    prior: PriorName = "standard"
+    """p(z): standard normal; a learned mixture of Gaussians; or vamp, the mixture of
+    the posteriors of learned pseudo-inputs. Both mixtures are joint over latents."""
+    components: int = 0
+    """Components of the mixture, or pseudo-inputs of vamp; 0: ten."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(0, self, "components")
+        if self.components and self.prior == "standard":
+            raise InputError("--components are of --prior mixture or vamp: choose one")
+
+    @property
+    def count(self) -> int:
+        """Components of the prior, which is a mixture."""
+        return self.components or 10
+
+
+@dataclasses.dataclass(frozen=True)
 class Network:
-    """The networks and distributions of the model."""
+    """The networks and the likelihood of the model."""
 
     body: Body = "mlp"
     """Architecture of encoder and decoder."""
@@ -132,8 +166,6 @@ class Network:
     """Residual blocks in each stage of a residual body."""
     remat: bool = False
     """Recompute residual blocks for the gradient: less memory, more work."""
-    latents: int = 20
-    """Number of latents."""
     likelihood: LikelihoodName = "auto"
     """p(x | z); auto: bernoulli of nearly binary images, logistic_mixture of others,
     gaussian of tables."""
@@ -145,7 +177,6 @@ class Network:
     """observed: a softmax divides each row's observed total among its counts."""
 
     def __post_init__(self) -> None:
-        require(self.latents >= 1, "latents", self.latents, "at least 1")
         widths = bool(self.hidden) and min(self.hidden) >= 1
         require(self.sigma > 0, "sigma", self.sigma, "above 0")
         require(widths, "hidden", self.hidden, "widths of at least 1")

@@ -45,3 +45,10 @@ class OfObjective(IntEnum):
     MIXING = 3
     DROPOUT = 4
     HOLES = 2**31
+
+
+@unique
+class OfLayer(IntEnum):
+    """The key of one draw of a hierarchy, whose first block uses it whole."""
+
+    TOP = 1

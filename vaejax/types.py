@@ -1,7 +1,7 @@
 """The words that every module shares."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import jax
 import jax.typing
@@ -25,8 +25,11 @@ class Distribution(Protocol):
     @property
     def event_dim(self) -> int: ...
 
-    @property
-    def mean(self) -> Array: ...
+    # Not required of an instance: a flow has a density and draws, and no known mean.
+    if TYPE_CHECKING:
+
+        @property
+        def mean(self) -> Array: ...
 
     def log_prob(self, value: Array) -> Array: ...
 

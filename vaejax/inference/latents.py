@@ -71,10 +71,22 @@ def without_leading_axis(q: Any) -> Any:
     return q
 
 
-def latent_term(q: Distribution, p: Distribution, z: Array, log_q: Array) -> LatentTerm:
-    """The terms of draws z of q, whose log q(z) is given as `draw` does."""
+def latent_term(
+    q: Distribution, p: Distribution, z: Array, log_q: Array, analytic: bool = True
+) -> LatentTerm:
+    """The terms of draws z of q, whose log q(z) is given as `draw` does.
+
+    Args:
+      q: the posterior of the block, given what was drawn before it.
+      p: its prior.
+      z: the draws.
+      log_q: their log densities, elementwise or joint.
+      analytic: whether p is given by what was drawn before z, too. Where p depends on
+        what is drawn after z, as in a hierarchy that is inferred upwards, KL(q || p)
+        at those draws is another number than E[log q(z) - log p(z)].
+    """
     log_p = log_density(p, z)
-    kl = kl_divergence(q, p)
+    kl = kl_divergence(q, p) if analytic else None
     if kl is None:
         joint = q.event_dim or p.event_dim
         kl = summed(log_q) - summed(log_p) if joint else log_q - log_p

@@ -38,12 +38,12 @@ class Inference(NamedTuple):
     @property
     def log_pz(self) -> Float[Array, "samples batch"]:
         """log p(z) of all blocks, nats."""
-        return sum_over_blocks(term.log_p for term in self.latents.values())
+        return self._sum(term.log_p for term in self.latents.values())
 
     @property
     def log_qz(self) -> Float[Array, "samples batch"]:
         """log q(z | x) of all blocks, nats."""
-        return sum_over_blocks(term.log_q for term in self.latents.values())
+        return self._sum(term.log_q for term in self.latents.values())
 
     @property
     def kl_parts(self) -> Float[Array, "samples batch parts"]:
@@ -64,10 +64,9 @@ class Inference(NamedTuple):
         """`log_w` with weight `beta` on log p(z) / q(z | x), nats."""
         return self.log_px + beta * self.log_pz - beta * self.log_qz
 
-
-def sum_over_blocks(values: Iterable[Array]) -> Array:
-    """The sum; 0 of no blocks."""
-    return functools.reduce(operator.add, values, jnp.zeros(()))
+    def _sum(self, terms: Iterable[Array]) -> Array:
+        """The sum over blocks; zeros where there is none."""
+        return functools.reduce(operator.add, terms, jnp.zeros_like(self.log_px))
 
 
 def observed_log_prob(

@@ -25,7 +25,7 @@ from vaejax.inference.terms import (
 )
 from vaejax.metrics.base import averages, ratio
 from vaejax.metrics.weights import HIGH_KHAT, pareto_khat, tail_length
-from vaejax.types import Array, Batch, Distribution, Key, Variables
+from vaejax.types import Array, Batch, Distribution, Key, Size, Variables
 
 
 def elbo_terms() -> Metric:
@@ -213,7 +213,7 @@ def importance_log_likelihood(
         require_density(i.px, "p(x | z)")
         return i.log_w
 
-    return log_mean_weight(log_weights, len(batch["x"]), key, samples, chunk)
+    return log_mean_weight(log_weights, batch["x"].shape[0], key, samples, chunk)
 
 
 def monte_carlo_log_likelihood(
@@ -230,11 +230,11 @@ def monte_carlo_log_likelihood(
         require_density(px, "p(x | z)")
         return log_observed(px, batch)
 
-    return log_mean_weight(log_weights, len(batch["x"]), key, samples)
+    return log_mean_weight(log_weights, batch["x"].shape[0], key, samples)
 
 
 def log_mean_weight(
-    log_weights: LogWeights, examples: int, key: Key, samples: int, chunk: int = 50
+    log_weights: LogWeights, examples: Size, key: Key, samples: int, chunk: int = 50
 ) -> LogLikelihood:
     """log of the mean of `samples` weights of each example, `chunk` draws at a time.
 

@@ -20,14 +20,15 @@ from vaejax.models.completion import (
 )
 from vaejax.models.conditions import Conditioned, Label, conditional, conditions_of
 from vaejax.models.critic import Classifier, CriticNetwork, Critique, JointCritic
+from vaejax.models.hierarchical import Conditional, TwoLayerVAE
 from vaejax.models.holes import Blind, Constant, SetEncoder, WithMask
 from vaejax.models.missing import LogisticMissingness, MissingVAE, SelfMasking
+from vaejax.models.priors import MixturePrior, StandardNormal, VampPrior
 from vaejax.models.vae import (
     VAE,
     Decoder,
     DeterministicEncoder,
     GaussianEncoder,
-    StandardNormal,
 )
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Blind",
     "Classifier",
     "Completion",
+    "Conditional",
     "Conditioned",
     "Constant",
     "Context",
@@ -56,9 +58,12 @@ __all__ = [
     "LatentModel",
     "LogisticMissingness",
     "MissingVAE",
+    "MixturePrior",
     "SelfMasking",
     "SetEncoder",
     "StandardNormal",
+    "TwoLayerVAE",
+    "VampPrior",
     "Whole",
     "WithMask",
     "classifies",

@@ -48,16 +48,6 @@ class DeterministicEncoder(nn.Module):
         return Delta(nn.Dense(self.latents)(h))
 
 
-class StandardNormal(nn.Module):
-    """p(z) = N(0, I)."""
-
-    latents: int
-
-    def __call__(self, batch: Batch) -> Distribution:
-        shape = (batch["x"].shape[0], self.latents)
-        return Normal(jnp.zeros(shape), jnp.ones(shape))
-
-
 class Decoder(nn.Module):
     """p(x | z): a body's output read as the parameters of a likelihood.
 

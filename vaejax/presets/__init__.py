@@ -17,6 +17,7 @@ from vaejax.presets.generic import (
     vae,
     vae_conv,
     vae_residual_large,
+    vae_two_layer,
 )
 from vaejax.presets.larsen import vaegan_authors_code, vaegan_paper
 from vaejax.presets.missing import miwae, not_miwae, partial_vae, vae_completion
@@ -30,6 +31,7 @@ PRESETS: Mapping[str, Callable[..., Experiment]] = {
         beta_vae,
         annealed_vae,
         iwae,
+        vae_two_layer,
         vae_conv,
         vae_residual_large,
         vae_mlp_2d,
@@ -79,6 +81,7 @@ __all__ = [
     "vae_flax_example",
     "vae_mlp_2d",
     "vae_residual_large",
+    "vae_two_layer",
     "vaegan",
     "vaegan_authors_code",
     "vaegan_paper",

@@ -4,7 +4,7 @@ from functools import partial
 from typing import Literal
 
 from vaejax import objectives
-from vaejax.configs import Critic, Data, Network, Training
+from vaejax.configs import Critic, Data, LatentSize, Network, Training
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment
 from vaejax.metrics import autoencoding, count, critic_scores, reconstruction_error
@@ -30,7 +30,12 @@ Condition = Literal["none", "concatenate", "projection"]
 
 
 def gan_game(
-    data: Data, network: Network, critic: Critic, condition: str, training: Training
+    data: Data,
+    network: Network,
+    latent: LatentSize,
+    critic: Critic,
+    condition: str,
+    training: Training,
 ) -> Experiment:
     """Generator against critic, on any data."""
     view = arena.open_generator_data(data)
@@ -44,7 +49,7 @@ def gan_game(
         critic=arena.critic_of(
             network, critic, view.dataset, given, condition == "projection"
         ),
-        prior=StandardNormal(network.latents),
+        prior=StandardNormal(latent.latents),
     )
     fool = partial(
         adversarial.generator,
@@ -68,7 +73,8 @@ def gan_game(
 def gan(
     *,
     data: Data = GREY,
-    network: Network = Network(hidden=(512, 512), latents=64),
+    network: Network = Network(hidden=(512, 512)),
+    latent: LatentSize = LatentSize(64),
     critic: Critic = Critic(r1=1.0),
     condition: Condition = "none",
     training: Training = Training(epochs=200, batch_size=64, learning_rate=2e-4),
@@ -81,14 +87,15 @@ def gan(
     Args:
       condition: on the label: beside z and x, or in the critic by projection.
     """
-    return gan_game(data, network, critic, condition, training)
+    return gan_game(data, network, latent, critic, condition, training)
 
 
 @preset
 def gan_conv(
     *,
     data: Data = GREY,
-    network: Network = Network(body="conv", hidden=(256,), latents=64),
+    network: Network = Network(body="conv", hidden=(256,)),
+    latent: LatentSize = LatentSize(64),
     critic: Critic = Critic(critic_norm="spectral"),
     condition: Condition = "none",
     training: Training = Training(epochs=30, batch_size=64, learning_rate=2e-4),
@@ -98,14 +105,15 @@ def gan_conv(
     Args:
       condition: on the label: beside z and x, or in the critic by projection.
     """
-    return gan_game(data, network, critic, condition, training)
+    return gan_game(data, network, latent, critic, condition, training)
 
 
 @preset
 def wgan_gp(
     *,
     data: Data = GREY,
-    network: Network = Network(hidden=(512, 512), latents=64),
+    network: Network = Network(hidden=(512, 512)),
+    latent: LatentSize = LatentSize(64),
     critic: Critic = Critic(
         loss="wasserstein",
         gradient_penalty=10.0,
@@ -124,14 +132,15 @@ def wgan_gp(
     Args:
       condition: on the label: beside z and x, or in the critic by projection.
     """
-    return gan_game(data, network, critic, condition, training)
+    return gan_game(data, network, latent, critic, condition, training)
 
 
 @preset
 def aae(
     *,
     data: Data = Data(),
-    network: Network = Network(latents=8),
+    network: Network = Network(),
+    latent: LatentSize = LatentSize(8),
     critic: Critic = Critic(),
     adversarial_weight: float = 10.0,
     training: Training = Training(epochs=100, batch_size=64),
@@ -147,13 +156,13 @@ def aae(
         arena.total_steps(view, training),
     )
     model = CriticVAE(
-        encoder=DeterministicEncoder(body.encoder, network.latents),
+        encoder=DeterministicEncoder(body.encoder, latent.latents),
         decoder=a.build_decoder(body, view),
         critic=CriticNetwork(
             FlatEncoder(MLP(network.hidden, norm=critic.critic_norm)),
             norm=critic.critic_norm,
         ),
-        prior=StandardNormal(network.latents),
+        prior=StandardNormal(latent.latents),
     )
     autoencode = partial(
         adversarial.autoencode,
@@ -177,7 +186,8 @@ def aae(
 def ali(
     *,
     data: Data = GREY,
-    network: Network = Network(hidden=(512, 512), latents=32),
+    network: Network = Network(hidden=(512, 512)),
+    latent: LatentSize = LatentSize(32),
     critic: Critic = Critic(r1=1.0),
     encoder: Literal["gaussian", "deterministic"] = "gaussian",
     training: Training = Training(epochs=200, batch_size=64, learning_rate=2e-4),
@@ -195,7 +205,7 @@ def ali(
     kinds = {"gaussian": GaussianEncoder, "deterministic": DeterministicEncoder}
     norm, width = critic.critic_norm, network.hidden[-1]
     model = CriticVAE(
-        encoder=pick("encoder", encoder, kinds)(body.encoder, network.latents),
+        encoder=pick("encoder", encoder, kinds)(body.encoder, latent.latents),
         decoder=a.build_decoder(body, view),
         critic=JointCritic(
             arena.critic_body(network, critic, view.dataset),
@@ -203,7 +213,7 @@ def ali(
             joint=MLP((width,), norm=norm),
             norm=norm,
         ),
-        prior=StandardNormal(network.latents),
+        prior=StandardNormal(latent.latents),
     )
     both = partial(adversarial.bidirectional, loss=adversarial.LOSSES[critic.loss])
     owns = ("encoder", "decoder")

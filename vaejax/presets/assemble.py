@@ -9,7 +9,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import optax
 
-from vaejax.configs import Data, Network, Training, Weight
+from vaejax.configs import Data, Latents, Network, Training, Weight
 from vaejax.data import Dataset, open_dataset
 from vaejax.data.holes import hide
 from vaejax.data.preprocess import Preprocess, preprocess
@@ -23,7 +23,7 @@ from vaejax.metrics import (
     imputation,
     likelihood_metrics,
 )
-from vaejax.models import VAE, Decoder, GaussianEncoder, Label, StandardNormal
+from vaejax.models import VAE, Decoder, GaussianEncoder, Label
 from vaejax.models import likelihoods as li
 from vaejax.models.columns import Reader
 from vaejax.presets.bodies import Bodies, build_bodies
@@ -33,9 +33,13 @@ from vaejax.presets.likelihood import (
     likelihood_notes,
     named_likelihood,
 )
+from vaejax.presets.priors import build_prior
 from vaejax.runtime.limits import MOST
 from vaejax.training.schedules import SCHEDULES
 from vaejax.types import Objective
+
+OF_LINEN = ("parent", "name")
+"""Fields of a Linen module that are none of its parts."""
 
 
 def label(data: Dataset) -> Label:
@@ -121,18 +125,18 @@ def build_decoder(
 
 def vae_model(
     body: Bodies,
-    latents: int,
+    latent: Latents,
     view: View,
     condition: Label | None = None,
     reader: nn.Module | None = None,
 ) -> VAE:
-    """The VAE with a diagonal Gaussian posterior and a standard normal prior."""
+    """The VAE with a diagonal Gaussian posterior and the prior of the settings."""
+    read = reader_of(view, reader)
+    encoder = GaussianEncoder(body.encoder, latent.latents, condition, read)
     return VAE(
-        encoder=GaussianEncoder(
-            body.encoder, latents, condition, reader_of(view, reader)
-        ),
+        encoder=encoder,
         decoder=build_decoder(body, view, condition),
-        prior=StandardNormal(latents),
+        prior=build_prior(latent, encoder, view.dataset.spec, view.preprocess),
     )
 
 
@@ -196,9 +200,9 @@ def one_player(
     schedules: Mapping[str, optax.Schedule] = MappingProxyType({}),
     selection: Callable[[Mapping[str, float]], float] = negative_elbo,
 ) -> Experiment:
-    """The one-player game over all parts that a VAE may have."""
+    """A game of one player, who owns all parts of the model."""
     steps = epoch_steps(view.dataset, training) * training.epochs
-    parts = ("encoder", "decoder", "prior", "prior_network", "missing")
+    parts = tuple(f.name for f in dataclasses.fields(model) if f.name not in OF_LINEN)
     return Experiment(
         model=model,
         players={"vae": Player(objective, adam(training, steps), parts, schedules)},
@@ -226,7 +230,7 @@ def chosen_by_bound(experiment: Experiment, samples: int) -> Experiment:
 
 def vae_game(
     body: Bodies,
-    latents: int,
+    latent: Latents,
     view: View,
     training: Training,
     objective: Objective,
@@ -235,11 +239,11 @@ def vae_game(
 ) -> Experiment:
     """A VAE trained by an objective, whose `weights` are scheduled by name."""
     return one_player(
-        vae_model(body, latents, view, condition),
+        vae_model(body, latent, view, condition),
         objective,
         view,
         training,
-        latent_metrics(latents, view),
+        latent_metrics(latent.latents, view),
         {
             name: weight_schedule(weight, training, view.dataset)
             for name, weight in weights.items()
@@ -250,6 +254,7 @@ def vae_game(
 def generic_vae(
     data: Data,
     network: Network,
+    latent: Latents,
     training: Training,
     objective: Objective,
     **weights: Weight,
@@ -257,4 +262,4 @@ def generic_vae(
     """A VAE with bodies and likelihood by name, on any data."""
     view = open_data(data, network)
     body = build_bodies(network, view.dataset)
-    return vae_game(body, network.latents, view, training, objective, None, **weights)
+    return vae_game(body, latent, view, training, objective, None, **weights)

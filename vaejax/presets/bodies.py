@@ -39,6 +39,19 @@ def mlp_bodies(hidden: Sequence[int], activation: str, dropout: float = 0.0) -> 
     )
 
 
+def dense_layers(hidden: Sequence[int], network: Network) -> net.MLP:
+    """Dense layers between blocks of latents, with the activation of the settings."""
+    act = pick("activation", chosen_activation(network), ACTIVATIONS)
+    return net.MLP(tuple(hidden), act)
+
+
+def chosen_activation(network: Network) -> str:
+    """The activation by name; auto depends on the body."""
+    if network.activation != "auto":
+        return network.activation
+    return "silu" if network.body == "residual" else "relu"
+
+
 def conv_bodies(
     channels: Sequence[int],
     activation: str,
@@ -60,9 +73,7 @@ def build_bodies(network: Network, data: Dataset) -> Bodies:
     body, hidden = network.body, network.hidden
     if body in ("conv", "residual") and data.spec.kind != "image":
         raise InputError(f"--body {body} needs images: use --body mlp for a table")
-    act = network.activation
-    if act == "auto":
-        act = "silu" if body == "residual" else "relu"
+    act = chosen_activation(network)
     linear = mlp_bodies((), act)
     known: Mapping[str, Callable[[], Bodies]] = {
         "mlp": lambda: mlp_bodies(hidden, act),

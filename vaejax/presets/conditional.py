@@ -4,7 +4,7 @@ from functools import partial
 from typing import Literal
 
 from vaejax import objectives
-from vaejax.configs import Critic, Data, Network, Training, Weight
+from vaejax.configs import Critic, Data, Latents, Network, Training, Weight
 from vaejax.data.context import always, seen_region, with_context
 from vaejax.errors import InputError, require
 from vaejax.experiment import Experiment, Player, epoch_steps
@@ -30,6 +30,7 @@ def cvae(
     *,
     data: Data = Data(),
     network: Network = Network(),
+    latent: Latents = Latents(),
     weight: Weight = Weight(),
     training: Training = Training(epochs=100, batch_size=64, decay="cosine"),
 ) -> Experiment:
@@ -40,7 +41,7 @@ def cvae(
     view = a.open_data(data, network)
     return a.vae_game(
         build_bodies(network, view.dataset),
-        network.latents,
+        latent,
         view,
         training,
         objectives.elbo,

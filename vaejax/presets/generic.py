@@ -3,13 +3,20 @@
 from functools import partial
 
 from vaejax import objectives
-from vaejax.configs import Data, Network, Training, Weight
-from vaejax.errors import require
+from vaejax.configs import Data, Latents, LatentSize, Network, Training, Weight
+from vaejax.errors import InputError, require
 from vaejax.experiment import Experiment
 from vaejax.metrics import count, reconstruction_error
-from vaejax.models import VAE, DeterministicEncoder, StandardNormal
+from vaejax.models import (
+    VAE,
+    Conditional,
+    DeterministicEncoder,
+    StandardNormal,
+    TwoLayerVAE,
+)
 from vaejax.presets import assemble as a
-from vaejax.presets.bodies import build_bodies
+from vaejax.presets.bodies import build_bodies, dense_layers
+from vaejax.presets.priors import build_prior
 from vaejax.presets.signature import preset
 
 
@@ -18,6 +25,7 @@ def vae(
     *,
     data: Data = Data(),
     network: Network = Network(),
+    latent: Latents = Latents(),
     weight: Weight = Weight(),
     free_bits: float = 0.0,
     training: Training = Training(epochs=100, batch_size=64, decay="cosine"),
@@ -29,26 +37,28 @@ def vae(
     """
     require(free_bits >= 0, "free_bits", free_bits, "at least 0")
     objective = partial(objectives.elbo, free_bits=free_bits)
-    return a.generic_vae(data, network, training, objective, beta=weight)
+    return a.generic_vae(data, network, latent, training, objective, beta=weight)
 
 
 @preset
 def beta_vae(
     *,
     data: Data = Data(binarize="none"),
-    network: Network = Network(latents=10),
+    network: Network = Network(),
+    latent: Latents = Latents(10),
     weight: Weight = Weight(beta=4.0),
     training: Training = Training(epochs=60),
 ) -> Experiment:
     """The beta-VAE: a heavier KL term [Higgins et al. 2017]."""
-    return a.generic_vae(data, network, training, objectives.elbo, beta=weight)
+    return a.generic_vae(data, network, latent, training, objectives.elbo, beta=weight)
 
 
 @preset
 def annealed_vae(
     *,
     data: Data = Data(binarize="none"),
-    network: Network = Network(latents=10),
+    network: Network = Network(),
+    latent: Latents = Latents(10),
     capacity: float = 25.0,
     growth: float = 50.0,
     gamma: float = 100.0,
@@ -65,14 +75,15 @@ def annealed_vae(
     require(growth > 0, "growth", growth, "above 0")
     target = Weight(beta=capacity, schedule="linear", warm_up=growth)
     objective = partial(objectives.capacity, gamma=gamma)
-    return a.generic_vae(data, network, training, objective, target=target)
+    return a.generic_vae(data, network, latent, training, objective, target=target)
 
 
 @preset
 def iwae(
     *,
     data: Data = Data(),
-    network: Network = Network(hidden=(200, 200), latents=50),
+    network: Network = Network(hidden=(200, 200)),
+    latent: Latents = Latents(50),
     samples: int = 5,
     weight: Weight = Weight(),
     training: Training = Training(epochs=60, decay="cosine"),
@@ -84,7 +95,59 @@ def iwae(
     """
     require(samples >= 1, "samples", samples, "at least 1")
     objective = partial(objectives.iwae, samples=samples)
-    experiment = a.generic_vae(data, network, training, objective, beta=weight)
+    experiment = a.generic_vae(data, network, latent, training, objective, beta=weight)
+    return a.chosen_by_bound(experiment, samples)
+
+
+@preset
+def vae_two_layer(
+    *,
+    data: Data = Data(),
+    network: Network = Network(hidden=(200, 200), activation="tanh"),
+    latent: Latents = Latents(50),
+    lower_latents: int = 100,
+    lower_hidden: tuple[int, ...] = (100, 100),
+    samples: int = 1,
+    weight: Weight = Weight(),
+    training: Training = Training(epochs=60, decay="cosine"),
+) -> Experiment:
+    """Two blocks of latents, z2 above z1, by an importance bound [Burda et al. 2016].
+
+    With one sample the bound is the ELBO. The networks are those of their section 5.
+
+    Args:
+      lower_latents: latents of z1, from which x is decoded; `latents` are those of z2.
+      lower_hidden: widths of the dense layers from z1 to z2, mirrored on the way down.
+      samples: importance samples k of the bound.
+    """
+    require(lower_latents >= 1, "lower_latents", lower_latents, "at least 1")
+    require(samples >= 1, "samples", samples, "at least 1")
+    view = a.open_data(data, network)
+    if latent.prior == "vamp":
+        raise InputError(
+            "vae_two_layer infers z2 from z1, of which vamp learns no inputs: choose "
+            "--prior mixture"
+        )
+    body = build_bodies(network, view.dataset)
+    lower = a.vae_model(body, Latents(lower_latents), view)
+    spec, preprocess = view.dataset.spec, view.preprocess
+    model = TwoLayerVAE(
+        encoder=lower.encoder,
+        top_encoder=Conditional(dense_layers(lower_hidden, network), latent.latents),
+        decoder=lower.decoder,
+        top_decoder=Conditional(
+            dense_layers(lower_hidden[::-1], network), lower_latents
+        ),
+        prior=build_prior(latent, lower.encoder, spec, preprocess),
+    )
+    experiment = a.one_player(
+        model,
+        partial(objectives.iwae, samples=samples),
+        view,
+        training,
+        a.latent_metrics(lower_latents, view),
+        {"beta": a.weight_schedule(weight, training, view.dataset)},
+    )
     return a.chosen_by_bound(experiment, samples)
 
 
@@ -92,7 +155,8 @@ def iwae(
 def vae_conv(
     *,
     data: Data = Data(),
-    network: Network = Network(body="conv", hidden=(256,), latents=32),
+    network: Network = Network(body="conv", hidden=(256,)),
+    latent: Latents = Latents(32),
     weight: Weight = Weight(),
     training: Training = Training(epochs=30, decay="cosine"),
 ) -> Experiment:
@@ -100,7 +164,7 @@ def vae_conv(
 
     [Kingma & Welling 2014; residual stages: He et al. 2016]
     """
-    return a.generic_vae(data, network, training, objectives.elbo, beta=weight)
+    return a.generic_vae(data, network, latent, training, objectives.elbo, beta=weight)
 
 
 @preset
@@ -113,9 +177,9 @@ def vae_residual_large(
         channels=(128, 256, 512, 512),
         blocks=3,
         remat=True,
-        latents=512,
         likelihood="logistic_mixture",
     ),
+    latent: Latents = Latents(512),
     weight: Weight = Weight(),
     training: Training = Training(
         epochs=50,
@@ -130,14 +194,15 @@ def vae_residual_large(
 
     [Kingma & Welling 2014; stages: He et al. 2016; likelihood: Salimans et al. 2017]
     """
-    return a.generic_vae(data, network, training, objectives.elbo, beta=weight)
+    return a.generic_vae(data, network, latent, training, objectives.elbo, beta=weight)
 
 
 @preset
 def autoencoder(
     *,
     data: Data = Data(binarize="none"),
-    network: Network = Network(latents=20),
+    network: Network = Network(),
+    latent: LatentSize = LatentSize(20),
     training: Training = Training(epochs=60),
 ) -> Experiment:
     """A deterministic autoencoder: beta = 0 and a point mass for a posterior.
@@ -147,9 +212,9 @@ def autoencoder(
     view = a.open_data(data, network)
     body = build_bodies(network, view.dataset)
     model = VAE(
-        encoder=DeterministicEncoder(body.encoder, network.latents),
+        encoder=DeterministicEncoder(body.encoder, latent.latents),
         decoder=a.build_decoder(body, view),
-        prior=StandardNormal(network.latents),
+        prior=StandardNormal(latent.latents),
     )
     metrics = {"reconstruction": reconstruction_error(), "count": count()}
     return a.one_player(

@@ -7,7 +7,7 @@ from typing import Literal
 import flax.linen as nn
 
 from vaejax import objectives
-from vaejax.configs import Data, Network, Training, Weight
+from vaejax.configs import Data, Latents, LatentSize, Network, Training, Weight
 from vaejax.data.context import anything, with_context
 from vaejax.distributions.columns import mixed
 from vaejax.errors import InputError, require
@@ -22,7 +22,6 @@ from vaejax.models import (
     MissingVAE,
     SelfMasking,
     SetEncoder,
-    StandardNormal,
     Whole,
     WithMask,
 )
@@ -34,9 +33,7 @@ from vaejax.presets.choice import pick
 from vaejax.presets.signature import preset
 
 TABLE = Data(dataset="breast_cancer", binarize="none")
-NETWORK = Network(
-    activation="tanh", hidden=(128, 128), latents=10, likelihood="student_t"
-)
+NETWORK = Network(activation="tanh", hidden=(128, 128), likelihood="student_t")
 REPARAMETERIZED = (
     li.Gaussian,
     li.GaussianFixed,
@@ -54,6 +51,7 @@ def miwae(
     *,
     data: Data = TABLE,
     network: Network = NETWORK,
+    latent: Latents = Latents(10),
     fill: Fill = "zero",
     input_dropout: float = 0.0,
     samples: int = 20,
@@ -75,11 +73,11 @@ def miwae(
     view = a.open_data(data, network)
     body = build_bodies(network, view.dataset)
     experiment = a.one_player(
-        a.vae_model(body, network.latents, view, reader=reader(fill, input_dropout)),
+        a.vae_model(body, latent, view, reader=reader(fill, input_dropout)),
         partial(objectives.iwae, samples=samples),
         view,
         training,
-        a.latent_metrics(network.latents, view),
+        a.latent_metrics(latent.latents, view),
         {"beta": a.weight_schedule(weight, training, view.dataset)},
     )
     return a.chosen_by_bound(experiment, samples)
@@ -102,8 +100,9 @@ def not_miwae(
     *,
     data: Data = TABLE,
     network: Network = Network(
-        activation="tanh", hidden=(128, 128), latents=10, likelihood="gaussian_pixel"
+        activation="tanh", hidden=(128, 128), likelihood="gaussian_pixel"
     ),
+    latent: Latents = Latents(10),
     process: Process = "self_masking",
     fill: Fill = "zero",
     input_dropout: float = 0.0,
@@ -132,14 +131,11 @@ def not_miwae(
             "--likelihood gaussian_pixel, gaussian, laplace or student_t, or miwae"
         )
     body = build_bodies(network, view.dataset)
+    plain = a.vae_model(body, latent, view, reader=reader(fill, input_dropout))
     model = MissingVAE(
-        encoder=GaussianEncoder(
-            body.encoder,
-            network.latents,
-            reader=a.reader_of(view, reader(fill, input_dropout)),
-        ),
-        decoder=a.build_decoder(body, view),
-        prior=StandardNormal(network.latents),
+        encoder=plain.encoder,
+        decoder=plain.decoder,
+        prior=plain.prior,
         missing=missingness(process, network),
     )
     experiment = a.one_player(
@@ -147,7 +143,7 @@ def not_miwae(
         partial(objectives.iwae, samples=samples),
         view,
         training,
-        a.latent_metrics(network.latents, view),
+        a.latent_metrics(latent.latents, view),
         {"beta": a.weight_schedule(weight, training, view.dataset)},
     )
     return a.chosen_by_bound(experiment, samples)
@@ -170,6 +166,7 @@ def partial_vae(
     *,
     data: Data = TABLE,
     network: Network = NETWORK,
+    latent: Latents = Latents(10),
     embedding: int = 20,
     code: int = 100,
     weight: Weight = Weight(),
@@ -187,11 +184,11 @@ def partial_vae(
     body = build_bodies(network, view.dataset)
     sums = SetEncoder(embedding, code)
     return a.one_player(
-        a.vae_model(body, network.latents, view, reader=sums),
+        a.vae_model(body, latent, view, reader=sums),
         objectives.elbo,
         view,
         training,
-        a.latent_metrics(network.latents, view),
+        a.latent_metrics(latent.latents, view),
         {"beta": a.weight_schedule(weight, training, view.dataset)},
     )
 
@@ -200,7 +197,8 @@ def partial_vae(
 def vae_completion(
     *,
     data: Data = Data(),
-    network: Network = Network(hidden=(512,), latents=32),
+    network: Network = Network(hidden=(512,)),
+    latent: LatentSize = LatentSize(32),
     training: Training = Training(epochs=100, decay="cosine"),
 ) -> Experiment:
     """A VAE of any part given any other, for images and tables [Ivanov et al. 2019].
@@ -217,10 +215,10 @@ def vae_completion(
         network, view.dataset
     )  # one instance has one set of weights
     model = ArbitraryCompletion(
-        encoder=GaussianEncoder(body.encoder, network.latents, reader=Whole()),
+        encoder=GaussianEncoder(body.encoder, latent.latents, reader=Whole()),
         decoder=a.build_decoder(body, view, Context(flat=True)),
         prior_network=GaussianEncoder(
-            prior_body.encoder, network.latents, reader=Context()
+            prior_body.encoder, latent.latents, reader=Context()
         ),
     )
     return a.one_player(
@@ -228,5 +226,5 @@ def vae_completion(
         objectives.completion.arbitrary,
         view,
         training,
-        a.latent_metrics(network.latents, view),
+        a.latent_metrics(latent.latents, view),
     )

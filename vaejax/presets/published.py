@@ -3,7 +3,7 @@
 import math
 
 from vaejax import objectives
-from vaejax.configs import Data, Training, Weight
+from vaejax.configs import Data, Latents, LatentSize, Training, Weight
 from vaejax.experiment import Experiment
 from vaejax.models import likelihoods as li
 from vaejax.presets import assemble as a
@@ -25,7 +25,7 @@ def vae_mlp_2d(
     """
     view = a.open_data(data, li.GaussianFixed(math.sqrt(0.5)))
     body = mlp_bodies((128,), "leaky_relu")
-    return a.vae_game(body, 2, view, training, objectives.elbo, beta=weight)
+    return a.vae_game(body, Latents(2), view, training, objectives.elbo, beta=weight)
 
 
 @preset
@@ -37,24 +37,21 @@ def vae_flax_example(
     """The VAE of Flax's examples, 784-500-20 [Heek et al. 2020, examples/vae]."""
     view = a.open_data(data, li.Bernoulli())
     body = mlp_bodies((500,), "relu")
-    return a.vae_game(body, 20, view, training, objectives.elbo)
+    return a.vae_game(body, Latents(20), view, training, objectives.elbo)
 
 
 @preset
 def pca(
     *,
     data: Data = Data(binarize="none"),
-    latents: int = 10,
+    latent: LatentSize = LatentSize(10),
     training: Training = Training(epochs=200, learning_rate=1e-2, decay="cosine"),
 ) -> Experiment:
     """Probabilistic PCA as a linear VAE [Tipping & Bishop 1999; Lucas et al. 2019].
 
     Linear encoder and decoder, one learned sigma: at its optimum the ELBO is the exact
     log-likelihood of probabilistic PCA.
-
-    Args:
-      latents: number of principal components.
     """
     view = a.open_data(data, li.Gaussian())
     body = mlp_bodies((), "relu")
-    return a.vae_game(body, latents, view, training, objectives.elbo)
+    return a.vae_game(body, Latents(latent.latents), view, training, objectives.elbo)

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Literal
 
 from vaejax import objectives
-from vaejax.configs import Critic, Data, Network, Training
+from vaejax.configs import Critic, Data, LatentSize, Network, Training
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, Metric
 from vaejax.metrics import active_units, autoencoding, count, critic_scores
@@ -40,7 +40,8 @@ def vaegan_metrics(latents: int, subjects: Callable) -> Mapping[str, Metric]:
 def vaegan(
     *,
     data: Data = GREY,
-    network: Network = Network(hidden=(512, 512), latents=10),
+    network: Network = Network(hidden=(512, 512)),
+    latent: LatentSize = LatentSize(10),
     critic: Critic = Critic(r1=1.0),
     fakes: Literal["both", "prior"] = "both",
     layer: int = 1,
@@ -65,10 +66,10 @@ def vaegan(
     judge = arena.critic_of(network, critic, view.dataset)
     check_layer(layer, network, critic)
     model = CriticVAE(
-        encoder=GaussianEncoder(body.encoder, network.latents),
+        encoder=GaussianEncoder(body.encoder, latent.latents),
         decoder=a.build_decoder(body, view),
         critic=judge,
-        prior=StandardNormal(network.latents),
+        prior=StandardNormal(latent.latents),
     )
     shown = FAKES[fakes]
     encode = partial(larsen.encoder, layer=layer, beta=beta)
@@ -85,7 +86,7 @@ def vaegan(
         "decoder": arena.opponent(decode, ("decoder",), critic, training, steps),
         "critic": arena.critic_player(critic, training, steps, shown),
     }
-    metrics = vaegan_metrics(network.latents, shown)
+    metrics = vaegan_metrics(latent.latents, shown)
     return arena.game(model, players, view, training, metrics, "mse")
 
 
@@ -104,7 +105,8 @@ def check_layer(layer: int, network: Network, critic: Critic) -> None:
 def cvaegan(
     *,
     data: Data = GREY,
-    network: Network = Network(hidden=(512, 512), latents=32),
+    network: Network = Network(hidden=(512, 512)),
+    latent: LatentSize = LatentSize(32),
     critic: Critic = Critic(r1=1.0),
     beta: float = 3.0,
     pixels: float = 1.0,
@@ -134,13 +136,13 @@ def cvaegan(
     given = a.label(view.dataset)
     body, steps = build_bodies(network, view.dataset), arena.total_steps(view, training)
     model = CVAEGAN(
-        encoder=GaussianEncoder(body.encoder, network.latents, given),
+        encoder=GaussianEncoder(body.encoder, latent.latents, given),
         decoder=a.build_decoder(body, view, given),
         critic=arena.critic_of(network, critic, view.dataset),
         classifier=Classifier(
             arena.critic_body(network, Critic(), view.dataset), given.classes
         ),
-        prior=StandardNormal(network.latents),
+        prior=StandardNormal(latent.latents),
     )
     shown = adversarial.generated
     pairs = {"pixels": pixels, "critic": critic_features, "classes": class_features}
@@ -162,5 +164,5 @@ def cvaegan(
             larsen.classify, ("classifier",), critic, training, steps
         ),
     }
-    metrics = vaegan_metrics(network.latents, shown)
+    metrics = vaegan_metrics(latent.latents, shown)
     return arena.game(model, players, view, training, metrics, "mse")

@@ -11,7 +11,7 @@ from vaejax.data import Dataset, Spec
 from vaejax.data.stored import read_as
 from vaejax.errors import InputError, nearest
 from vaejax.experiment import Experiment
-from vaejax.training.older import SETTINGS
+from vaejax.training.older import DROPPED, SETTINGS
 
 FORMAT = 1
 # Settings that may change when a run goes on: where its state lives, what is computed
@@ -87,7 +87,9 @@ def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def recorded_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments, and those that were fixed when the run was written."""
-    return {**SETTINGS.get(config["preset"], {}), **config["arguments"]}
+    dropped = DROPPED.get(config["preset"], ())
+    kept = {n: v for n, v in config["arguments"].items() if n not in dropped}
+    return {**SETTINGS.get(config["preset"], {}), **kept}
 
 
 def defaults_of(name: str) -> dict[str, Any]:

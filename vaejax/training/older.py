@@ -18,6 +18,9 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {"wgan_gp": {"beta2": 0.999}}
 what they did.
 """
 
+DROPPED: Mapping[str, tuple[str, ...]] = {"classifier": ("latents",)}
+"""By preset, settings that older runs record and that never had an effect."""
+
 
 def older_structure(stored: Mapping[str, Any], abstract: Any) -> Any:
     """`abstract` without gained entries, where `stored` leaves have none of these."""

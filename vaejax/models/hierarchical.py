@@ -1,0 +1,66 @@
+"""Models with several blocks of latents."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from vaejax.inference.latents import Keys, draw, draw_each, latent_term
+from vaejax.inference.terms import Inference, log_observed
+from vaejax.models.base import LatentModel
+from vaejax.models.vae import gaussian
+from vaejax.purposes import OfLayer
+from vaejax.types import Array, Batch, Distribution
+
+
+class Conditional(nn.Module):
+    """A diagonal Gaussian over one block of latents, from another block."""
+
+    body: nn.Module
+    latents: int
+
+    @nn.compact
+    def __call__(self, z: Array) -> Distribution:
+        return gaussian(self.body(z), self.latents)
+
+
+class TwoLayerVAE(LatentModel):
+    """p(z2) p(z1 | z2) p(x | z1), inferred upwards by q(z1 | x) q(z2 | z1).
+
+    [Burda et al. 2016, sec. 2 and 5]. `decode` takes z1, which `encode` gives; the
+    prior of z1 is ancestral: it has no density, so that it can be drawn only.
+    """
+
+    encoder: nn.Module
+    top_encoder: nn.Module
+    decoder: nn.Module
+    top_decoder: nn.Module
+    prior: nn.Module
+
+    def infer(self, batch: Batch, keys: Keys) -> Inference:
+        q1 = self.encoder(batch)
+        z1, log_q1 = draw(q1, keys)
+        q2 = self.top_encoder(z1)
+        z2, log_q2 = draw_each(q2, fold_each(keys, OfLayer.TOP))
+        px = self.decoder(z1, batch)
+        latents = {
+            "z1": latent_term(q1, self.top_decoder(z2), z1, log_q1, analytic=False),
+            "z2": latent_term(q2, self.prior(batch), z2, log_q2),
+        }
+        return Inference(log_observed(px, batch), latents, px)
+
+    def encode(self, batch: Batch) -> Distribution:
+        return self.encoder(batch)
+
+    def decode(self, z: Array, batch: Batch) -> Distribution:
+        return self.decoder(z, batch)
+
+    def draw_prior(self, batch: Batch, keys: Keys) -> Array:
+        top, _ = draw(self.prior(batch), fold_each(keys, OfLayer.TOP))
+        z1, _ = draw_each(self.top_decoder(top), keys)
+        return z1
+
+
+def fold_each(keys: Keys, purpose: int) -> Any:
+    """The key of each draw for another purpose."""
+    return jax.vmap(jax.random.fold_in, (0, None))(keys, purpose)

@@ -1,0 +1,77 @@
+"""Priors p(z): parts that are called with a batch, of which they need the size.
+
+The mixtures are joint densities over the latents of an example.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpyro.distributions as dist
+
+from vaejax.distributions import Normal
+from vaejax.types import Array, Batch, Distribution
+
+
+class StandardNormal(nn.Module):
+    """p(z) = N(0, I)."""
+
+    latents: int
+
+    def __call__(self, batch: Batch) -> Distribution:
+        shape = (batch["x"].shape[0], self.latents)
+        return Normal(jnp.zeros(shape), jnp.ones(shape))
+
+
+class MixturePrior(nn.Module):
+    """p(z) = sum_k pi_k N(z; m_k, diag s_k^2), all of them learned."""
+
+    latents: int
+    components: int
+
+    @nn.compact
+    def __call__(self, batch: Batch) -> Distribution:
+        shape = (self.components, self.latents)
+        logits = self.param("logits", nn.initializers.zeros, shape[:1])
+        means = self.param("means", nn.initializers.normal(1.0), shape)
+        log_scales = self.param("log_scales", nn.initializers.zeros, shape)
+        each = Normal(means, jnp.exp(log_scales))
+        return mixture(logits, each, batch["x"].shape[0])
+
+
+class VampPrior(nn.Module):
+    """p(z) = 1/K sum_k q(z | u_k), u_k learned [Tomczak & Welling 2018, eq. 9].
+
+    `encoder` is that of the posterior, the same instance: its weights are of the part
+    `encoder`, and are learned as posterior and as prior. Of an encoder with a label
+    pseudo-inputs have labels too, learned shares of the classes, so that the prior is
+    the same for all labels of x. Pseudo-inputs are in [0, 1] where the data is.
+    """
+
+    encoder: nn.Module
+    components: int
+    unit: bool
+    classes: int = 0
+
+    @nn.compact
+    def __call__(self, batch: Batch) -> Distribution:
+        shape = (self.components, *batch["x"].shape[1:])
+        x = self.param("inputs", nn.initializers.normal(1.0), shape)
+        pseudo = {"x": nn.sigmoid(x) if self.unit else x}
+        if self.classes:
+            shape = (self.components, self.classes)
+            logits = self.param("labels", nn.initializers.normal(1.0), shape)
+            pseudo["y"] = nn.softmax(logits)
+        even = jnp.zeros(self.components)
+        return mixture(even, self.encoder(pseudo), batch["x"].shape[0])
+
+
+def mixture(logits: Array, each: dist.Normal, examples: int) -> Distribution:
+    """The mixture of Gaussians `[components, latents]`, for each of the examples."""
+    shape = (examples, *each.batch_shape)
+    parameters = jnp.asarray(each.loc), jnp.asarray(each.scale)
+    loc, scale = (jnp.broadcast_to(a[None], shape) for a in parameters)
+    weights = jnp.broadcast_to(logits[None], shape[:2])
+    return dist.MixtureSameFamily(
+        dist.Categorical(logits=weights, validate_args=False),
+        dist.Independent(Normal(loc, scale), 1, validate_args=False),
+        validate_args=False,
+    )

@@ -1,0 +1,66 @@
+"""Priors by name: a new one is a module in `models.priors` and an entry here."""
+
+from collections.abc import Callable, Mapping
+
+import flax.linen as nn
+
+from vaejax.configs import Latents
+from vaejax.data.dataset import Spec
+from vaejax.data.preprocess import Preprocess
+from vaejax.distributions.columns import mixed
+from vaejax.errors import InputError
+from vaejax.models import MixturePrior, StandardNormal, VampPrior, conditional
+from vaejax.presets.choice import pick
+
+UNIT = ("binary", "grey", "dequantized")
+"""Kinds of values that are in [0, 1]."""
+Build = Callable[[Latents, nn.Module, Spec, Preprocess], nn.Module]
+
+
+def standard(
+    latent: Latents, encoder: nn.Module, spec: Spec, preprocess: Preprocess
+) -> nn.Module:
+    """N(0, I)."""
+    return StandardNormal(latent.latents)
+
+
+def mixture(
+    latent: Latents, encoder: nn.Module, spec: Spec, preprocess: Preprocess
+) -> nn.Module:
+    """A learned mixture of Gaussians."""
+    return MixturePrior(latent.latents, latent.count)
+
+
+def vamp(
+    latent: Latents, encoder: nn.Module, spec: Spec, preprocess: Preprocess
+) -> nn.Module:
+    """The mixture of the encoder's posteriors of learned pseudo-inputs."""
+    if mixed(spec.columns):
+        raise InputError(
+            f"--prior vamp learns inputs, which the categories and counts of "
+            f"{spec.name} cannot be: choose --prior mixture"
+        )
+    classes = spec.classes if conditional(encoder) else 0
+    unit = preprocess.values in UNIT
+    return VampPrior(encoder, latent.count, unit, classes)
+
+
+PRIORS: Mapping[str, Build] = {
+    "standard": standard,
+    "mixture": mixture,
+    "vamp": vamp,
+}
+
+
+def build_prior(
+    latent: Latents, encoder: nn.Module, spec: Spec, preprocess: Preprocess
+) -> nn.Module:
+    """p(z) by its name in the settings.
+
+    Args:
+      latent: the number of latents and the prior.
+      encoder: the posterior, which vamp is made of.
+      spec: of the data.
+      preprocess: says which values the model sees.
+    """
+    return pick("prior", latent.prior, PRIORS)(latent, encoder, spec, preprocess)
