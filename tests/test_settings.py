@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vaejax.configs import Data, Network, Training, Weight
+from vaejax.configs import Data, Latents, Network, Training, Weight
 from vaejax.data import open_dataset
 from vaejax.errors import InputError
 from vaejax.presets import PRESETS
@@ -98,7 +98,7 @@ def test_stamped_arguments_make_the_same_again():
 
 
 @pytest.mark.parametrize(
-    ("given", "known"), [("latent", "blocks"), ("epoch", "epochs"), ("dept", "depth")]
+    ("given", "known"), [("block", "blocks"), ("epoch", "epochs"), ("dept", "depth")]
 )
 def test_an_unknown_setting_names_the_nearest(given, known):
     with pytest.raises(InputError, match=f"toy has no setting '{given}'.*{known}"):
@@ -113,7 +113,7 @@ def test_a_group_of_another_preset_is_an_unknown_setting():
 @pytest.mark.parametrize(
     ("group", "field", "value"),
     [
-        (Network, "blocks", 0),
+        (Latents, "latents", 0),
         (Network, "hidden", ()),
         (Network, "hidden", (5, 0)),
         (Weight, "beta", -0.1),
@@ -160,5 +160,5 @@ def test_the_least_allowed_values_are_allowed():
 
 
 def test_a_bad_value_is_refused_through_the_preset():
-    with pytest.raises(InputError, match="--latents is 0: it must be at least 1"):
-        toy(latents=0)
+    with pytest.raises(InputError, match="--blocks is -1: it must be at least 0"):
+        toy(blocks=-1)

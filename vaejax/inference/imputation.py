@@ -128,14 +128,16 @@ def weighing(
     def weighted(numbers: Array) -> Weighted:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
         i: Any = model.apply(variables, batch, keys, method="impute")
-        x, mean = completions(i, batch, jax.random.fold_in(keys[0], OfObjective.HOLES))
+        x, mean = completed_draws(
+            i, batch, jax.random.fold_in(keys[0], OfObjective.HOLES)
+        )
         log_w = jnp.where((numbers < samples)[:, None], i.log_w, -jnp.inf)
         return Weighted(log_w, mean, x)
 
     return weighted
 
 
-def completions(i: Inference, batch: Batch, key: Key) -> tuple[Array, Array]:
+def completed_draws(i: Inference, batch: Batch, key: Key) -> tuple[Array, Array]:
     """Completed examples and E[x | z] for each draw; where the weights are of drawn
     completions, these are both.
     """

@@ -33,7 +33,8 @@ def vae(
     """The variational autoencoder, for any data [Kingma & Welling 2014].
 
     Args:
-      free_bits: nats of KL of each latent that are not pushed down.
+      free_bits: nats of KL of each latent that are not pushed down; of all of them
+        together with a prior that is joint.
     """
     require(free_bits >= 0, "free_bits", free_bits, "at least 0")
     objective = partial(objectives.elbo, free_bits=free_bits)

@@ -17,21 +17,21 @@ UNIT = ("binary", "grey", "dequantized")
 Build = Callable[[Latents, nn.Module, Spec, Preprocess], nn.Module]
 
 
-def standard(
+def standard_prior(
     latent: Latents, encoder: nn.Module, spec: Spec, preprocess: Preprocess
 ) -> nn.Module:
     """N(0, I)."""
     return StandardNormal(latent.latents)
 
 
-def mixture(
+def mixture_prior(
     latent: Latents, encoder: nn.Module, spec: Spec, preprocess: Preprocess
 ) -> nn.Module:
     """A learned mixture of Gaussians."""
     return MixturePrior(latent.latents, latent.count)
 
 
-def vamp(
+def vamp_prior(
     latent: Latents, encoder: nn.Module, spec: Spec, preprocess: Preprocess
 ) -> nn.Module:
     """The mixture of the encoder's posteriors of learned pseudo-inputs."""
@@ -46,9 +46,9 @@ def vamp(
 
 
 PRIORS: Mapping[str, Build] = {
-    "standard": standard,
-    "mixture": mixture,
-    "vamp": vamp,
+    "standard": standard_prior,
+    "mixture": mixture_prior,
+    "vamp": vamp_prior,
 }
 
 
