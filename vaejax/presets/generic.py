@@ -110,7 +110,7 @@ def vae_two_layer(
     lower_hidden: tuple[int, ...] = (100, 100),
     samples: int = 1,
     weight: Weight = Weight(),
-    training: Training = Training(epochs=60, decay="cosine"),
+    training: Training = Training(epochs=200, batch_size=64, decay="cosine"),
 ) -> Experiment:
     """Two blocks of latents, z2 above z1, by an importance bound [Burda et al. 2016].
 
