@@ -258,7 +258,7 @@ def test_want_of_memory_is_one_line(capsys, run, monkeypatch):  # noqa: F811
 def test_markup_in_names_is_text(capsys, run, tmp_path):  # noqa: F811
     from vaejax.cli.tables import print_table
 
-    print_table("vae on npz:q[/x].npz :bug:", {"elbo": -1.0})
+    print_table("vae on npz:q[/x].npz :bug:", {"elbo": -1.0}, {})
     assert "npz:q[/x].npz :bug:" in capsys.readouterr().out
 
 

@@ -14,6 +14,7 @@ from vaejax import parallel
 from vaejax.apply.capabilities import count_latents, weighs
 from vaejax.data.feed import resident_feed
 from vaejax.errors import InputError
+from vaejax.metrics.quantities import meaning_of, quantities_of
 from vaejax.models import Label, conditions_of
 from vaejax.presets import PRESETS, larsen
 from vaejax.training.checkpoint import Checkpoints
@@ -143,11 +144,13 @@ def test_parts_share_no_weights(name):
                 assert owners.setdefault(id(module), part) is part, type(module)
 
 
-def test_two_steps_are_finite(played):
-    _, _, after, history, finite, *_ = played
+def test_two_steps_are_finite_and_their_terms_described(played):
+    experiment, _, after, history, finite, *_ = played
     assert finite
     assert after.step == 2
+    known = quantities_of(experiment)
     for name, values in history.items():
+        assert meaning_of(known, name.rpartition("/")[2]), name
         assert values.shape == (2,), name
         assert np.isfinite(values).all(), name
 
@@ -335,6 +338,8 @@ def test_metrics_count_every_example_once(name):
     assert values["examples"] == experiment.dataset.spec.sizes["test"] == 359
     assert all(np.isfinite(v) for v in values.values())
     assert np.isfinite(experiment.selection(values))
+    known = quantities_of(experiment)
+    assert all(meaning_of(known, n) for n in values if not n.endswith("_se"))
     if {"elbo", "nll"} <= values.keys():
         # One draw's log-weight has the ELBO as its mean, if both are of one event.
         error = np.hypot(values["elbo_se"], values["nll_se"])

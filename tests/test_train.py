@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 from vaejax import InputError, load, parallel, presets, train
+from vaejax.objectives.terms import TERMS as DESCRIBED
 from vaejax.runtime.preemption import Stopped
 from vaejax.training.checkpoint import Checkpoints
 from vaejax.training.loop import Diverged, first_state, intervals, passes
@@ -378,7 +379,7 @@ def test_a_line_of_progress_fits_its_terminal(width, terms, speed, monkeypatch):
 
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     monkeypatch.setattr("vaejax.runtime.terminal.console", terminal)
-    progress = Progress(12_000, 0)
+    progress = Progress(12_000, 0, DESCRIBED)
     progress.train(6_000, TERMS, 12_345.6, waiting=0.25)
     screen.truncate(0)
     progress.close()  # which draws it once more

@@ -17,7 +17,7 @@ from vaejax.apply.query import (
 )
 from vaejax.data import from_arrays
 from vaejax.errors import InputError
-from vaejax.experiment import Experiment, Metric, Player, TrainState
+from vaejax.experiment import Experiment, Metric, Player, Quantity, TrainState
 from vaejax.inference.terms import Inference, infer
 from vaejax.objectives import elbo
 from vaejax.reports import report
@@ -37,6 +37,7 @@ __all__ = [
     "InputError",
     "Metric",
     "Player",
+    "Quantity",
     "TrainState",
     "attribute",
     "decode",

@@ -10,6 +10,7 @@ from vaejax.data.dialect import Csv, Decimal, Header
 from vaejax.data.holes import Hide
 from vaejax.data.reading import Reading, Stream
 from vaejax.errors import InputError, require
+from vaejax.models.priors import PriorName
 
 # A name on the command line; from Python also a Dataset.
 DatasetName = Annotated[
@@ -23,7 +24,6 @@ DatasetName = Annotated[
 Parallel = Literal["jit", "shard_map", "pmap"]
 Body = Literal["mlp", "conv", "residual", "linear", "linear_decoder"]
 Activation = Literal["auto", "relu", "leaky_relu", "tanh", "silu", "softplus"]
-PriorName = Literal["standard", "mixture", "vamp"]
 LikelihoodName = Literal[
     "auto",
     "bernoulli",

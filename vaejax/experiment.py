@@ -37,16 +37,32 @@ class Player(NamedTuple):
     gate: Gate | None = None
 
 
+class Quantity(NamedTuple):
+    """What a number is: said once, for tables, the log, plots and reports."""
+
+    meaning: str
+    unit: str = ""
+    in_line: bool = False
+    """Whether the line of progress shows it."""
+
+    @property
+    def text(self) -> str:
+        """The meaning, and the unit if there is one."""
+        return f"{self.meaning}, {self.unit}" if self.unit else self.meaning
+
+
 class Metric(NamedTuple):
     """A fold over a split: `compute(update(... update(init(), batch_1) ..., batch_n))`.
 
     `update(acc, model, variables, batch, key)` weighs examples with `batch["weight"]`,
-    which is 0 for padding and 1 for all others, so counts are exact.
+    which is 0 for padding and 1 for all others, so counts are exact. `quantities` say
+    what the numbers of `compute` are; a standard error, `NAME_se`, needs no entry.
     """
 
     init: Callable[[], Any]
     update: Callable[[Any, nn.Module, Variables, Batch, Key], Any]
     compute: Callable[[Any], Mapping[str, Array]]
+    quantities: Mapping[str, Quantity] = MappingProxyType({})
 
 
 class TrainState(NamedTuple):

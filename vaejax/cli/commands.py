@@ -14,6 +14,7 @@ from vaejax.cli.outcome import finite, keep_numbers, place_of
 from vaejax.cli.tables import markdown, print_table
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
+from vaejax.metrics.quantities import quantities_of
 from vaejax.runtime import multihost
 from vaejax.runtime.limits import check_count
 from vaejax.runtime.storage import is_remote, write_whole
@@ -122,7 +123,8 @@ def evaluate_run(
     state = of_this_host(state)
     if not multihost.first():
         return
-    print_table(f"{experiment.name} on {experiment.dataset.spec.name}, {split}", values)
+    title = f"{experiment.name} on {experiment.dataset.spec.name}, {split}"
+    print_table(title, values, quantities_of(experiment))
     if "elbo" in values:
         print(f"{split} negative ELBO {-values['elbo']:.2f} nats")
     for name, value in seen.items():

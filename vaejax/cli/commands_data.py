@@ -11,6 +11,7 @@ from vaejax.cli.effort import warn_of_passes
 from vaejax.cli.outcome import keep_numbers, place_of
 from vaejax.cli.tables import print_table
 from vaejax.errors import InputError
+from vaejax.metrics.quantities import quantities_of
 from vaejax.runtime.limits import check_count
 from vaejax.training.evaluator import evaluate
 from vaejax.training.workdir import load, workdir_of
@@ -62,7 +63,8 @@ def evaluate_own(
     values = evaluate(
         experiment, state, samples=samples, batch_size=batch_size, devices=devices
     )
-    print_table(f"{experiment.name} on {source}", values)
+    title = f"{experiment.name} on {source}"
+    print_table(title, values, quantities_of(experiment))
     noted = {"input": str(source), "samples": samples, "batch_size": batch_size}
     record = noted | {"step": int(state.step)} | values
     keep_numbers(record, values, place, named=out is not None)

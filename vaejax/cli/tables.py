@@ -4,7 +4,7 @@ import io
 import sys
 from collections.abc import Mapping, Sequence
 
-from vaejax.metrics.meanings import MEANINGS
+from vaejax.metrics.quantities import Quantities, meaning_of, rank
 from vaejax.metrics.weights import distrust
 from vaejax.sweeps.summary import Row
 from vaejax.sweeps.sweep import value_text
@@ -41,19 +41,21 @@ def cell(row: Row, name: str) -> str:
     return f"{mean} ± {deviation:.2g}" if deviation > 0 else mean
 
 
-def print_table(title: str, values: Mapping[str, float]) -> None:
+def print_table(
+    title: str, values: Mapping[str, float], quantities: Quantities
+) -> None:
     """Values with standard errors over examples, what they mean, and what to doubt."""
     from rich.table import Table
 
     from vaejax.runtime.terminal import console
 
     table = Table("metric", "value", "± s.e.", "meaning", title=title)
-    for name, meaning in MEANINGS.items():
-        if name in values:
-            # Where all examples are equal, there is no telling how others would be.
-            error = values.get(f"{name}_se", 0.0)
-            shown = f"{error:.3g}" if error > 0 else ""
-            table.add_row(name, f"{values[name]:.6g}", shown, meaning)
+    names = [name for name in values if not name.endswith("_se")]
+    for name in sorted(names, key=lambda name: rank(quantities, name)):
+        # Where all examples are equal, there is no telling how others would be.
+        error = values.get(f"{name}_se", 0.0)
+        shown = f"{error:.3g}" if error > 0 else ""
+        table.add_row(name, f"{values[name]:.6g}", shown, meaning_of(quantities, name))
     console().print(table)
     if warning := distrust(values):
         print(warning, file=sys.stderr)

@@ -2,12 +2,12 @@
 
 from vaejax.metrics.adversarial import autoencoding, classification, critic_scores
 from vaejax.metrics.base import averages
+from vaejax.metrics.evidence import importance_log_likelihood
 from vaejax.metrics.imputation import imputation
 from vaejax.metrics.likelihood import (
     baseline_nll,
     elbo_terms,
     importance_bound,
-    importance_log_likelihood,
     likelihood_metrics,
     monte_carlo_nll,
     nll,

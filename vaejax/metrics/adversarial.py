@@ -7,10 +7,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vaejax.experiment import Metric
+from vaejax.experiment import Metric, Quantity
 from vaejax.inference.terms import infer
 from vaejax.metrics.base import averages
-from vaejax.metrics.likelihood import squared_error
+from vaejax.metrics.likelihood import KL, MSE, squared_error
 from vaejax.objectives.adversarial import Subjects, judge
 from vaejax.types import Array, Batch, Key, Variables
 
@@ -32,7 +32,12 @@ def critic_scores(subjects: Callable[[Any, Batch, Key], Subjects]) -> Metric:
         real, fake = nn.apply(scores, model)(variables)
         return {"real_score": real, "fake_score": fake, "gap": real - fake}
 
-    return averages(("real_score", "fake_score", "gap"), values)
+    quantities = {
+        "real_score": Quantity("the critic's score of data"),
+        "fake_score": Quantity("the critic's score of fakes"),
+        "gap": Quantity("their difference", in_line=True),
+    }
+    return averages(quantities, values)
 
 
 def autoencoding(*, kl: bool = True) -> Metric:
@@ -41,7 +46,7 @@ def autoencoding(*, kl: bool = True) -> Metric:
     Args:
       kl: whether q has a density; the KL of a point mass is infinite.
     """
-    names = ("mse", "kl") if kl else ("mse",)
+    quantities = {"mse": MSE, "kl": KL} if kl else {"mse": MSE}
 
     def values(
         model: nn.Module, variables: Variables, batch: Batch, key: Key
@@ -49,7 +54,7 @@ def autoencoding(*, kl: bool = True) -> Metric:
         i = nn.apply(infer, model)(variables, batch, key)
         return {"mse": squared_error(i, batch), "kl": i.kl[0]}
 
-    return averages(names, values)
+    return averages(quantities, values)
 
 
 def classification() -> Metric:
@@ -69,4 +74,8 @@ def classification() -> Metric:
         hits = (logits.argmax(-1) == batch["y"]).astype(jnp.float32)
         return {"cross_entropy": -right, "accuracy": hits}
 
-    return averages(("cross_entropy", "accuracy"), values)
+    quantities = {
+        "cross_entropy": Quantity("-log p(y | x)", "nats", in_line=True),
+        "accuracy": Quantity("share of right labels", "share", in_line=True),
+    }
+    return averages(quantities, values)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
-from vaejax.experiment import Metric
+from vaejax.experiment import Metric, Quantity
 from vaejax.types import Array, Batch, Key, Variables
 
 
@@ -76,13 +76,13 @@ def ratio(a: Moments, b: Moments, both: Moments) -> tuple[Array, Array]:
 Values = Callable[[nn.Module, Variables, Batch, Key], Mapping[str, Array]]
 
 
-def averages(names: tuple[str, ...], values: Values) -> Metric:
+def averages(quantities: Mapping[str, Quantity], values: Values) -> Metric:
     """The means over a split of per-example `values`, each with its standard error.
 
     Args:
-      names: what is averaged.
+      quantities: what is averaged, by name.
       values: `values(model, variables, batch, key)` gives an array `[batch]` for each
-        of `names`, in any unit.
+        of these names.
 
     Returns:
       A metric that gives each mean under its name and the standard error, in the same
@@ -90,7 +90,7 @@ def averages(names: tuple[str, ...], values: Values) -> Metric:
     """
 
     def init() -> dict[str, Moments]:
-        return {name: no_moments() for name in names}
+        return {name: no_moments() for name in quantities}
 
     def update(
         acc: dict[str, Moments],
@@ -101,10 +101,10 @@ def averages(names: tuple[str, ...], values: Values) -> Metric:
     ) -> dict[str, Moments]:
         new = values(model, variables, batch, key)
         weight = batch["weight"]
-        return {name: merge(acc[name], moments(new[name], weight)) for name in names}
+        return {n: merge(acc[n], moments(new[n], weight)) for n in quantities}
 
     def compute(acc: dict[str, Moments]) -> dict[str, Array]:
         means = {name: m.mean for name, m in acc.items()}
         return means | {f"{name}_se": m.standard_error for name, m in acc.items()}
 
-    return Metric(init, update, compute)
+    return Metric(init, update, compute, quantities)

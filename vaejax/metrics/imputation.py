@@ -9,12 +9,23 @@ from jaxtyping import Float
 
 from vaejax.data.dataset import Column
 from vaejax.distributions.columns import are_numbers, decide
-from vaejax.experiment import Metric
+from vaejax.experiment import Metric, Quantity
 from vaejax.inference.imputation import LEAST_ESS, importance_imputation
 from vaejax.types import Array, Batch, Key, Variables
 
 DRAWS = 199
 """Imputations that intervals are of: the 5th and the 195th bound exactly 95 %."""
+
+UNITS = "model's units"
+QUANTITIES = {
+    "rmse": Quantity("root mean squared error of hidden numbers", UNITS),
+    "accuracy": Quantity("share of right hidden categories", "share", in_line=True),
+    "coverage": Quantity("share of hidden numbers within their 95 % interval"),
+    "width": Quantity("mean width of these intervals", UNITS),
+    "crps": Quantity("continuous ranked probability score", UNITS),
+    "ess": Quantity("mean effective sample size of importance weights"),
+    "collapsed": Quantity("share of examples where it is below 10"),
+}
 
 
 def imputation(samples: int, columns: tuple[Column, ...] = ()) -> Metric:
@@ -81,7 +92,8 @@ def imputation(samples: int, columns: tuple[Column, ...] = ()) -> Metric:
             "collapsed": share("collapsed", "examples"),
         }
 
-    return Metric(init, update, compute)
+    told = {n: q for n, q in QUANTITIES.items() if kinds or n != "accuracy"}
+    return Metric(init, update, compute, told)
 
 
 def interval(draws: Float[Array, "draws ..."]) -> tuple[Array, Array]:

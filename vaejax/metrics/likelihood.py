@@ -1,31 +1,38 @@
 """How probable the data is: ELBO, importance-weighted likelihood, bits/dim."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from vaejax.distributions import has_density
-from vaejax.errors import InputError
-from vaejax.experiment import Metric
+from vaejax.experiment import Metric, Quantity
 from vaejax.inference.imputation import LEAST_ESS
-from vaejax.inference.latents import Keys
 from vaejax.inference.terms import (
     Inference,
     infer,
     log_mean_exp,
-    log_observed,
     observed_log_prob,
     scored,
 )
 from vaejax.metrics.base import averages, ratio
-from vaejax.metrics.weights import HIGH_KHAT, pareto_khat, tail_length
-from vaejax.types import Array, Batch, Distribution, Key, Size, Variables
+from vaejax.metrics.evidence import (
+    importance_log_likelihood,
+    monte_carlo_log_likelihood,
+)
+from vaejax.metrics.weights import HIGH_KHAT, tail_length
+from vaejax.types import Array, Batch, Key, Variables
+
+ELBO = Quantity("evidence lower bound, one draw of z an example", "nats", in_line=True)
+DISTORTION = Quantity("-log p(x | z)", "nats", in_line=True)
+KL = Quantity("KL(q(z | x) || p(z))", "nats", in_line=True)
+MSE = Quantity("squared error of E[x | z]", "model's units squared", in_line=True)
+ESS = Quantity("mean effective sample size of its weights")
+BIAS = Quantity("its excess for lack of samples, to first order", "nats")
 
 
 def elbo_terms() -> Metric:
@@ -41,7 +48,7 @@ def elbo_terms() -> Metric:
             "kl": i.kl[0],
         }
 
-    return averages(("elbo", "distortion", "kl"), values)
+    return averages({"elbo": ELBO, "distortion": DISTORTION, "kl": KL}, values)
 
 
 def importance_bound(samples: int) -> Metric:
@@ -53,7 +60,8 @@ def importance_bound(samples: int) -> Metric:
         i = nn.apply(partial(infer, samples=samples), model)(variables, batch, key)
         return {"bound": log_mean_exp(i.log_w)}
 
-    return averages(("bound",), values)
+    bound = Quantity("importance-weighted bound as it is trained", "nats", in_line=True)
+    return averages({"bound": bound}, values)
 
 
 def squared_error(i: Inference, batch: Batch) -> Array:
@@ -73,7 +81,7 @@ def reconstruction_error() -> Metric:
         i = nn.apply(infer, model)(variables, batch, key)
         return {"distortion": -i.log_px[0], "mse": squared_error(i, batch)}
 
-    return averages(("distortion", "mse"), values)
+    return averages({"distortion": DISTORTION, "mse": MSE}, values)
 
 
 def monte_carlo_nll(samples: int) -> Metric:
@@ -94,9 +102,13 @@ def monte_carlo_nll(samples: int) -> Metric:
             "nll_monte_carlo_ess": found.ess,
         }
 
-    return averages(
-        ("nll_monte_carlo", "nll_monte_carlo_bias", "nll_monte_carlo_ess"), values
-    )
+    nll = Quantity("-log p(x | context) by draws of p(z | context)", "nats")
+    quantities = {
+        "nll_monte_carlo": nll,
+        "nll_monte_carlo_bias": BIAS,
+        "nll_monte_carlo_ess": ESS,
+    }
+    return averages(quantities, values)
 
 
 def baseline_nll() -> Metric:
@@ -109,21 +121,8 @@ def baseline_nll() -> Metric:
         px: Any = nn.apply(lambda m: m.guess(batch), model)(variables)
         return {"baseline_nll": -observed_log_prob(px, batch["x"][None])[0]}
 
-    return averages(("baseline_nll",), values)
-
-
-class LogLikelihood(NamedTuple):
-    """Importance-sampled estimates for each example, `[batch]`."""
-
-    log_p: Array
-    """log p(x), nats."""
-    bias: Array
-    """Mean excess of -log_p for finite samples, to first order, nats: at most 1/2, so
-    it says nothing where `ess` is small."""
-    ess: Array
-    """Effective sample size (sum w)^2 / sum w^2 [Kish 1965]."""
-    khat: Array
-    """Pareto k-hat of the weights [Vehtari et al. 2024]; NaN for under 25 samples."""
+    meaning = "-log p(x | context) of the baseline"
+    return averages({"baseline_nll": Quantity(meaning, "nats", in_line=True)}, values)
 
 
 def nll(samples: int, *, log_bin: float, chunk: int = 50) -> Metric:
@@ -144,8 +143,16 @@ def nll(samples: int, *, log_bin: float, chunk: int = 50) -> Metric:
       log_bin: log width of a value's bin for densities, 0 for probabilities.
       chunk: samples that are decoded at once.
     """
-    names = ["nll", "nll_bias", "nll_ess", "nll_low_ess"]
-    names += ["nll_high_khat"] if tail_length(samples) else []
+    quantities = {
+        "nll": Quantity("-log p(x) by importance sampling", "nats"),
+        "nll_ess": ESS,
+        "nll_low_ess": Quantity("share of examples where that is below 10"),
+        "nll_high_khat": Quantity("share where Pareto k-hat of them exceeds 0.7"),
+        "nll_bias": BIAS,
+    }
+    if not tail_length(samples):
+        del quantities["nll_high_khat"]
+    bits_per_dim = Quantity("the same for each scored number", "bits/dim")
 
     def values(
         model: nn.Module, variables: Variables, batch: Batch, key: Key
@@ -162,15 +169,18 @@ def nll(samples: int, *, log_bin: float, chunk: int = 50) -> Metric:
             "sum": count - found.log_p,  # of nll and count, for their covariance
         }
 
-    reported, all_of = averages(tuple(names), values), (*names, "count", "sum")
+    inner = {"count": Quantity("scored numbers"), "sum": Quantity("nll + count")}
+    reported = averages(quantities, values)
+    all_of = averages(quantities | inner, values)
 
     def compute(acc: dict[str, Any]) -> dict[str, Array]:
         nats, error = ratio(acc["nll"], acc["count"], acc["sum"])
         bits = {"bits_per_dim": nats - log_bin, "bits_per_dim_se": error}
-        found = reported.compute({name: acc[name] for name in names})
+        found = reported.compute({name: acc[name] for name in quantities})
         return {**found, **{name: n / math.log(2) for name, n in bits.items()}}
 
-    return averages(all_of, values)._replace(compute=compute)
+    told = {"nll": quantities["nll"], "bits_per_dim": bits_per_dim, **quantities}
+    return all_of._replace(compute=compute, quantities=told)
 
 
 def scored_numbers(
@@ -184,98 +194,6 @@ def scored_numbers(
     axes = nn.apply(event_dim, model)(variables)  # nothing of it is computed
     counts = scored(batch, axes)
     return counts.reshape(len(counts), -1).sum(-1)
-
-
-LogWeights = Callable[[Keys], Float[Array, "chunk batch"]]
-
-
-def importance_log_likelihood(
-    model: nn.Module,
-    variables: Variables,
-    batch: Batch,
-    key: Key,
-    samples: int,
-    chunk: int = 50,
-) -> LogLikelihood:
-    """log p(x) of each example by importance sampling, nats, and how far to trust it.
-
-    Draw s has the key fold_in(key, s), so the result does not depend on `chunk` (but
-    for the entries that a model of missingness draws, a key for each chunk).
-
-    Raises:
-      InputError: z or x has a point mass, whose density is infinite.
-    """
-
-    def log_weights(keys: Keys) -> Array:
-        i: Any = model.apply(variables, batch, keys, method="infer")
-        for term in i.latents.values():
-            require_density(term.q, "q(z | x)")
-        require_density(i.px, "p(x | z)")
-        return i.log_w
-
-    return log_mean_weight(log_weights, batch["x"].shape[0], key, samples, chunk)
-
-
-def monte_carlo_log_likelihood(
-    model: nn.Module, variables: Variables, batch: Batch, key: Key, samples: int
-) -> LogLikelihood:
-    """log p(x) of each example by draws of the prior, nats: simple Monte Carlo.
-
-    Raises:
-      InputError: x has a point mass.
-    """
-
-    def log_weights(keys: Keys) -> Array:
-        px: Any = model.apply(variables, batch, keys, method="generate")
-        require_density(px, "p(x | z)")
-        return log_observed(px, batch)
-
-    return log_mean_weight(log_weights, batch["x"].shape[0], key, samples)
-
-
-def log_mean_weight(
-    log_weights: LogWeights, examples: Size, key: Key, samples: int, chunk: int = 50
-) -> LogLikelihood:
-    """log of the mean of `samples` weights of each example, `chunk` draws at a time.
-
-    The last chunk's draws beyond `samples` weigh nothing. Of the largest weights as
-    many are kept as Pareto k-hat is fitted to.
-    """
-    chunk = min(chunk, samples)
-    tail = tail_length(samples)
-
-    def fold(acc: tuple[Array, ...], start: Array) -> tuple[tuple[Array, ...], None]:
-        draws = start + jnp.arange(chunk)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, draws)
-        log_w = jnp.where((draws < samples)[:, None], log_weights(keys), -jnp.inf)
-        log_sum, log_squares, largest = acc
-        largest = jnp.concatenate([largest, log_w.T], -1)
-        largest = jax.lax.top_k(largest, tail + 1)[0] if tail else largest[:, :1]
-        return (
-            jnp.logaddexp(log_sum, jax.nn.logsumexp(log_w, 0)),
-            jnp.logaddexp(log_squares, jax.nn.logsumexp(2 * log_w, 0)),
-            largest,
-        ), None
-
-    nothing = jnp.full(examples, -jnp.inf)
-    start = nothing, nothing, jnp.repeat(nothing[:, None], tail + 1, 1)
-    starts = jnp.arange(0, samples, chunk)
-    (log_sum, log_squares, largest), _ = jax.lax.scan(fold, start, starts)
-    return LogLikelihood(
-        log_p=log_sum - math.log(samples),
-        bias=(jnp.exp(log_squares - 2 * log_sum) - 1 / samples) / 2,
-        ess=jnp.exp(2 * log_sum - log_squares),
-        khat=pareto_khat(largest) if tail else jnp.full_like(log_sum, jnp.nan),
-    )
-
-
-def require_density(distribution: Distribution, name: str) -> None:
-    """InputError where the distribution is a point mass."""
-    if not has_density(distribution):
-        raise InputError(
-            f"{name} is a point mass, so that this model has no log p(x): ask it to "
-            "reconstruct, or train a model with a density as vae"
-        )
 
 
 def likelihood_metrics(samples: int, *, log_bin: float) -> Mapping[str, Metric]:

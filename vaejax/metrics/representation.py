@@ -5,7 +5,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from vaejax.experiment import Metric
+from vaejax.experiment import Metric, Quantity
 from vaejax.metrics.base import Moments, merge, moments, no_moments
 from vaejax.types import Array, Batch, Key, Variables
 
@@ -23,7 +23,10 @@ def active_units(latents: int, threshold: float = 0.01) -> Metric:
     def compute(acc: Moments) -> dict[str, Array]:
         return {"active_units": jnp.sum(acc.variance > threshold)}
 
-    return Metric(lambda: no_moments((latents,)), update, compute)
+    told = Quantity("latents that carry information", "latents", in_line=True)
+    return Metric(
+        lambda: no_moments((latents,)), update, compute, {"active_units": told}
+    )
 
 
 def count() -> Metric:
@@ -35,6 +38,8 @@ def count() -> Metric:
         del model, variables, key
         return acc + batch["weight"].sum()
 
-    return Metric(
-        lambda: jnp.zeros(()), update, lambda acc: {"examples": acc.astype(jnp.int32)}
-    )
+    def compute(acc: Array) -> dict[str, Array]:
+        return {"examples": acc.astype(jnp.int32)}
+
+    told = {"examples": Quantity("examples of the split")}
+    return Metric(lambda: jnp.zeros(()), update, compute, told)

@@ -3,12 +3,17 @@
 The mixtures are joint densities over the latents of an example.
 """
 
+from typing import Literal
+
 import flax.linen as nn
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from vaejax.distributions import Normal
 from vaejax.types import Array, Batch, Distribution
+
+PriorName = Literal["standard", "mixture", "vamp"]
+"""The settings' names of the priors here; `presets.priors` builds each."""
 
 
 class StandardNormal(nn.Module):

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,9 @@ from matplotlib.colors import to_hex
 from matplotlib.ticker import MaxNLocator
 
 from vaejax.errors import InputError
+from vaejax.metrics.quantities import Quantities, unit_of
 from vaejax.plots.frame import Picture, panels
 from vaejax.plots.terms import (
-    UNITS,
     Curve,
     Lines,
     late_limits,
@@ -32,7 +33,11 @@ def colours(count: int) -> list[str]:
     return [to_hex(colormaps["turbo"](i / (count - 1))) for i in range(count)]
 
 
-def overlaid(groups: Sequence[Sequence[Rows]], columns: int | None = None) -> Picture:
+def overlaid(
+    groups: Sequence[Sequence[Rows]],
+    quantities: Quantities = MappingProxyType({}),
+    columns: int | None = None,
+) -> Picture:
     """A panel for each term: held-out values solid, training dashed.
 
     Of a group of several runs the mean is drawn, and a band of one standard deviation
@@ -44,12 +49,13 @@ def overlaid(groups: Sequence[Sequence[Rows]], columns: int | None = None) -> Pi
     Args:
       groups: rows of `metrics.jsonl` of each run of each group; group i has the colour
         `colours(len(groups))[i]`.
+      quantities: what the numbers are, which orders the panels and gives units.
       columns: panels of a row; by default 3, or 2 where there are 4.
 
     Raises:
       InputError: not one run has rows.
     """
-    found = [[comparable(rows) for rows in runs if rows] for runs in groups]
+    found = [[comparable(rows, quantities) for rows in runs if rows] for runs in groups]
     if not any(found):
         raise InputError("there are no metrics to draw")
     told = (name for runs in found for _, names in runs for name in names)
@@ -64,7 +70,8 @@ def overlaid(groups: Sequence[Sequence[Rows]], columns: int | None = None) -> Pi
                 drawn[f"{number} {split}"] = line
                 plot(axes, line, palette[number], split)
                 band(axes, line, deviation, palette[number])
-        finish(axes, names[i], drawn)
+        unit = unit_of(quantities, names[i].rpartition(": ")[2])
+        finish(axes, names[i], drawn, unit)
 
     columns = columns or (2 if len(names) == 4 else 3)
     return panels(len(names), "terms over steps", draw, columns)
@@ -94,10 +101,12 @@ def band(axes: Axes, line: Curve, deviation: np.ndarray, colour: str) -> None:
         axes.fill_between(line.steps, *edges, color=colour, alpha=0.2, lw=0)
 
 
-def comparable(rows: Rows) -> tuple[dict[str, Lines], list[str]]:
+def comparable(
+    rows: Rows, quantities: Quantities
+) -> tuple[dict[str, Lines], list[str]]:
     """The terms of a run by the names that runs share, and those that say something."""
     terms = terms_of(rows)
-    told, alone = telling(terms), of_one_player(terms)
+    told, alone = telling(terms, quantities), of_one_player(terms)
 
     def shared(name: str) -> str:
         player, _, term = name.rpartition("/")
@@ -118,14 +127,13 @@ def plot(axes: Axes, line: Curve, colour: str, split: str) -> None:
     axes.plot(*line, color=colour, linestyle=style, lw=width, marker=marker, ms=3)
 
 
-def finish(axes: Axes, name: str, lines: Lines) -> None:
+def finish(axes: Axes, name: str, lines: Lines, unit: str) -> None:
     """Names and limits of a panel."""
-    term = name.rpartition(": ")[2]
     axes.set_title(name.replace("_", " "), fontsize=10, loc="left")
     axes.set_xlabel("step", fontsize=8)
-    axes.set_ylabel(UNITS.get(term, "nats"), fontsize=8)
+    axes.set_ylabel(unit, fontsize=8)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.set_xlim(left=0)
     limits = late_limits(lines)
-    if term not in UNITS and limits:
+    if unit == "nats" and limits:
         axes.set_ylim(*limits)

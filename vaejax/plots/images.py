@@ -145,10 +145,11 @@ def most_active(means: np.ndarray, most: int = 10) -> np.ndarray:
 
 
 def manifold(experiment: Experiment, state: TrainState) -> Picture:
-    """E[x | z] over the plane of latents, at equal steps of probability of the prior.
+    """E[x | z] over the plane of latents, by quantiles of a standard normal.
 
     z = (Phi^-1(u), Phi^-1(v)) for u, v on a grid of the unit square [Kingma & Welling
     2014, fig. 4]; z[0] grows to the right and z[1] upwards, as in the picture latents.
+    With another prior these are no quantiles of its own, and may miss where it is.
 
     Raises:
       InputError: the data are no images, or there are not 2 latents.

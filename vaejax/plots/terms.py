@@ -11,32 +11,13 @@ from matplotlib.ticker import MaxNLocator
 
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
+from vaejax.metrics.quantities import Quantities, quantities_of, rank, unit_of
 from vaejax.plots.frame import Picture, heading, panels
 from vaejax.runtime.jsonlines import read_rows
 from vaejax.runtime.storage import path_of
 
 COLOURS = {"train": "tab:blue", "validation": "tab:orange", "test": "tab:red"}
-ORDER = (
-    "elbo",
-    "loss",
-    "bound",
-    "distortion",
-    "kl",
-    "rate",
-    "beta",
-    "sigma",
-)  # of panels
 NOT_DRAWN = ("step", "split", "selection", "examples")
-UNITS = {  # of terms that are not in nats
-    "accuracy": "share",
-    "active_units": "latents",
-    "beta": "weight",
-    "bits_per_dim": "bits/dim",
-    "effective_beta": "weight",
-    "implied_sigma": "units of x",
-    "mse": "x squared",
-    "sigma": "units of x",
-}
 
 
 class Curve(NamedTuple):
@@ -76,7 +57,8 @@ def curves(
     rows = read_rows(path_of(workdir) / "metrics.jsonl")
     if not rows:
         raise InputError(f"{workdir} has no metrics yet: train it to its first report")
-    terms = telling(terms_of(rows))
+    told = quantities_of(experiment)
+    terms = telling(terms_of(rows), told)
     names, step = list(terms), int(state.step)
     alone = of_one_player(names)
     stopped = step if step < rows[-1]["step"] else None
@@ -84,8 +66,9 @@ def curves(
     def draw(axes: Axes, i: int) -> None:
         player, _, term = names[i].rpartition("/")
         label = term if alone or not player else f"{player}: {term}"
-        draw_term(axes, terms[names[i]], label.replace("_", " "), term not in UNITS)
-        axes.set_ylabel(UNITS.get(term, "nats"), fontsize=8)
+        unit = unit_of(told, term)
+        draw_term(axes, terms[names[i]], label.replace("_", " "), unit == "nats")
+        axes.set_ylabel(unit, fontsize=8)
         axes.set_xlim(0, 1.02 * rows[-1]["step"])
         if term == "active_units":
             axes.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -140,17 +123,21 @@ def terms_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Lines]:
     }
 
 
-def telling(terms: Mapping[str, Lines]) -> dict[str, Lines]:
-    """The terms to draw, in order: those with held-out values, and what is new."""
+def telling(terms: Mapping[str, Lines], quantities: Quantities) -> dict[str, Lines]:
+    """The terms to draw, in order: those with held-out values, and what is new.
 
-    def rank(name: str) -> tuple[int, str]:
+    The ELBO comes before the loss, which at beta = 1 is the same but for its sign.
+    """
+
+    def place(name: str) -> tuple[bool, int, str]:
         term = name.rpartition("/")[2]
-        return ORDER.index(term) if term in ORDER else len(ORDER), name
+        return (term != "elbo", rank(quantities, term)[0], name)
 
     kept: dict[str, Lines] = {}
-    for name in sorted(terms, key=rank):
-        alone = set(terms[name]) == {"train"}
-        if not (alone and says_nothing(terms[name]["train"], kept)):
+    held_out = {n: lines for n, lines in terms.items() if set(lines) != {"train"}}
+    for name in sorted(terms, key=place):
+        others = kept | held_out
+        if name in held_out or not says_nothing(terms[name]["train"], others):
             kept[name] = terms[name]
     return kept or dict(terms)
 

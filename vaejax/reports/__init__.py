@@ -122,7 +122,8 @@ def write_comparison(runs: "Sequence[Facts]", out: Path) -> Path:
         ],
         unsampled=len(sampled[MOST_SAMPLED:]),
         curves=pictures.embedded_comparison(
-            [[runs[n].rows for n in g.runs] for g in groups]
+            [[runs[n].rows for n in g.runs] for g in groups],
+            comparison.merged_quantities(runs),
         ),
     )
     write_whole(out, text)

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vaejax.errors import InputError
-from vaejax.metrics.meanings import rank
+from vaejax.experiment import Quantity
+from vaejax.metrics.quantities import Quantities, rank
 from vaejax.reports.facts import Facts
 
 
@@ -98,7 +99,23 @@ def run_outcomes(runs: Sequence[Facts]) -> list[ComparedLine]:
     """The numbers of the runs' evaluations, each a `Value`."""
     values = [run.evaluation.values if run.evaluation else () for run in runs]
     lines = side_by_side([{value.name: value for value in each} for each in values])
-    return sorted(lines, key=lambda line: rank(line.name))
+    return in_order(lines, runs)
+
+
+def in_order(
+    lines: Sequence[ComparedLine], runs: Sequence[Facts]
+) -> list[ComparedLine]:
+    """The numbers in the order in which the runs have them."""
+    known = merged_quantities(runs)
+    return sorted(lines, key=lambda line: rank(known, line.name))
+
+
+def merged_quantities(runs: Sequence[Facts]) -> Quantities:
+    """What the numbers of all runs are."""
+    found: dict[str, Quantity] = {}
+    for run in runs:
+        found |= run.quantities
+    return found
 
 
 def conditions(runs: Sequence[Facts]) -> list[ComparedLine]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from vaejax.data.dataset import Spec
 from vaejax.data.remarks import column_rows
 from vaejax.errors import InputError
-from vaejax.metrics.meanings import meaning, rank
+from vaejax.metrics.quantities import Quantities, meaning_of, quantities_of, rank
 from vaejax.runtime.jsonlines import (
     is_json_number,
     message_of,
@@ -18,7 +18,12 @@ from vaejax.runtime.jsonlines import (
     whole_number,
 )
 from vaejax.sweeps.replicas import RECORD
-from vaejax.training.config import defaults_of, likelihood_of, with_defaults
+from vaejax.training.config import (
+    defaults_of,
+    experiment_of,
+    likelihood_of,
+    with_defaults,
+)
 from vaejax.training.metric_writer import since_best
 from vaejax.training.workdir import read_config
 
@@ -45,10 +50,7 @@ class Value(NamedTuple):
     name: str
     value: float | str
     error: float | None
-
-    @property
-    def meaning(self) -> str:
-        return meaning(self.name)
+    meaning: str = ""
 
 
 class Evaluation(NamedTuple):
@@ -93,6 +95,8 @@ class Facts(NamedTuple):
     timing: Timing | None
     likelihood: str
     """By name, `auto` resolved; empty where settings choose none."""
+    quantities: Quantities
+    """What its numbers are."""
     diverged: str
     """The divergence of a replica of a study; else empty."""
 
@@ -161,7 +165,11 @@ def gather_facts(workdir: Path) -> Facts:
         for name, value in arguments.items()
     )
     environments = read_rows(workdir / "environment.jsonl")
-    evaluation = final_evaluation(workdir)
+    quantities = quantities_of(experiment_of(config))
+    evaluation = final_evaluation(workdir, quantities)
+    if evaluation is None:
+        patience = arguments.get("patience", 0)
+        evaluation = trained_evaluation(rows, patience, quantities)
     return Facts(
         workdir=workdir,
         preset=config["preset"],
@@ -169,20 +177,21 @@ def gather_facts(workdir: Path) -> Facts:
         data=config["data"],
         rows=rows,
         environments=environments,
-        evaluation=evaluation or trained_evaluation(rows, arguments.get("patience", 0)),
+        evaluation=evaluation,
         timing=timing_of(read_rows(workdir / "timing.jsonl"), environments),
         likelihood=likelihood_of(config),
+        quantities=quantities,
         diverged=diverged,
     )
 
 
-def final_evaluation(workdir: Path) -> Evaluation | None:
+def final_evaluation(workdir: Path, quantities: Quantities) -> Evaluation | None:
     """The content of `evaluation.json`, if it exists; InputError if it is damaged."""
     path = workdir / "evaluation.json"
     found = read_object(path)
     if found and not is_evaluation(found):
         raise InputError(f"{path} is damaged: remove it, and evaluate again")
-    return evaluation_of(found, final=True) if found else None
+    return evaluation_of(found, True, quantities) if found else None
 
 
 def is_evaluation(found: Mapping[str, Any]) -> bool:
@@ -195,13 +204,15 @@ def is_evaluation(found: Mapping[str, Any]) -> bool:
     return counts and numbers and words
 
 
-def trained_evaluation(rows: Sequence[Row], patience: int) -> Evaluation | None:
+def trained_evaluation(
+    rows: Sequence[Row], patience: int, quantities: Quantities
+) -> Evaluation | None:
     """The evaluation, during training, of the state that `vaejax.load` gives."""
     found = held_out_rows(rows)
     if not found:
         return None
     best = min(found, key=lambda row: row["selection"]) if patience else found[-1]
-    return evaluation_of(best, final=False)
+    return evaluation_of(best, False, quantities)
 
 
 def held_out_rows(rows: Sequence[Row]) -> list[Row]:
@@ -209,13 +220,16 @@ def held_out_rows(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if "selection" in row]
 
 
-def evaluation_of(row: Row, final: bool) -> Evaluation:
+def evaluation_of(row: Row, final: bool, quantities: Quantities) -> Evaluation:
     """The numbers of a row, each with its error."""
     noted = (*HOW, "selection")
     names = [n for n in row if n not in noted and not n.endswith("_se")]
-    ordered = sorted(names, key=rank)
+    ordered = sorted(names, key=lambda name: rank(quantities, name))
     # An error of 0 is of equal examples: there is no telling how others would be.
-    values = tuple(Value(n, row[n], row.get(f"{n}_se") or None) for n in ordered)
+    values = tuple(
+        Value(n, row[n], row.get(f"{n}_se") or None, meaning_of(quantities, n))
+        for n in ordered
+    )
     return Evaluation(
         split=row.get("split", "test"),
         step=row["step"],

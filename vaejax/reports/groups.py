@@ -4,10 +4,10 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from vaejax.metrics.meanings import rank
 from vaejax.reports.comparison import (
     ComparedLine,
     differing_lines,
+    in_order,
     requested,
     side_by_side,
 )
@@ -75,7 +75,7 @@ def group_outcomes(
         }
 
     lines = side_by_side([values(group) for group in groups])
-    return sorted(lines, key=lambda line: rank(line.name))
+    return in_order(lines, runs)
 
 
 def count_diverged(group: SeedGroup, runs: Sequence[Facts]) -> int:

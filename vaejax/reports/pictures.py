@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from vaejax import plots
 from vaejax.experiment import Experiment, TrainState
+from vaejax.metrics.quantities import Quantities
 from vaejax.plots import compared
 from vaejax.plots.compared import Rows
 from vaejax.plots.frame import Picture, heading
@@ -100,12 +101,16 @@ def embedded_curves(experiment: Experiment, state: TrainState, workdir: Path) ->
     return attempt("curves", drawn)
 
 
-def embedded_comparison(groups: Sequence[Sequence[Rows]]) -> Drawn | None:
+def embedded_comparison(
+    groups: Sequence[Sequence[Rows]], quantities: Quantities
+) -> Drawn | None:
     """The curves of groups of runs in the same panels; None where there are none."""
     many = any(len(runs) > 1 for runs in groups)
 
     def drawn(name: str) -> Drawn:
-        wide, narrow = compared.overlaid(groups), compared.overlaid(groups, columns=1)
+        wide, narrow = (
+            compared.overlaid(groups, quantities, columns) for columns in (None, 1)
+        )
         for figure in (wide, narrow):
             untitled(figure)
         caption = COMPARED + (SPREAD if many else "")

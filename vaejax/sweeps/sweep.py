@@ -22,6 +22,7 @@ from vaejax.data.preprocess import blank
 from vaejax.data.stored import read_as
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment
+from vaejax.metrics.quantities import quantities_of
 from vaejax.runtime.environment import device_words
 from vaejax.runtime.jsonlines import parsed
 from vaejax.runtime.limits import check_count, check_seed
@@ -243,7 +244,11 @@ def train_group(group: Group, interrupts: Interrupts, quiet: bool) -> None:
     experiment, replicas = group.experiment, group.replicas
     for number in still_training(replicas):
         replicas[number].keeper.starts(replicas[number].step, group.mesh)
-    progress = None if quiet else Progress(experiment.steps, group.start)
+    progress = (
+        None
+        if quiet
+        else Progress(experiment.steps, group.start, quantities_of(experiment))
+    )
     if progress:
         progress.say(study_introduction(group))
     length = experiment.training.log_every or experiment.epoch_steps

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+from vaejax.metrics.quantities import Quantities, telling_terms
 from vaejax.runtime.jsonlines import Row, keep_until, lines_of, parse_rows
 from vaejax.runtime.storage import is_remote, write_whole
 
@@ -123,8 +124,9 @@ def no_tensorboard(directory: Path) -> str:
 class Progress:
     """One line on a terminal, kept up to date; plain lines elsewhere."""
 
-    def __init__(self, total: int, start: int) -> None:
+    def __init__(self, total: int, start: int, quantities: Quantities) -> None:
         self._total, self._stream = total, sys.stderr
+        self._quantities = quantities
         self._bar = None
         if self._stream.isatty():
             self._bar = terminal_bar(total, start)
@@ -145,7 +147,7 @@ class Progress:
         notes = [rate]
         if waiting >= 0.01:
             notes.insert(0, f"{rate}, {waiting:.0%} of the time waiting for data")
-        terms = telling_terms(metrics)
+        terms = telling_terms(metrics, self._quantities)
         if self._bar is None:
             self.say(f"step {step}/{self._total}  {'  '.join([*terms, notes[0]])}")
         else:
@@ -210,20 +212,3 @@ def terminal_bar(total: int, start: int) -> Any:
     )
     bar.add_task("train", total=total, completed=start, text="compiling")
     return bar
-
-
-SHOWN = ("loss", "elbo", "bound", "distortion", "rate", "kl", "beta")
-SHOWN_GAUSSIAN = ("implied_sigma", "effective_beta", "mse", "active_units")
-SHOWN_GAMES = ("baseline_nll", "gap", "accuracy", "cross_entropy", "moved")
-
-
-def telling_terms(metrics: Mapping[str, float]) -> list[str]:
-    """Names and values of the metrics for a line, the most telling first."""
-
-    def term(name: str) -> str:
-        return name.rpartition("/")[2]
-
-    order = SHOWN + SHOWN_GAUSSIAN + SHOWN_GAMES
-    names = [n for n in metrics if term(n) in order]
-    names.sort(key=lambda n: order.index(term(n)))
-    return [f"{n} {metrics[n]:.4g}" for n in names]

@@ -17,6 +17,7 @@ from vaejax import parallel
 from vaejax.data.remarks import table_introduction as table_lines
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
+from vaejax.metrics.quantities import quantities_of, telling_terms
 from vaejax.runtime import multihost
 from vaejax.runtime.environment import device_words, environment
 from vaejax.runtime.jsonlines import read_rows
@@ -45,6 +46,7 @@ class Keeper:
     ) -> None:
         self._experiment, self._folder, self._quiet = experiment, folder, quiet
         self._checkpoints: dict[str, Checkpoints] = {}
+        self._quantities = quantities_of(experiment)
         self._writers: list[metric_writer.Writer] = []
         self._held_out: list[float] = []
         self._progress: metric_writer.Progress | None = None
@@ -130,7 +132,8 @@ class Keeper:
         if folder is not None:
             multihost.in_turn(lambda: self._open_rows(folder, step))
         if not self._quiet and multihost.first():
-            self._progress = metric_writer.Progress(self._experiment.steps, step)
+            steps = self._experiment.steps
+            self._progress = metric_writer.Progress(steps, step, self._quantities)
 
     def _open_rows(self, folder: Path, step: int) -> None:
         """Opens the files of metrics, which the first host writes and others read."""
@@ -192,7 +195,7 @@ class Keeper:
         """An evaluation during training; the best state so far is kept."""
         selection = self._experiment.selection(values)
         self._write(step, split, values | {"selection": selection})
-        terms = "  ".join(metric_writer.telling_terms(values))
+        terms = "  ".join(telling_terms(values, self._quantities))
         self._say(f"step {step}  {split}: {terms}")
         better = selection < min(self._held_out, default=float("inf"))
         self._held_out.append(selection)

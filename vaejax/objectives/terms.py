@@ -1,0 +1,40 @@
+"""What the terms of objectives are, in the order of lines and panels.
+
+Where a metric has the same name, it says what its own number is.
+"""
+
+from collections.abc import Mapping
+
+from vaejax.experiment import Quantity
+
+WEIGHT = "weight"
+
+TERMS: Mapping[str, Quantity] = {
+    "loss": Quantity("what the player minimizes", "nats", in_line=True),
+    "elbo": Quantity("evidence lower bound", "nats", in_line=True),
+    "bound": Quantity("importance-weighted bound", "nats", in_line=True),
+    "distortion": Quantity("-log p(x | z)", "nats", in_line=True),
+    "rate": Quantity("weighted KL term", "nats", in_line=True),
+    "kl": Quantity("KL(q(z | x) || p(z))", "nats", in_line=True),
+    "beta": Quantity("weight of the KL term", WEIGHT, in_line=True),
+    "sigma": Quantity("standard deviation of the likelihood", "units of x"),
+    "implied_sigma": Quantity("sigma that beta implies", "units of x", in_line=True),
+    "effective_beta": Quantity("beta in units of sigma^2", WEIGHT, in_line=True),
+    "target": Quantity("KL that is held", "nats"),
+    "gamma": Quantity("weight of the content", WEIGHT),
+    "adversarial": Quantity("weight of the adversarial term", WEIGHT),
+    "gsnn": Quantity("-log p(x | z) by a draw of the prior", "nats"),
+    "penalty": Quantity("penalty of the critic, or of the prior", "nats"),
+    "r1": Quantity("penalty of the critic's slope at data", "nats"),
+    "loss_real": Quantity("the critic's loss of data", "nats"),
+    "loss_fake": Quantity("the critic's loss of fakes", "nats"),
+    "fool": Quantity("loss of fakes that the critic tells", "nats"),
+    "confuse": Quantity("loss of data that the critic tells", "nats"),
+    "content": Quantity("distortion in features", "nats"),
+    "style": Quantity("adversarial term of the decoder", "nats"),
+    "mean_matching": Quantity("distance of mean features", "nats"),
+    "class_matching": Quantity("distance of mean features of classes", "nats"),
+    "gap": Quantity("mean score of data less that of fakes", "score", in_line=True),
+    "accuracy": Quantity("share of right answers", "share", in_line=True),
+    "moved": Quantity("share of steps that the player moved in", "share", True),
+}
