@@ -47,8 +47,9 @@ class Quantity(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The meaning, and the unit if there is one."""
-        return f"{self.meaning}, {self.unit}" if self.unit else self.meaning
+        """The meaning, and the unit where it is not said already."""
+        said = not self.unit or self.unit in self.meaning
+        return self.meaning if said else f"{self.meaning}, {self.unit}"
 
 
 class Metric(NamedTuple):
