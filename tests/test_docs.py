@@ -5,6 +5,7 @@ namespace, scripts in this process, on a small set and for two epochs. What cann
 here has its flags checked.
 """
 
+import importlib.util
 import re
 import subprocess
 
@@ -188,6 +189,16 @@ def test_what_nobody_runs_is_refused(capsys):
             run_command(command, Block("bash", command, 1), capsys)
     with pytest.raises(AssertionError, match="--lattents"):
         check_flags("train", ["vae", "--lattents", "3"], capsys)
+
+
+def test_the_reference_in_one_page_is_of_this_code():
+    specification = importlib.util.spec_from_file_location(
+        "make_reference", ROOT / "docs" / "make_reference.py"
+    )
+    maker = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(maker)
+    written = read("docs/reference.md")
+    assert written == maker.page(), "run python docs/make_reference.py"
 
 
 def test_the_table_of_presets_is_complete():

@@ -79,25 +79,10 @@ def impute(
     """
     check_count("samples", samples, 1)
     check_count("multiple", multiple, 0)
-    model = experiment.model
-    if not infers(model):
-        raise InputError(f"{experiment.name} has no posterior to impute by: use miwae")
-    if not weighs(experiment, state):
-        raise InputError(
-            f"{experiment.name} has a point mass where importance weights need a "
-            "density: use vae or miwae"
-        )
-    if conditional(model):
-        raise InputError(f"{experiment.name} needs labels, which are not imputed")
-    if method != "importance" and completes(model):
-        raise InputError(f"{experiment.name} draws from its prior: use importance")
-    if method == "metropolis" and not weighs_latents(model):
-        raise InputError(
-            f"{experiment.name} has several blocks of latents, which metropolis cannot "
-            "weigh: use importance or pseudo_gibbs"
-        )
+    check_imputes(experiment, state, method)
     x, mask = checked_examples(experiment, x, mask)
     check_room(multiple, x, batch_size)
+    model = experiment.model
     settings = {"samples": samples, "draws": max(1, multiple)}
     if method == "importance":
         run = parallel.compile_function(by_importance, model, **settings)
@@ -125,6 +110,27 @@ def impute(
     )
     check_filled(filled, x)
     return filled
+
+
+def check_imputes(experiment: Experiment, state: TrainState, method: Method) -> None:
+    """InputError where the model cannot fill holes, or not by this method."""
+    model = experiment.model
+    if not infers(model):
+        raise InputError(f"{experiment.name} has no posterior to impute by: use miwae")
+    if not weighs(experiment, state):
+        raise InputError(
+            f"{experiment.name} has a point mass where importance weights need a "
+            "density: use vae or miwae"
+        )
+    if conditional(model):
+        raise InputError(f"{experiment.name} needs labels, which are not imputed")
+    if method != "importance" and completes(model):
+        raise InputError(f"{experiment.name} draws from its prior: use importance")
+    if method == "metropolis" and not weighs_latents(model):
+        raise InputError(
+            f"{experiment.name} has several blocks of latents, which metropolis cannot "
+            "weigh: use importance or pseudo_gibbs"
+        )
 
 
 def check_room(multiple: int, x: np.ndarray, batch_size: int = BATCH_SIZE) -> None:

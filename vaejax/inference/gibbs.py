@@ -56,22 +56,18 @@ def chain(
     def log_mask(x: Array) -> Array:
         return apply("log_missing", x[None], batch)[0]
 
-    def keeps(key: Key, log_ratio: Array, new: Array, old: Array, axis: int) -> Array:
-        moves = jnp.log(jax.random.uniform(key, log_ratio.shape)) < log_ratio
-        lead = (1,) * axis
-        return jnp.where(wide(moves.reshape(*lead, -1), new), new, old)
-
     def move(carry: tuple[Array, Array], key: Key) -> tuple[Any, Array]:
         z, x = carry
         z_key, accept_key, x_key, mask_key = jax.random.split(key, 4)
         drawn = encoded(x, z_key)
         if accept:
             ratio = log_weight(drawn, x) - log_weight(z, x)
-            drawn = keeps(accept_key, ratio, drawn, z, 1)
+            drawn = accepted(accept_key, ratio, drawn, z)
         px = apply("decode", drawn, batch)
         new, mean = complete(batch, px.sample(x_key))[0], expectation(px)[0]
         if not model.ignorable:
-            new = keeps(mask_key, log_mask(new) - log_mask(x), new, x, 0)
+            ratio = log_mask(new) - log_mask(x)
+            new = accepted(mask_key, ratio, new[None], x[None])[0]
             mean = encoding(px, new[None])[0]
         return (drawn, new), mean
 
@@ -88,3 +84,9 @@ def chain(
     _, (found, means) = jax.lax.scan(kept, carry, jax.random.split(keep_key, draws))
     nan = jnp.full(len(batch["x"]), jnp.nan)
     return Imputation(means.mean(0), found, first.log_evidence, nan)
+
+
+def accepted(key: Key, log_ratio: Array, new: Array, old: Array) -> Array:
+    """`new` `[1, batch, ...]` with probability min(1, exp(log_ratio)), else `old`."""
+    moves = jnp.log(jax.random.uniform(key, log_ratio.shape)) < log_ratio
+    return jnp.where(wide(moves[None], new), new, old)

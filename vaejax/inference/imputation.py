@@ -102,12 +102,8 @@ def importance_imputation(
 
     example = jax.eval_shape(weighted, jnp.arange(chunk))
     nothing = jnp.full(len(batch["x"]), -jnp.inf)
-    start = (
-        nothing,
-        nothing,
-        jnp.zeros(example.mean.shape[1:]),
-        jnp.zeros((draws, *drawn(example).shape[1:])),
-    )
+    mean, kept = example.mean.shape[1:], (draws, *drawn(example).shape[1:])
+    start = nothing, nothing, jnp.zeros(mean), jnp.zeros(kept)
     starts = jnp.arange(0, samples, chunk)
     (log_sum, log_squares, mean, kept), _ = jax.lax.scan(fold, start, starts)
     return Imputation(

@@ -10,7 +10,11 @@ from jaxtyping import Float
 from vaejax.data.dataset import Column
 from vaejax.distributions.columns import are_numbers, decide
 from vaejax.experiment import Metric, Quantity
-from vaejax.inference.imputation import LEAST_ESS, importance_imputation
+from vaejax.inference.imputation import (
+    LEAST_ESS,
+    Imputation,
+    importance_imputation,
+)
 from vaejax.types import Array, Batch, Key, Variables
 
 DRAWS = 199
@@ -55,27 +59,10 @@ def imputation(samples: int, columns: tuple[Column, ...] = ()) -> Metric:
         batch: Batch,
         key: Key,
     ) -> dict[str, Array]:
-        weight, truth = batch["weight"], batch["truth"]
         found = importance_imputation(
             model, variables, batch, key, samples=samples, draws=DRAWS
         )
-        hidden = batch["hidden"] * weight.reshape(-1, *(1,) * (truth.ndim - 1))
-        of_number = are_numbers(columns) if columns else np.ones(truth.shape[1:], bool)
-        number, other = hidden * of_number[None], hidden * ~of_number[None]
-        value = decide(found.mean, columns) if columns else found.mean
-        low, high = interval(found.draws)
-        sums = {
-            "hidden": number,
-            "squares": number * jnp.square(value - truth),
-            "covered": number * ((low <= truth) & (truth <= high)),
-            "width": number * (high - low),
-            "crps": number * crps(found.draws, truth),
-            "categories": other,
-            "right": other * (value == truth),
-            "examples": weight,
-            "ess": weight * found.ess,
-            "collapsed": weight * (found.ess < LEAST_ESS),
-        }
+        sums = sums_of(found, batch, columns)
         return acc | {name: acc[name] + value.sum() for name, value in sums.items()}
 
     def compute(acc: dict[str, Array]) -> dict[str, Array]:
@@ -94,6 +81,30 @@ def imputation(samples: int, columns: tuple[Column, ...] = ()) -> Metric:
 
     told = {n: q for n, q in QUANTITIES.items() if kinds or n != "accuracy"}
     return Metric(init, update, compute, told)
+
+
+def sums_of(
+    found: Imputation, batch: Batch, columns: tuple[Column, ...]
+) -> dict[str, Array]:
+    """Terms of the sums over examples and entries of a batch."""
+    weight, truth = batch["weight"], batch["truth"]
+    hidden = batch["hidden"] * weight.reshape(-1, *(1,) * (truth.ndim - 1))
+    of_number = are_numbers(columns) if columns else np.ones(truth.shape[1:], bool)
+    number, other = hidden * of_number[None], hidden * ~of_number[None]
+    value = decide(found.mean, columns) if columns else found.mean
+    low, high = interval(found.draws)
+    return {
+        "hidden": number,
+        "squares": number * jnp.square(value - truth),
+        "covered": number * ((low <= truth) & (truth <= high)),
+        "width": number * (high - low),
+        "crps": number * crps(found.draws, truth),
+        "categories": other,
+        "right": other * (value == truth),
+        "examples": weight,
+        "ess": weight * found.ess,
+        "collapsed": weight * (found.ess < LEAST_ESS),
+    }
 
 
 def interval(draws: Float[Array, "draws ..."]) -> tuple[Array, Array]:

@@ -7,7 +7,7 @@ from vaejax import objectives
 from vaejax.configs import Critic, Data, Latents, Network, Training, Weight
 from vaejax.data.context import always, seen_region, with_context
 from vaejax.errors import InputError, require
-from vaejax.experiment import Experiment, Player, epoch_steps
+from vaejax.experiment import Experiment, Metric, Player, epoch_steps
 from vaejax.metrics import (
     baseline_nll,
     classification,
@@ -89,17 +89,6 @@ def cvae_sohn(
     region = seen_region(height, width, seen)
     preprocess = with_context(view.preprocess, always(region), region)
     view = view._replace(preprocess=preprocess)
-
-    def network() -> Bodies:  # a new one for each part: an instance shares its weights
-        return mlp_bodies(hidden, "relu")
-
-    guess = net.FlatDecoder(net.MLP(()), view.dataset.spec.shape)
-    model = Completion(
-        encoder=GaussianNetwork(network().encoder, latents),
-        decoder=a.build_decoder(network(), view),
-        prior_network=GaussianNetwork(network().encoder, latents),
-        baseline=Baseline(network().encoder, guess, li.Bernoulli()),
-    )
     epoch = epoch_steps(view.dataset, training)
     total = epoch * training.epochs
     players = {
@@ -115,27 +104,43 @@ def cvae_sohn(
             gate=until(epoch * baseline_epochs),
         ),
     }
-
-    def metrics(samples: int) -> dict:
-        sampled = {"monte_carlo": monte_carlo_nll(samples)} if samples else {}
-        return {
-            **likelihood_metrics(samples, log_bin=0.0),
-            **sampled,
-            "baseline": baseline_nll(),
-            "count": count(),
-        }
-
     return Experiment(
-        model=model,
+        model=completion_model(hidden, latents, view),
         players=players,
         dataset=view.dataset,
         preprocess=view.preprocess,
-        metrics=metrics,
+        metrics=completion_metrics,
         selection=a.negative_elbo,
         training=training,
         notes=view.notes,
         likelihood=view.chosen,
     )
+
+
+def completion_model(hidden: tuple[int, ...], latents: int, view: a.View) -> Completion:
+    """Four networks of the same widths: an instance would share its weights."""
+
+    def network() -> Bodies:
+        return mlp_bodies(hidden, "relu")
+
+    guess = net.FlatDecoder(net.MLP(()), view.dataset.spec.shape)
+    return Completion(
+        encoder=GaussianNetwork(network().encoder, latents),
+        decoder=a.build_decoder(network(), view),
+        prior_network=GaussianNetwork(network().encoder, latents),
+        baseline=Baseline(network().encoder, guess, li.Bernoulli()),
+    )
+
+
+def completion_metrics(samples: int) -> dict[str, Metric]:
+    """The conditional likelihood by posterior, prior and baseline."""
+    sampled = {"monte_carlo": monte_carlo_nll(samples)} if samples else {}
+    return {
+        **likelihood_metrics(samples, log_bin=0.0),
+        **sampled,
+        "baseline": baseline_nll(),
+        "count": count(),
+    }
 
 
 @preset
