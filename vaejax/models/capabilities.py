@@ -4,7 +4,7 @@ from typing import Any, TypeGuard
 
 from vaejax.models.adversarial import Judge
 from vaejax.models.base import Generator, LatentModel
-from vaejax.models.completion import Completion
+from vaejax.models.completion import Completer, Completion
 
 
 def generates(model: Any) -> bool:
@@ -26,7 +26,7 @@ def completes(model: Any) -> bool:
     """Whether its latents are drawn given what is seen, so that its encoder, which
     sees all of x, is of no use where a part is missing.
     """
-    return "seen" in getattr(model, "conditions", ())
+    return isinstance(model, Completer)
 
 
 def has_baseline(model: Any) -> bool:
