@@ -38,7 +38,7 @@ class Player(NamedTuple):
 
 
 class Quantity(NamedTuple):
-    """What a number is: said once, for tables, the log, plots and reports."""
+    """The description of a number in tables, the log, plots and reports."""
 
     meaning: str
     unit: str = ""

@@ -66,7 +66,7 @@ class Spec(NamedTuple):
     sizes: Mapping[str, int]
     """Examples of each split: train, test, and validation where there is one."""
     digest: str
-    """Of every split before hold-out; if streamed, of names and sizes of its files."""
+    """Digest of every split before hold-out; if streamed, of file names and sizes."""
     mean: tuple[float, ...] = ()
     """Mean of each column of the training split, which standardizes `x` (tables)."""
     scale: tuple[float, ...] = ()

@@ -14,6 +14,7 @@ from jax.nn import logsumexp
 from jaxtyping import Float
 
 from vaejax.distributions import encoding, expectation
+from vaejax.inference.latents import draw_keys
 from vaejax.inference.terms import Inference, complete
 from vaejax.purposes import OfObjective
 from vaejax.types import Array, Batch, Key, Variables
@@ -102,8 +103,9 @@ def importance_imputation(
 
     example = jax.eval_shape(weighted, jnp.arange(chunk))
     nothing = jnp.full(len(batch["x"]), -jnp.inf)
-    mean, kept = example.mean.shape[1:], (draws, *drawn(example).shape[1:])
-    start = nothing, nothing, jnp.zeros(mean), jnp.zeros(kept)
+    no_mean = jnp.zeros(example.mean.shape[1:])
+    no_draws = jnp.zeros((draws, *drawn(example).shape[1:]))
+    start = nothing, nothing, no_mean, no_draws
     starts = jnp.arange(0, samples, chunk)
     (log_sum, log_squares, mean, kept), _ = jax.lax.scan(fold, start, starts)
     return Imputation(
@@ -122,11 +124,10 @@ def weighing(
     """
 
     def weighted(numbers: Array) -> Weighted:
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
+        keys = draw_keys(key, numbers)
         i: Any = model.apply(variables, batch, keys, method="impute")
-        x, mean = completed_draws(
-            i, batch, jax.random.fold_in(keys[0], OfObjective.HOLES)
-        )
+        hole_key = jax.random.fold_in(keys[0], OfObjective.HOLES)
+        x, mean = completed_draws(i, batch, hole_key)
         log_w = jnp.where((numbers < samples)[:, None], i.log_w, -jnp.inf)
         return Weighted(log_w, mean, x)
 

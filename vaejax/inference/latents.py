@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from vaejax.distributions import draw_with_log_prob, kl_divergence
 from vaejax.types import Array, Distribution, Key
@@ -37,9 +37,9 @@ class LatentTerm(NamedTuple):
     kl: Float[Array, "samples batch parts"]
 
 
-def draw_keys(key: Key, samples: int) -> Keys:
-    """The keys of draws 0 .. samples - 1: draw s has the key fold_in(key, s)."""
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(samples))
+def draw_keys(key: Key, draws: Int[Array, " samples"]) -> Keys:
+    """The keys of draws by their numbers: draw s has the key fold_in(key, s)."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, draws)
 
 
 def draw(q: Distribution, keys: Keys) -> tuple[Array, Array]:

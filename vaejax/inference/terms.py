@@ -150,4 +150,4 @@ def infer(model: Any, batch: Batch, key: Key, samples: int = 1) -> Inference:
     Returns:
       The terms of the log-weights, `[samples, batch]`, nats.
     """
-    return model.infer(batch, draw_keys(key, samples))
+    return model.infer(batch, draw_keys(key, jnp.arange(samples)))

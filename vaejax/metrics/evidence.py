@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from vaejax.distributions import has_density
 from vaejax.errors import InputError
-from vaejax.inference.latents import Keys
+from vaejax.inference.latents import Keys, draw_keys
 from vaejax.inference.terms import log_observed
 from vaejax.metrics.weights import pareto_khat, tail_length
 from vaejax.types import Array, Batch, Distribution, Key, Size, Variables
@@ -91,8 +91,8 @@ def log_mean_weight(
 
     def fold(acc: tuple[Array, ...], start: Array) -> tuple[tuple[Array, ...], None]:
         draws = start + jnp.arange(chunk)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, draws)
-        log_w = jnp.where((draws < samples)[:, None], log_weights(keys), -jnp.inf)
+        log_w = log_weights(draw_keys(key, draws))
+        log_w = jnp.where((draws < samples)[:, None], log_w, -jnp.inf)
         log_sum, log_squares, largest = acc
         largest = jnp.concatenate([largest, log_w.T], -1)
         largest = jax.lax.top_k(largest, tail + 1)[0] if tail else largest[:, :1]

@@ -1,7 +1,6 @@
-"""What the numbers of an experiment are: of its metrics, of its players' terms.
+"""Descriptions of an experiment's numbers: its metrics and its players' terms.
 
-A metric says what its own numbers are; a number that nobody describes is shown last,
-without a meaning.
+A metric describes its own numbers. Tables show a number without a description last.
 """
 
 from collections.abc import Mapping

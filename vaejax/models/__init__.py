@@ -15,12 +15,11 @@ from vaejax.models.completion import (
     Baseline,
     Completion,
     Context,
-    GaussianNetwork,
     Whole,
 )
 from vaejax.models.conditions import Conditioned, Label, conditional, conditions_of
 from vaejax.models.critic import Classifier, CriticNetwork, Critique, JointCritic
-from vaejax.models.hierarchical import Conditional, TwoLayerVAE
+from vaejax.models.hierarchical import TwoLayerVAE
 from vaejax.models.holes import Blind, Constant, SetEncoder, WithMask
 from vaejax.models.missing import LogisticMissingness, MissingVAE, SelfMasking
 from vaejax.models.priors import MixturePrior, StandardNormal, VampPrior
@@ -29,6 +28,7 @@ from vaejax.models.vae import (
     Decoder,
     DeterministicEncoder,
     GaussianEncoder,
+    GaussianNetwork,
 )
 
 __all__ = [
@@ -40,7 +40,6 @@ __all__ = [
     "Blind",
     "Classifier",
     "Completion",
-    "Conditional",
     "Conditioned",
     "Constant",
     "Context",

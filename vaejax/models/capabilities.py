@@ -1,4 +1,4 @@
-"""What a model can do: asked here, so that no other room names a class of models."""
+"""Capabilities of models: other packages ask these functions and name no class."""
 
 from typing import Any, TypeGuard
 

@@ -12,7 +12,6 @@ from vaejax.inference.terms import Inference, log_observed
 from vaejax.models.base import LatentModel
 from vaejax.models.conditions import HIDDEN, completed
 from vaejax.models.holes import observed
-from vaejax.models.vae import gaussian
 from vaejax.types import Array, Batch, Distribution
 
 
@@ -27,17 +26,6 @@ class Baseline(nn.Module):
         h = self.body(completed(batch, HIDDEN))
         px = self.likelihood(self.decoder(h[None]), batch)
         return Known(px, batch["context"], batch["seen"])
-
-
-class GaussianNetwork(nn.Module):
-    """A diagonal Gaussian over latents, from the features of an image."""
-
-    body: nn.Module
-    latents: int
-
-    @nn.compact
-    def __call__(self, x: Array) -> Distribution:
-        return gaussian(self.body(x), self.latents)
 
 
 class Completer(LatentModel):

@@ -2,9 +2,9 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Float
 
 from vaejax.distributions.counts import NegativeBinomial, Poisson
+from vaejax.distributions.kl import with_rank
 from vaejax.models.likelihoods import Likelihood
 from vaejax.types import Array, Batch, Distribution
 
@@ -54,13 +54,6 @@ class OfLibrary(Likelihood):
         known = total > 0
         log_total = jnp.log(jnp.where(known, total, self.typical))
         counted = jnp.where(known, mask, 1.0)
-        log_total, counted = (aligned(a, out) for a in (log_total, counted))
+        log_total, counted = (with_rank(a, out.ndim) for a in (log_total, counted))
         log_sum = nn.logsumexp(out, -1, keepdims=True, b=counted)
         return self.counts(log_total + out - log_sum, batch)
-
-
-def aligned(
-    value: Float[Array, "batch D"], out: Float[Array, "... D2"]
-) -> Float[Array, "... D"]:
-    """A batch's array with axes of length 1 before it, as many as `out` has more."""
-    return value.reshape((1,) * (out.ndim - value.ndim) + value.shape)

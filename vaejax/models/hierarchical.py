@@ -8,20 +8,8 @@ import jax
 from vaejax.inference.latents import Keys, draw, draw_each, latent_term
 from vaejax.inference.terms import Inference, log_observed
 from vaejax.models.base import LatentModel
-from vaejax.models.vae import gaussian
 from vaejax.purposes import OfLayer
 from vaejax.types import Array, Batch, Distribution
-
-
-class Conditional(nn.Module):
-    """A diagonal Gaussian over one block of latents, from another block."""
-
-    body: nn.Module
-    latents: int
-
-    @nn.compact
-    def __call__(self, z: Array) -> Distribution:
-        return gaussian(self.body(z), self.latents)
 
 
 class TwoLayerVAE(LatentModel):

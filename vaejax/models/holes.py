@@ -31,7 +31,7 @@ class Constant(nn.Module):
 
 
 class Blind(nn.Module):
-    """Hides a share of what is observed from `reader`, anew where a key is given.
+    """Hides a random share of the observed entries from `reader`, given a key.
 
     An encoder that never sees an example twice alike does not learn it by heart
     [Im et al. 2017; Shu et al. 2018]. What is hidden still counts in the likelihood.

@@ -17,6 +17,17 @@ def gaussian(h: Array, latents: int) -> Distribution:
     return Normal(mean, jnp.exp(0.5 * log_variance))
 
 
+class GaussianNetwork(nn.Module):
+    """A diagonal Gaussian over latents, from an image or from other latents."""
+
+    body: nn.Module
+    latents: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Distribution:
+        return gaussian(self.body(x), self.latents)
+
+
 class GaussianEncoder(nn.Module):
     """q(z | x) = N(mu(x), diag sigma(x)^2), from the features of a body.
 

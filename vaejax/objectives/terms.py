@@ -1,6 +1,6 @@
-"""What the terms of objectives are, in the order of lines and panels.
+"""Descriptions of the terms of objectives, in the order in which they are shown.
 
-Where a metric has the same name, it says what its own number is.
+A metric of the same name describes its own number.
 """
 
 from collections.abc import Mapping

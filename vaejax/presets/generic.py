@@ -9,8 +9,8 @@ from vaejax.experiment import Experiment
 from vaejax.metrics import count, reconstruction_error
 from vaejax.models import (
     VAE,
-    Conditional,
     DeterministicEncoder,
+    GaussianNetwork,
     StandardNormal,
     TwoLayerVAE,
 )
@@ -33,8 +33,7 @@ def vae(
     """The variational autoencoder, for any data [Kingma & Welling 2014].
 
     Args:
-      free_bits: nats of KL of each latent that are not pushed down; of all of them
-        together with a prior that is joint.
+      free_bits: nats of KL left alone: of each latent, or of all if p(z) is joint.
     """
     require(free_bits >= 0, "free_bits", free_bits, "at least 0")
     objective = partial(objectives.elbo, free_bits=free_bits)
@@ -132,13 +131,14 @@ def vae_two_layer(
     body = build_bodies(network, view.dataset)
     lower = a.vae_model(body, Latents(lower_latents), view)
     spec, preprocess = view.dataset.spec, view.preprocess
+    up, down = (
+        dense_layers(widths, network) for widths in (lower_hidden, lower_hidden[::-1])
+    )
     model = TwoLayerVAE(
         encoder=lower.encoder,
-        top_encoder=Conditional(dense_layers(lower_hidden, network), latent.latents),
+        top_encoder=GaussianNetwork(up, latent.latents),
         decoder=lower.decoder,
-        top_decoder=Conditional(
-            dense_layers(lower_hidden[::-1], network), lower_latents
-        ),
+        top_decoder=GaussianNetwork(down, lower_latents),
         prior=build_prior(latent, lower.encoder, spec, preprocess),
     )
     experiment = a.one_player(

@@ -111,7 +111,7 @@ def in_order(
 
 
 def merged_quantities(runs: Sequence[Facts]) -> Quantities:
-    """What the numbers of all runs are."""
+    """The descriptions of the numbers of all runs."""
     found: dict[str, Quantity] = {}
     for run in runs:
         found |= run.quantities
