@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import vaejax
+from tests.npz import read_npz
 from vaejax import plots
 from vaejax.cli.examples import write_samples as sample_command
 from vaejax.data.classes import of_training
@@ -78,7 +79,7 @@ def test_a_run_is_loaded_and_sampled_by_the_names_of_classes(runs, tmp_path):
         vaejax.sample(model, state, key, 1, given={"y": ["eight"]})
     sample_command(folder / "model", 3, tmp_path / "a.npz", ("seven",), False, 0)
     sample_command(folder / "model", 3, tmp_path / "b.npz", ("1",), False, 0)
-    a, b = (np.load(tmp_path / f"{n}.npz")["x"] for n in "ab")
+    a, b = (read_npz(tmp_path / f"{n}.npz")["x"] for n in "ab")
     np.testing.assert_array_equal(a, b)
     heads = plots.classes(model, state).axes[0].get_xticklabels()
     assert [head.get_text() for head in heads] == list(TEXTS)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import vaejax
+from tests.npz import read_npz
 from vaejax import InputError, presets
 from vaejax.cli.commands_data import encode_file, evaluate_own
 from vaejax.cli.examples import write_samples
@@ -186,5 +187,5 @@ def test_columns_of_an_npz_are_found_by_their_names(tmp_path):
     for name in ("turned", "plain"):
         out = tmp_path / f"{name}-codes.npz"
         encode_file(tmp_path / "run", tmp_path / f"{name}.npz", out, 100, 0)
-    a, b = (np.load(tmp_path / f"{n}-codes.npz")["mean"] for n in ("turned", "plain"))
+    a, b = (read_npz(tmp_path / f"{n}-codes.npz")["mean"] for n in ("turned", "plain"))
     np.testing.assert_array_equal(a, b)

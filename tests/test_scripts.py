@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.npz import read_npz
 from vaejax import load, presets, train
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -223,12 +224,12 @@ def test_evaluation_repeats(run):
 
 def test_samples_come_in_the_units_and_shape_of_the_data(run, table, tmp_path):
     call("sample", run, "--num", 5, "--out", tmp_path / "x.npz")
-    x = np.load(tmp_path / "x.npz")["x"]
+    x = read_npz(tmp_path / "x.npz")["x"]
     assert x.shape == (5, 8, 8, 1)
     assert x.dtype == np.uint8
     assert x.max() > 1
     call("sample", table, "--num", 300, "--out", tmp_path / "t.npz", "--noise")
-    x = np.load(tmp_path / "t.npz")["x"]
+    x = read_npz(tmp_path / "t.npz")["x"]
     experiment, _ = load(table)
     assert x.shape == (300, 30)
     # Columns differ by four orders of magnitude: standardized samples would not.
@@ -251,7 +252,7 @@ def test_samples_of_a_label_are_of_that_label(tmp_path, capsys):
     call("sample", tmp_path / "run", "--num", 100, "--out", out, "--label", 7)
     data = experiment.dataset.split("train")
     means = np.stack([data["x"][data["y"] == c].mean(0) for c in range(10)])
-    x = np.load(out)["x"].reshape(100, 1, -1).astype(float)
+    x = read_npz(out)["x"].reshape(100, 1, -1).astype(float)
     nearest = np.square(x - means).sum(-1).argmin(1)
     assert (nearest == 7).mean() > 0.8
 

@@ -99,7 +99,8 @@ def cell(row: str, name: str, data: Path, results: Path) -> str:
 
 def baseline(row: str, name: str, data: Path) -> list[float]:
     """RMSE of one of scikit-learn's imputers, of as many seeds as make a difference."""
-    x = np.load(data / f"{name}.npz")["x_train"]
+    with np.load(data / f"{name}.npz") as file:
+        x = file["x_train"]
     x = (x - x.mean(0)) / x.std(0)
     hidden = (x > 0) & (np.arange(x.shape[1]) < HIDDEN[name])
     found = []
