@@ -17,48 +17,12 @@ from vaejax.errors import InputError
 from vaejax.metrics.quantities import meaning_of, quantities_of
 from vaejax.models import Label, conditions_of
 from vaejax.presets import PRESETS, larsen
+from vaejax.presets.signature import tiny_settings
 from vaejax.training.checkpoint import Checkpoints
 from vaejax.training.config import config_of
 from vaejax.training.evaluator import conditions_to_generate, held_out_examples
 from vaejax.training.loop import first_state
 from vaejax.training.workdir import claim, recorded_experiment, write_json
-
-SMALL = {"hidden": (16,), "latents": 3}
-TINY = {
-    "vae": {"hidden": (16,), "latents": 3},
-    "beta_vae": {"hidden": (16,), "latents": 3, "schedule": "cosine", "warm_up": 0.1},
-    "annealed_vae": {"hidden": (16,), "latents": 3},
-    "iwae": {"hidden": (16,), "latents": 3, "samples": 2},
-    "vae_two_layer": {**SMALL, "lower_hidden": (8,), "lower_latents": 4},
-    "vae_conv": {**SMALL, "channels": (4, 8), "likelihood": "gaussian_optimal"},
-    # In bf16 the devices' gradients differ by their rounding.
-    "vae_residual_large": {
-        **SMALL,
-        "channels": (8,),
-        "blocks": 1,
-        "precision": "f32",
-    },
-    "vae_mlp_2d": {},
-    "vae_flax_example": {},
-    "autoencoder": {"hidden": (16,), "latents": 3},
-    "pca": {"latents": 3},
-    "cvae": {"hidden": (16,), "latents": 3},
-    "cvae_sohn": {"hidden": (16,), "latents": 3},
-    "gan": {"hidden": (16,), "latents": 3, "condition": "projection"},
-    "gan_conv": {**SMALL, "channels": (4, 8)},
-    "wgan_gp": {"hidden": (16,), "latents": 3, "critic_moves": 2},
-    "vaegan": {"hidden": (16,), "latents": 3},
-    "vaegan_paper": {"latents": 3},
-    "vaegan_authors_code": {"latents": 3},
-    "cvaegan": {"hidden": (16,), "latents": 3},
-    "aae": {"hidden": (16,), "latents": 3},
-    "ali": {"hidden": (16,), "latents": 3},
-    "classifier": {"hidden": (16,)},
-    "miwae": {**SMALL, "likelihood": "bernoulli", "hide": "mcar", "fill": "mask"},
-    "not_miwae": {**SMALL, "hide": "mcar", "binarize": "none"},
-    "partial_vae": {**SMALL, "likelihood": "bernoulli", "hide": "half"},
-    "vae_completion": {"hidden": (16,), "latents": 3, "hide": "mcar"},
-}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -71,7 +35,9 @@ def narrow():
 
 def tiny(name, **settings):
     common = {"dataset": "digits", "batch_size": 8, "epochs": 1, "ema": 0.9}
-    return PRESETS[name](**common | TINY[name] | settings)
+    # In bf16 the devices' gradients differ by their rounding.
+    common["precision"] = "f32"
+    return PRESETS[name](**common | tiny_settings(PRESETS[name]) | settings)
 
 
 def game(experiment, devices):

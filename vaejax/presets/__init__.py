@@ -1,89 +1,55 @@
 """Presets: one function for each published experiment, and generic ones.
 
 A preset's signature is its configuration: the command line, `config.json` and Python
-use the same names.
+use the same names. A preset is a function in the module of its family, under `@preset`
+and in `__all__` there, and the BibTeX entries of what it cites; all else follows.
 """
 
 from collections.abc import Callable, Mapping
+from types import ModuleType
 
 from vaejax.experiment import Experiment
-from vaejax.presets.adversarial import aae, ali, gan, gan_conv, wgan_gp
-from vaejax.presets.conditional import classifier, cvae, cvae_sohn
-from vaejax.presets.generic import (
-    annealed_vae,
-    autoencoder,
-    beta_vae,
-    iwae,
-    vae,
-    vae_conv,
-    vae_residual_large,
-    vae_two_layer,
+from vaejax.presets import (
+    adversarial,
+    conditional,
+    generic,
+    larsen,
+    missing,
+    published,
+    vae_gan,
 )
-from vaejax.presets.larsen import vaegan_authors_code, vaegan_paper
-from vaejax.presets.missing import miwae, not_miwae, partial_vae, vae_completion
-from vaejax.presets.published import pca, vae_flax_example, vae_mlp_2d
-from vaejax.presets.vaegan import cvaegan, vaegan
+from vaejax.presets.adversarial import *
+from vaejax.presets.conditional import *
+from vaejax.presets.generic import *
+from vaejax.presets.larsen import *
+from vaejax.presets.missing import *
+from vaejax.presets.published import *
+from vaejax.presets.signature import presets_of
+from vaejax.presets.vae_gan import *
+
+FAMILIES: Mapping[str, ModuleType] = {
+    "autoencoders": generic,
+    "published settings": published,
+    "conditional": conditional,
+    "adversarial": adversarial,
+    "VAE-GAN": vae_gan,
+    "VAE-GAN as published": larsen,
+    "missing data": missing,
+}
+"""The modules of presets, by what their tables are headed with."""
 
 PRESETS: Mapping[str, Callable[..., Experiment]] = {
-    make.__name__: make
-    for make in (
-        vae,
-        beta_vae,
-        annealed_vae,
-        iwae,
-        vae_two_layer,
-        vae_conv,
-        vae_residual_large,
-        vae_mlp_2d,
-        vae_flax_example,
-        autoencoder,
-        pca,
-        cvae,
-        cvae_sohn,
-        gan,
-        gan_conv,
-        wgan_gp,
-        vaegan,
-        vaegan_paper,
-        vaegan_authors_code,
-        cvaegan,
-        aae,
-        ali,
-        classifier,
-        miwae,
-        not_miwae,
-        partial_vae,
-        vae_completion,
-    )
+    name: make
+    for family in FAMILIES.values()
+    for name, make in presets_of(family).items()
 }
+"""Every preset by its name, in the order of the families."""
 
-__all__ = [
-    "PRESETS",
-    "aae",
-    "ali",
-    "annealed_vae",
-    "autoencoder",
-    "beta_vae",
-    "classifier",
-    "cvae",
-    "cvae_sohn",
-    "cvaegan",
-    "gan",
-    "gan_conv",
-    "iwae",
-    "miwae",
-    "not_miwae",
-    "partial_vae",
-    "pca",
-    "vae",
-    "vae_completion",
-    "vae_conv",
-    "vae_flax_example",
-    "vae_mlp_2d",
-    "vae_residual_large",
-    "vae_two_layer",
-    "vaegan",
-    "vaegan_authors_code",
-    "vaegan_paper",
-    "wgan_gp",
-]
+__all__ = ["FAMILIES", "PRESETS"]
+__all__ += generic.__all__
+__all__ += published.__all__
+__all__ += conditional.__all__
+__all__ += adversarial.__all__
+__all__ += vae_gan.__all__
+__all__ += larsen.__all__
+__all__ += missing.__all__

@@ -24,6 +24,8 @@ from vaejax.presets.bodies import build_bodies
 from vaejax.presets.choice import pick
 from vaejax.presets.signature import preset
 
+__all__ = ["aae", "ali", "gan", "gan_conv", "wgan_gp"]
+
 GREY = Data(binarize="none")
 adversarial = objectives.adversarial
 Condition = Literal["none", "concatenate", "projection"]
@@ -69,7 +71,7 @@ def gan_game(
     return arena.game(model, players, view, training, metrics, "gap")
 
 
-@preset
+@preset(tiny={"condition": "projection"})
 def gan(
     *,
     data: Data = GREY,
@@ -90,7 +92,7 @@ def gan(
     return gan_game(data, network, latent, critic, condition, training)
 
 
-@preset
+@preset(tiny={"channels": (4, 8)})
 def gan_conv(
     *,
     data: Data = GREY,
@@ -108,7 +110,7 @@ def gan_conv(
     return gan_game(data, network, latent, critic, condition, training)
 
 
-@preset
+@preset(tiny={"critic_moves": 2})
 def wgan_gp(
     *,
     data: Data = GREY,

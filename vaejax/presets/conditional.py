@@ -24,6 +24,8 @@ from vaejax.presets.bodies import Bodies, build_bodies, mlp_bodies
 from vaejax.presets.signature import preset
 from vaejax.training.gating import until
 
+__all__ = ["classifier", "cvae", "cvae_sohn"]
+
 
 @preset
 def cvae(

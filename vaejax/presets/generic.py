@@ -19,6 +19,17 @@ from vaejax.presets.bodies import build_bodies, dense_layers
 from vaejax.presets.priors import build_prior
 from vaejax.presets.signature import preset
 
+__all__ = [
+    "annealed_vae",
+    "autoencoder",
+    "beta_vae",
+    "iwae",
+    "vae",
+    "vae_conv",
+    "vae_residual_large",
+    "vae_two_layer",
+]
+
 
 @preset
 def vae(
@@ -40,7 +51,7 @@ def vae(
     return a.generic_vae(data, network, latent, training, objective, beta=weight)
 
 
-@preset
+@preset(tiny={"schedule": "cosine", "warm_up": 0.1})
 def beta_vae(
     *,
     data: Data = Data(binarize="none"),
@@ -78,7 +89,7 @@ def annealed_vae(
     return a.generic_vae(data, network, latent, training, objective, target=target)
 
 
-@preset
+@preset(tiny={"samples": 2})
 def iwae(
     *,
     data: Data = Data(),
@@ -99,7 +110,7 @@ def iwae(
     return a.chosen_by_bound(experiment, samples)
 
 
-@preset
+@preset(tiny={"lower_hidden": (8,), "lower_latents": 4})
 def vae_two_layer(
     *,
     data: Data = Data(),
@@ -152,7 +163,7 @@ def vae_two_layer(
     return a.chosen_by_bound(experiment, samples)
 
 
-@preset
+@preset(tiny={"channels": (4, 8), "likelihood": "gaussian_optimal"})
 def vae_conv(
     *,
     data: Data = Data(),
@@ -168,7 +179,7 @@ def vae_conv(
     return a.generic_vae(data, network, latent, training, objectives.elbo, beta=weight)
 
 
-@preset
+@preset(tiny={"channels": (8,), "blocks": 1})
 def vae_residual_large(
     *,
     data: Data = Data(dataset="imagenet_resized/64x64"),

@@ -21,9 +21,11 @@ from vaejax.presets import arena
 from vaejax.presets import assemble as a
 from vaejax.presets.bodies import Bodies
 from vaejax.presets.signature import preset
-from vaejax.presets.vaegan import GREY, vaegan_metrics
+from vaejax.presets.vae_gan import GREY, vaegan_metrics
 from vaejax.training.gating import equilibrium
 from vaejax.types import Objective
+
+__all__ = ["vaegan_authors_code", "vaegan_paper"]
 
 adversarial, larsen = objectives.adversarial, objectives.vaegan
 

@@ -32,6 +32,8 @@ from vaejax.presets.bodies import build_bodies
 from vaejax.presets.choice import pick
 from vaejax.presets.signature import preset
 
+__all__ = ["miwae", "not_miwae", "partial_vae", "vae_completion"]
+
 TABLE = Data(dataset="breast_cancer", binarize="none")
 NETWORK = Network(activation="tanh", hidden=(128, 128), likelihood="student_t")
 REPARAMETERIZED = (
@@ -46,7 +48,7 @@ Fill = Literal["zero", "constant", "mask"]
 Process = Literal["self_masking", "high_missing", "low_missing", "linear", "neural"]
 
 
-@preset
+@preset(tiny={"likelihood": "bernoulli", "hide": "mcar", "fill": "mask"})
 def miwae(
     *,
     data: Data = TABLE,
@@ -95,7 +97,7 @@ def reader(fill: Fill, input_dropout: float) -> nn.Module | None:
     return Blind(input_dropout, found) if input_dropout else found
 
 
-@preset
+@preset(tiny={"hide": "mcar", "binarize": "none"})
 def not_miwae(
     *,
     data: Data = TABLE,
@@ -161,7 +163,7 @@ def missingness(process: Process, network: Network) -> nn.Module:
     return pick("process", process, known)()
 
 
-@preset
+@preset(tiny={"likelihood": "bernoulli", "hide": "half"})
 def partial_vae(
     *,
     data: Data = TABLE,
@@ -193,7 +195,7 @@ def partial_vae(
     )
 
 
-@preset
+@preset(tiny={"hide": "mcar"})
 def vae_completion(
     *,
     data: Data = Data(),

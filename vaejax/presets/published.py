@@ -10,6 +10,8 @@ from vaejax.presets import assemble as a
 from vaejax.presets.bodies import mlp_bodies
 from vaejax.presets.signature import preset
 
+__all__ = ["pca", "vae_flax_example", "vae_mlp_2d"]
+
 
 @preset
 def vae_mlp_2d(

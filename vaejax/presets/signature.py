@@ -8,12 +8,15 @@ arguments in `config.json` are the same words.
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from types import MappingProxyType, ModuleType
+from typing import Any, overload
 
 from vaejax.errors import InputError, nearest
 from vaejax.experiment import Experiment
 from vaejax.runtime.limits import check_setting
+
+Preset = Callable[..., Experiment]
 
 OF_ALL = """
 
@@ -52,10 +55,34 @@ def settings_of(make: Callable[..., Any]) -> dict[str, Setting]:
     return {setting.name: setting for setting in found}
 
 
-def preset(make: Callable[..., Experiment]) -> Callable[..., Experiment]:
-    """A preset with a flat signature, stamping name and arguments on what it makes."""
+TINY: Mapping[str, Any] = {"hidden": (16,), "latents": 3}
+"""What makes most presets small; `@preset(tiny=...)` has what else one needs."""
+
+
+@overload
+def preset(make: Preset, /) -> Preset: ...
+@overload
+def preset(*, tiny: Mapping[str, Any]) -> Callable[[Preset], Preset]: ...
+def preset(
+    make: Preset | None = None, /, *, tiny: Mapping[str, Any] = MappingProxyType({})
+) -> Preset | Callable[[Preset], Preset]:
+    """A preset with a flat signature, stamping name and arguments on what it makes.
+
+    Args:
+      make: the function, whose parameters are groups of settings and lone settings.
+      tiny: settings that make it small enough to be tried in seconds, beside `TINY`:
+        the contract over all presets uses them.
+    """
+    if make is None:
+        return functools.partial(stamp, tiny=tiny)
+    return stamp(make, tiny)
+
+
+def stamp(make: Preset, tiny: Mapping[str, Any]) -> Preset:
+    """The function that `preset` returns."""
     settings = settings_of(make)
     groups = {n: p.default for n, p in inspect.signature(make).parameters.items()}
+    small = {n: v for n, v in TINY.items() if n in settings} | dict(tiny)
 
     @functools.wraps(make)
     def stamped(**given: Any) -> Experiment:
@@ -72,6 +99,7 @@ def preset(make: Callable[..., Experiment]) -> Callable[..., Experiment]:
     stamped.__doc__ = inspect.cleandoc(make.__doc__ or "") + OF_ALL.format(
         name=make.__name__
     )
+    stamped.__dict__["tiny"] = MappingProxyType(small)
     stamped.__signature__ = inspect.Signature(  # pyright: ignore
         [
             inspect.Parameter(
@@ -84,6 +112,22 @@ def preset(make: Callable[..., Experiment]) -> Callable[..., Experiment]:
         ]
     )
     return stamped
+
+
+def presets_of(family: ModuleType) -> dict[str, Preset]:
+    """The presets that a module defines, by name and in its order."""
+    return {
+        name: make
+        for name, make in vars(family).items()
+        if inspect.isfunction(make)
+        and make.__module__ == family.__name__
+        and "tiny" in vars(make)
+    }
+
+
+def tiny_settings(make: Preset) -> dict[str, Any]:
+    """The settings that make a preset small enough to be tried in seconds."""
+    return dict(vars(make)["tiny"])
 
 
 def flattened(given: dict[str, Any], groups: dict[str, Any]) -> dict[str, Any]:

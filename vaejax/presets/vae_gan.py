@@ -21,6 +21,8 @@ from vaejax.presets import assemble as a
 from vaejax.presets.bodies import build_bodies
 from vaejax.presets.signature import preset
 
+__all__ = ["cvaegan", "vaegan"]
+
 GREY = Data(binarize="none")
 adversarial, larsen = objectives.adversarial, objectives.vaegan
 FAKES = {"both": adversarial.rebuilt, "prior": adversarial.generated}
