@@ -72,9 +72,15 @@ def test_ctrl_c_ends_imports_with_a_line():
 @pytest.mark.slow
 def test_a_lost_terminal_saves_a_training(tmp_path):
     """SIGHUP, and a stderr whose reader has left: saved at the end of the steps."""
-    process = started(f"train vae {TINY} --epochs 100000 --workdir {tmp_path / 'run'}")
-    while "step " not in read_line(process):
-        pass
+    # A program that is started with SIGHUP ignored, as under nohup, goes on ignoring it.
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    words = f"train vae {TINY} --epochs 100000 --workdir {tmp_path / 'run'}"
+    process = started(words)
+    signal.signal(signal.SIGHUP, before)
+    line = read_line(process)
+    while "step " not in line:
+        assert line, "it ended before its first steps"
+        line = read_line(process)
     for stream in (process.stderr, process.stdout):
         assert stream is not None
         stream.close()
