@@ -35,7 +35,7 @@ from vaejax.purposes import OfData, OfObjective, OfRun, OfStep
 from vaejax.runtime.preemption import Stopped
 from vaejax.training.gating import equilibrium, every
 from vaejax.training.loop import Diverged, first_state
-from vaejax.training.recorder import Keeper
+from vaejax.training.recorder import Recorder
 from vaejax.training.step import move, own_gradient, train_step
 
 adversarial, larsen = objectives.adversarial, objectives.vaegan
@@ -541,7 +541,7 @@ def test_a_stopped_game_goes_on_bit_for_bit(name, tmp_path, monkeypatch):
         return presets.PRESETS[name](**settings, **extra)
 
     whole = train(make(), tmp_path / "whole", quiet=True, devices=1)
-    report = Keeper.report
+    report = Recorder.report
 
     def interrupted(self, step, *reported):
         report(self, step, *reported)
@@ -549,7 +549,7 @@ def test_a_stopped_game_goes_on_bit_for_bit(name, tmp_path, monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "report", interrupted)
+        patch.setattr(Recorder, "report", interrupted)
         with pytest.raises(Stopped):
             train(make(), tmp_path / "run", quiet=True, devices=1)
     again = train(make(), tmp_path / "run", quiet=True, devices=1)

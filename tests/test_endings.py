@@ -72,7 +72,7 @@ def test_ctrl_c_ends_imports_with_a_line():
 @pytest.mark.slow
 def test_a_lost_terminal_saves_a_training(tmp_path):
     """SIGHUP, and a stderr whose reader has left: saved at the end of the steps."""
-    # A program that is started with SIGHUP ignored, as under nohup, goes on ignoring it.
+    # A program that nohup starts goes on ignoring SIGHUP.
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     words = f"train vae {TINY} --epochs 100000 --workdir {tmp_path / 'run'}"
     process = started(words)

@@ -24,7 +24,7 @@ from vaejax.runtime.jsonlines import keep_until, lines_of, read_rows
 from vaejax.runtime.lock import NAME, Lock, held, scratch
 from vaejax.runtime.storage import whole_folder, write_whole, written_whole
 from vaejax.training.checkpoint import Checkpoints
-from vaejax.training.recorder import Keeper
+from vaejax.training.recorder import Recorder
 from vaejax.training.workdir import read_config, recorded_experiment
 
 from .test_scripts import call, refused
@@ -119,14 +119,14 @@ def test_a_failed_start_leaves_nothing_in_the_way(tmp_path, monkeypatch):
         with pytest.raises(ZeroDivisionError):
             train(tiny(seed=3), folder, quiet=True, devices=1)
     assert read_config(folder)["arguments"]["seed"] == 3
-    with Keeper(tiny(), folder, quiet=True):
+    with Recorder(tiny(), folder, quiet=True):
         assert read_config(folder)["arguments"]["seed"] == 0
 
 
 def test_what_kept_a_row_is_not_claimed(copy):
     shutil.rmtree(copy / "checkpoints")
     with pytest.raises(InputError, match=r"seed 0 \(here 3\)"):
-        Keeper(tiny(seed=3), copy, quiet=True)
+        Recorder(tiny(seed=3), copy, quiet=True)
     assert not (copy / NAME).exists()
 
 

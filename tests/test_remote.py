@@ -15,7 +15,7 @@ from vaejax.data import open_dataset
 from vaejax.runtime.jsonlines import read_rows
 from vaejax.runtime.preemption import Stopped
 from vaejax.runtime.storage import absolute, is_remote, path_of
-from vaejax.training.recorder import Keeper
+from vaejax.training.recorder import Recorder
 
 TINY = {
     "dataset": "digits",
@@ -88,7 +88,7 @@ def tiny(**settings):
 
 
 def test_a_run_in_a_bucket_is_the_run_in_a_folder(buckets, tmp_path, monkeypatch):
-    report = Keeper.report
+    report = Recorder.report
 
     def interrupted(self, step, *reported):
         report(self, step, *reported)
@@ -96,7 +96,7 @@ def test_a_run_in_a_bucket_is_the_run_in_a_folder(buckets, tmp_path, monkeypatch
             os.kill(os.getpid(), 15)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "report", interrupted)
+        patch.setattr(Recorder, "report", interrupted)
         with pytest.raises(Stopped, match="saved in gs://bucket/run"):
             train(tiny(), "gs://bucket/run", quiet=True, devices=1)
     train(tiny(), Path("gs://bucket/run"), quiet=True, devices=1)

@@ -32,7 +32,7 @@ from vaejax.data.streaming import AHEAD, Stream, cores, feed_of, own_rows
 from vaejax.runtime.jsonlines import read_rows
 from vaejax.runtime.preemption import Stopped
 from vaejax.training.evaluator import held_out_examples
-from vaejax.training.recorder import Keeper
+from vaejax.training.recorder import Recorder
 
 pytestmark = pytest.mark.devices
 
@@ -181,7 +181,7 @@ def test_it_is_so_however_devices_share_a_batch(settings):
 def test_a_stopped_run_goes_on_as_if_nothing_had_happened(
     resident, tmp_path, monkeypatch
 ):
-    report = Keeper.report
+    report = Recorder.report
 
     def interrupted(self, step, *reported):
         report(self, step, *reported)
@@ -190,7 +190,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(
 
     settings = {"stream": "yes", "log_every": 1}
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "report", interrupted)
+        patch.setattr(Recorder, "report", interrupted)
         with pytest.raises(Stopped, match="at step 5"):
             train(tiny(**settings), tmp_path / "run", quiet=True, devices=2)
     assert no_threads_left()

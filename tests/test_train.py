@@ -22,15 +22,16 @@ from vaejax import InputError, load, parallel, presets, train
 from vaejax.objectives.terms import TERMS as DESCRIBED
 from vaejax.runtime.preemption import Stopped
 from vaejax.training.checkpoint import Checkpoints
-from vaejax.training.loop import Diverged, first_state, intervals, passes
+from vaejax.training.hooks import passes
+from vaejax.training.loop import Diverged, first_state, intervals
 from vaejax.training.metric_writer import (
     JsonLines,
     Progress,
     no_tensorboard,
     tensorboard,
 )
-from vaejax.training.profiling import Profile
-from vaejax.training.recorder import Keeper
+from vaejax.training.profiling import Profile, Trace
+from vaejax.training.recorder import Recorder
 
 TINY = {
     "dataset": "digits",
@@ -117,11 +118,11 @@ def test_a_trace_holds_the_steps_asked_for_and_changes_nothing(finished, tmp_pat
 
 
 def test_a_trace_is_cut_out_of_the_intervals_it_meets():
-    profile = Profile(6, 9, Path())
-    assert list(profile.pieces(0, 4)) == [(0, 4)]
-    assert list(profile.pieces(4, 8)) == [(4, 6), (6, 8)]
-    assert list(profile.pieces(8, 12)) == [(8, 9), (9, 12)]
-    assert list(profile.pieces(4, 12)) == [(4, 6), (6, 9), (9, 12)]
+    trace = Trace(Profile(6, 9, Path()))
+    assert list(trace.pieces(0, 4)) == [(0, 4)]
+    assert list(trace.pieces(4, 8)) == [(4, 6), (6, 8)]
+    assert list(trace.pieces(8, 12)) == [(8, 9), (9, 12)]
+    assert list(trace.pieces(4, 12)) == [(4, 6), (6, 9), (9, 12)]
 
 
 @pytest.mark.parametrize("text", ["6", "9:6", "6:6", "a:b", "-1:3"])
@@ -140,7 +141,7 @@ def test_a_trace_is_of_steps_to_come(tmp_path):
 def test_a_signal_saves_and_the_same_call_goes_on(
     finished, tmp_path, monkeypatch, signum
 ):
-    report = Keeper.report
+    report = Recorder.report
 
     def interrupted(self, step, *reported):
         report(self, step, *reported)
@@ -149,7 +150,7 @@ def test_a_signal_saves_and_the_same_call_goes_on(
 
     before = signal.getsignal(signum)
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "report", interrupted)
+        patch.setattr(Recorder, "report", interrupted)
         with pytest.raises(Stopped, match=r"step 12, saved in .*goes on") as stopped:
             train(tiny(), tmp_path / "run", quiet=True, devices=1)
     assert stopped.value.signum == signum
@@ -315,10 +316,10 @@ def test_advice_where_the_best_state_is_kept_and_no_checkpoint_yet(tmp_path):
     experiment = tiny(validation=0.3, patience=2)
     mesh = parallel.make_mesh(1, 96)
     state = first_state(experiment, mesh)
-    with Keeper(experiment, tmp_path / "run", quiet=True) as keeper:
-        keeper.begin(0)
-        keeper.evaluated(4, "validation", {"elbo": -1.0}, state)
-        assert "no checkpoint before it" in keeper.advice()
+    with Recorder(experiment, tmp_path / "run", quiet=True) as recorder:
+        recorder.begin(0)
+        recorder.evaluated(4, "validation", {"elbo": -1.0}, state)
+        assert "no checkpoint before it" in recorder.advice()
 
 
 def test_patience_needs_validation_data():

@@ -23,8 +23,16 @@ from vaejax import evaluate, load, parallel, presets, train
 from vaejax.cli.commands import keep_compiled
 from vaejax.experiment import Experiment, TrainState
 from vaejax.runtime.preemption import Interrupts
-from vaejax.training.loop import first_state, run_intervals
-from vaejax.training.recorder import Keeper
+from vaejax.training.advance import Stepper
+from vaejax.training.loop import (
+    first_state,
+    held_out_metrics,
+    run_intervals,
+    training_feed,
+)
+from vaejax.training.profiling import Trace
+from vaejax.training.recorder import Recorder
+from vaejax.training.run import Run
 
 SAMPLES = 500
 REFIT = 20  # epochs in which an encoder gets used to complete images
@@ -125,9 +133,16 @@ def refitted(complete: Experiment, trained: TrainState) -> TrainState:
     player = player._replace(optimizer=optimizer)
     experiment = dataclasses.replace(complete, players={"vae": player})
     mesh = parallel.make_mesh(None, experiment.training.batch_size)
-    with Keeper(experiment, None, quiet=True) as keeper, Interrupts() as interrupts:
-        state = first_state(experiment, mesh)._replace(params=trained.params)
-        return run_intervals(experiment, mesh, state, keeper, interrupts)
+    state = first_state(experiment, mesh)._replace(params=trained.params)
+    evaluate, feed = held_out_metrics(experiment, mesh), training_feed(experiment, mesh)
+    with (
+        Recorder(experiment, None, quiet=True) as recorder,
+        Trace(None) as trace,
+        Interrupts() as interrupts,
+    ):
+        alone = Stepper(Run(experiment, recorder), state, feed, mesh, trace)
+        run_intervals(alone, experiment, 0, evaluate, interrupts)
+    return alone.state
 
 
 INTRODUCTION = """# MNIST with missing pixels

@@ -33,7 +33,10 @@ from vaejax.data.batches import Batches
 from vaejax.data.feed import Feed, Shuffled
 from vaejax.data.streaming import as_it_is, cores, decoded_batches, feed_of
 from vaejax.training.advance import Stepper
-from vaejax.training.loop import first_state, training_key
+from vaejax.training.loop import first_state
+from vaejax.training.profiling import Trace
+from vaejax.training.recorder import Recorder
+from vaejax.training.run import Run
 
 IMAGES, BATCH = 4000, 64
 RATIOS = (4.0, 2.0, 1.5, 1.25, 0.8)
@@ -150,12 +153,13 @@ class Seen:
 def steps_of(made: Experiment, feed: Feed, count: int, warm_up: int) -> Seen:
     """Takes `count` steps after some to warm up."""
     mesh = parallel.make_mesh(1, BATCH)
-    stepper, state = Stepper(made, feed, mesh, training_key(0)), first_state(made, mesh)
-    state, *_ = stepper(state, 0, warm_up)
+    run = Run(made, Recorder(made, None, quiet=True))
+    stepper = Stepper(run, first_state(made, mesh), feed, mesh, Trace(None))
+    list(stepper.advance(0, warm_up))
     began, waited, memory = time.perf_counter(), stepper.waited, []
     for start in range(warm_up, warm_up + count, EVERY):
         stop = min(start + EVERY, warm_up + count)
-        state, *_ = stepper(state, start, stop)
+        list(stepper.advance(start, stop))
         memory.append(resident_memory())
     seconds = time.perf_counter() - began
     return Seen(seconds / count, (stepper.waited - waited) / seconds, memory)

@@ -27,7 +27,6 @@ from vaejax.parallel.steps import (
     compile_scan,
     compile_steps,
     one_move,
-    slow_in_scan,
     state_layout,
     traced_move,
 )
@@ -65,7 +64,6 @@ __all__ = [
     "row",
     "rows",
     "shard_replicas",
-    "slow_in_scan",
     "state_layout",
     "state_sharding",
     "study_mesh",

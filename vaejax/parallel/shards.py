@@ -6,6 +6,7 @@ means over devices; BatchNorm's are of the whole batch all the same (`layers`). 
 objective makes of pairs of examples is of each device's pairs.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -26,9 +27,13 @@ def sharded_train_step(
 
 
 def mean_gradient(
-    loss: game.Loss, params: dict[str, Any]
-) -> tuple[dict[str, Any], Any]:
+    loss: game.Loss,
+) -> Callable[[dict[str, Any]], tuple[dict[str, Any], Any]]:
     """The means over devices of a gradient and of what the loss gives beside."""
-    # Of parameters that are the same on all devices shard_map would sum the gradient.
-    own = jax.tree.map(lambda a: jax.lax.pcast(a, AXIS, to="varying"), params)
-    return jax.lax.pmean(jax.grad(loss, has_aux=True)(own), AXIS)
+
+    def gradient(params: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+        # Of what is the same on all devices shard_map would sum the gradient.
+        own = jax.tree.map(lambda a: jax.lax.pcast(a, AXIS, to="varying"), params)
+        return jax.lax.pmean(game.whole_gradient(loss)(own), AXIS)
+
+    return gradient

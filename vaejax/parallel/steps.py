@@ -116,7 +116,9 @@ def compile_steps(
         xs = fed(xs, mesh, axis=1)
         if loop is None:  # decided once, by the program of the first step
             first = state, resident, row(xs, 0), root
-            single = mode == "pmap" or slow_in_scan(move, *first)
+            single = mode == "pmap" or (
+                slow_in_scan() and convolves(move.trace(*first))
+            )
             several = partial(compile_scan, inner, mesh, mode, kept)
             loop = partial(one_by_one, move) if single else several()
         state, metrics = loop(state, resident, xs, root)
@@ -135,17 +137,21 @@ def step_over(mesh: Mesh, mode: Parallel) -> Callable[..., Any]:
 
 
 def gathered_gradient(
-    mesh: Mesh, loss: game.Loss, params: dict[str, Any]
-) -> tuple[dict[str, Any], Any]:
+    mesh: Mesh, loss: game.Loss
+) -> Callable[[dict[str, Any]], tuple[dict[str, Any], Any]]:
     """The gradient at a player's parts, which are whole where the loss uses them.
 
     Left to itself, the compiler may as well part the matrix products, which sends
     activations of the whole batch [Zhao et al. 2023, FSDP].
     """
-    whole = jax.lax.with_sharding_constraint(params, replicated(mesh))
-    gradient, beside = jax.grad(loss, has_aux=True)(whole)
-    kept = state_sharding(params, mesh)
-    return jax.lax.with_sharding_constraint(gradient, kept), beside
+
+    def of_whole(params: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+        whole = jax.lax.with_sharding_constraint(params, replicated(mesh))
+        gradient, beside = game.whole_gradient(loss)(whole)
+        kept = state_sharding(params, mesh)
+        return jax.lax.with_sharding_constraint(gradient, kept), beside
+
+    return of_whole
 
 
 def one_move(step: Callable[..., Any], experiment: Experiment, feed: Feed) -> Loop:
@@ -265,15 +271,18 @@ def one_by_one(
     return state, stack(history)
 
 
-def slow_in_scan(move: Any, *arguments: Any) -> bool:
-    """Whether steps are better called one by one.
+def slow_in_scan() -> bool:
+    """Whether a step with convolutions is better called by itself.
 
     XLA's CPU backend compiles a convolution inside a loop to naive code, some 20 times
-    slower than outside; a step with convolutions is long enough to be called by itself.
+    slower than outside; a step that has one is long enough to be called by itself.
     """
-    if jax.default_backend() != "cpu":
-        return False
-    return "conv_general_dilated" in str(move.trace(*arguments).jaxpr)
+    return jax.default_backend() == "cpu"
+
+
+def convolves(traced: Any) -> bool:
+    """Whether a traced function has a convolution."""
+    return "conv_general_dilated" in str(traced.jaxpr)
 
 
 @jax.jit

@@ -11,7 +11,13 @@ from jax.sharding import Mesh
 from vaejax.data.feed import Feed
 from vaejax.experiment import Experiment, TrainState
 from vaejax.parallel.placement import row, rows, stack
-from vaejax.parallel.steps import all_finite, compile_scan, one_by_one, slow_in_scan
+from vaejax.parallel.steps import (
+    all_finite,
+    compile_scan,
+    convolves,
+    one_by_one,
+    slow_in_scan,
+)
 from vaejax.training import step as game
 from vaejax.types import Array, Batch, Key, Metrics
 
@@ -52,7 +58,7 @@ def compile_study(
         nonlocal loop
         if loop is None:
             first = row(states, 0), resident, row(row(xs, 0), 0), row(own, 0)
-            slow = slow_in_scan(single, *first)
+            slow = slow_in_scan() and convolves(single.trace(*first))
             loop = partial(one_after_another, single) if slow else None
             loop = loop or compile_scan(
                 side_by_side, mesh, kept=rows(mesh), rooted=rows(mesh)

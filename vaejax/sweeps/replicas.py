@@ -1,8 +1,9 @@
 """The replicas of a study, and those of them that train as one program."""
 
 import dataclasses
+import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,12 @@ from vaejax.data.feed import resident_feed
 from vaejax.data.preprocess import blank
 from vaejax.experiment import Experiment, TrainState
 from vaejax.runtime.jsonlines import message_of
+from vaejax.training.advance import training_key
 from vaejax.training.evaluator import Evaluator
-from vaejax.training.loop import (
-    Diverged,
-    Interval,
-    account,
-    held_out_split,
-    training_key,
-)
-from vaejax.training.recorder import Keeper
+from vaejax.training.hooks import held_out_split
+from vaejax.training.metric_writer import Progress
+from vaejax.training.recorder import Recorder
+from vaejax.training.run import Diverged, Interval, Run
 from vaejax.training.workdir import write_json
 from vaejax.types import Key
 
@@ -30,17 +28,15 @@ Changes = Mapping[str, Any]
 RECORD = "diverged.json"  # in the workdir of a replica that did
 
 
-@dataclasses.dataclass
-class Replica:
+@dataclasses.dataclass(kw_only=True)
+class Replica(Run):
     """One run of a study: what it changes, and what has become of it."""
 
     changes: Changes
-    experiment: Experiment
     folder: Path
-    keeper: Keeper
     state: TrainState | None
+    """As it was when the study went on, None where it began."""
     diverged: str = ""
-    ended: bool = False
 
     @property
     def seed(self) -> int:
@@ -50,40 +46,29 @@ class Replica:
     def step(self) -> int:
         return 0 if self.state is None else int(self.state.step)
 
-    @property
-    def sound(self) -> bool:
-        return not self.diverged
+    def diverge(self, error: Diverged) -> None:
+        """Records the divergence: the other replicas go on."""
+        self.diverged = str(error)
+        write_json(self.folder / RECORD, {"message": self.diverged})
 
 
 def open_replica(
-    changes: Changes, experiment: Experiment, folder: Path, keeper: Keeper
+    changes: Changes, experiment: Experiment, folder: Path, recorder: Recorder
 ) -> Replica:
     """A replica as an earlier call left it, or as new."""
     mesh = parallel.make_mesh(1, 1)
-    replica = Replica(changes, experiment, folder, keeper, keeper.restore(mesh))
+    replica = Replica(
+        experiment=experiment,
+        recorder=recorder,
+        changes=changes,
+        folder=folder,
+        state=recorder.restore(mesh),
+    )
     replica.diverged = message_of(folder / RECORD)
     if not replica.diverged:
-        keeper.begin(replica.step)
-        replica.ended = replica.step >= experiment.steps or keeper.exhausted()
+        recorder.begin(replica.step)
+        replica.ended = replica.step >= experiment.steps or recorder.exhausted()
     return replica
-
-
-def book(
-    replica: Replica,
-    done: Interval,
-    state: TrainState,
-    evaluate: Callable[[TrainState], dict[str, float]],
-    leaves: bool,
-) -> None:
-    """Logs, evaluates and saves one replica, or records its divergence."""
-    try:
-        ends = account(
-            replica.experiment, replica.keeper, done, state, evaluate, lambda: leaves
-        )
-        replica.ended = ends and not leaves
-    except Diverged as error:
-        replica.diverged = str(error)
-        write_json(replica.folder / RECORD, {"message": replica.diverged})
 
 
 def still_training(group: Sequence[Replica]) -> list[int]:
@@ -106,6 +91,7 @@ class Group:
         devices: int | None,
     ) -> None:
         self.replicas, self.traced = replicas, traced
+        self.progress: Progress | None = None
         self.experiment = replicas[0].experiment
         self.start = min(replicas[n].step for n in still_training(replicas))
         self.mesh = parallel.study_mesh(devices, len(replicas))
@@ -168,8 +154,24 @@ class Group:
         training = still_training(self.replicas)
         return [n for n in training if self.replicas[n].step <= start]
 
-    def advance(self, start: int, stop: int) -> list[Interval]:
-        """Trains all replicas; what the steps came to for each of them."""
+    @property
+    def training(self) -> bool:
+        """Whether any has steps left to take."""
+        return bool(still_training(self.replicas))
+
+    def stopped(self, step: int, signum: int) -> str:
+        """The message when a signal stopped them."""
+        return (
+            f"stopped by {signal.Signals(signum).name} at step {step}, "
+            f"{len(self.replicas)} replicas saved in {self.replicas[0].folder.parent}: "
+            "the same command goes on from there"
+        )
+
+    def advance(self, start: int, stop: int) -> Iterator[tuple[Run, Interval]]:
+        """Takes the steps `start` + 1 to `stop`: each replica that had them to take,
+        and what they came to.
+        """
+        moving = self.moving(start)
         began = time.perf_counter()
         xs = np.stack([feed.take(start, stop) for feed in self._feeds], axis=1)
         self._states, *seen = jax.block_until_ready(
@@ -177,28 +179,27 @@ class Group:
         )
         examples = (stop - start) * self.experiment.training.batch_size
         speed = examples / (time.perf_counter() - began)
-        waits = {*still_training(self.replicas)} - {*self.moving(start)}
+        waits = {*still_training(self.replicas)} - {*moving}
         if waits:
             each = enumerate(self.replicas)
             known = [one.state if n in waits else None for n, one in each]
             self._states = self._with(self._states, known)
-        history, finite, self._copy = jax.device_get((*seen, self._states))
-        return [
-            Interval(
-                start,
-                stop,
-                {name: values[:, number] for name, values in history.items()},
-                bool(finite[number]),
-                speed,
+        history, finite, states = jax.device_get((*seen, self._states))
+        for number in moving:
+            terms = {name: values[:, number] for name, values in history.items()}
+            state = parallel.place(parallel.row(states, number), self._single)
+            sound = bool(finite[number])
+            yield (
+                self.replicas[number],
+                Interval(start, stop, state, terms, sound, speed),
             )
-            for number in range(len(self.replicas))
-        ]
+        if self.progress:
+            sound = [number for number in moving if not self.replicas[number].diverged]
+            means = {n: float(v[:, sound].mean()) for n, v in history.items() if sound}
+            self.progress.train(stop, means, speed * len(sound))
 
-    def state(self, number: int) -> TrainState:
-        """The state of one replica after the last interval."""
-        return parallel.place(parallel.row(self._copy, number), self._single)
-
-    def evaluate(self, number: int, state: TrainState) -> dict[str, float]:
+    def evaluate(self, run: Run, interval: Interval) -> dict[str, float]:
         """The metrics of one replica."""
-        replica = self.replicas[number].experiment
-        return self._evaluator(state, replica, self._numbers[number])
+        number = next(n for n, each in enumerate(self.replicas) if each is run)
+        settings = self._numbers[number]
+        return self._evaluator(interval.state, run.experiment, settings)

@@ -9,13 +9,10 @@ import contextlib
 import inspect
 import itertools
 import math
-import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from vaejax import parallel
 from vaejax.data.preprocess import blank
@@ -27,22 +24,17 @@ from vaejax.runtime.environment import device_words
 from vaejax.runtime.jsonlines import parsed
 from vaejax.runtime.limits import check_count, check_seed
 from vaejax.runtime.lock import held
-from vaejax.runtime.preemption import Interrupts, Stopped
+from vaejax.runtime.preemption import Interrupts
 from vaejax.sweeps.replicas import (
     Changes,
     Group,
     Replica,
-    book,
     open_replica,
     still_training,
 )
-from vaejax.training.loop import (
-    Interval,
-    check_patience,
-    intervals,
-)
+from vaejax.training.loop import check_patience, run_intervals
 from vaejax.training.metric_writer import Progress, no_tensorboard
-from vaejax.training.recorder import Keeper
+from vaejax.training.recorder import Recorder
 from vaejax.training.workdir import make_folder, workdir_of, write_json
 
 PROGRAMS = "programs.json"  # in the folder of a study: which replicas began together
@@ -101,8 +93,8 @@ def study(
         replicas = []
         for changes, experiment in experiments:
             place = folder / replica_name(changes)
-            keeper = stack.enter_context(Keeper(experiment, place, quiet=True))
-            replicas.append(open_replica(changes, experiment, place, keeper))
+            recorder = stack.enter_context(Recorder(experiment, place, quiet=True))
+            replicas.append(open_replica(changes, experiment, place, recorder))
         for members in programs(replicas, traced, folder):
             changes = members[0].changes
             shaping = {n: v for n, v in changes.items() if n not in traced}
@@ -241,39 +233,17 @@ def train_group(group: Group, interrupts: Interrupts, quiet: bool) -> None:
 
     Those that are further than others, after a kill, wait for them.
     """
-    experiment, replicas = group.experiment, group.replicas
-    for number in still_training(replicas):
-        replicas[number].keeper.starts(replicas[number].step, group.mesh)
-    progress = (
-        None
-        if quiet
-        else Progress(experiment.steps, group.start, quantities_of(experiment))
-    )
-    if progress:
-        progress.say(study_introduction(group))
-    length = experiment.training.log_every or experiment.epoch_steps
-    with contextlib.closing(progress) if progress else contextlib.nullcontext():
-        for start, stop in intervals(group.start, experiment.steps, length):
-            moved, parts = group.moving(start), group.advance(start, stop)
-            signum = interrupts.signum  # read once: all replicas leave, or none
-            for number in moved:
-                evaluate = partial(group.evaluate, number)
-                state, leaves = group.state(number), signum is not None
-                book(replicas[number], parts[number], state, evaluate, leaves)
-            if progress:
-                sound = [parts[n] for n in moved if replicas[n].sound]
-                show(progress, stop, sound)
-            if signum is not None and stop < experiment.steps:
-                raise Stopped(stopped(replicas, stop, signum), signum)
-            if not still_training(replicas):
-                break
-
-
-def show(progress: Progress, stop: int, parts: Sequence[Interval]) -> None:
-    """The means over replicas, and the speed of all."""
-    terms = parts[0].history if parts else {}
-    means = {n: float(np.mean([p.history[n] for p in parts])) for n in terms}
-    progress.train(stop, means, sum(part.speed for part in parts))
+    experiment = group.experiment
+    for number in still_training(group.replicas):
+        replica = group.replicas[number]
+        replica.recorder.starts(replica.step, group.mesh)
+    with contextlib.ExitStack() as ends:
+        if not quiet:
+            known = quantities_of(experiment)
+            progress = Progress(experiment.steps, group.start, known)
+            group.progress = ends.enter_context(contextlib.closing(progress))
+            progress.say(study_introduction(group))
+        run_intervals(group, experiment, group.start, group.evaluate, interrupts)
 
 
 def study_introduction(group: Group) -> str:
@@ -286,13 +256,4 @@ def study_introduction(group: Group) -> str:
         f"{experiment.name} on {experiment.dataset.spec.name}: {count} replicas "
         f"side by side ({inside}) on {device_words(group.mesh)}; "
         f"writes to {folder}" + (f"\n{lacking}" if lacking else "")
-    )
-
-
-def stopped(group: Sequence[Replica], step: int, signum: int) -> str:
-    """The message when a signal stopped a study."""
-    return (
-        f"stopped by {signal.Signals(signum).name} at step {step}, {len(group)} "
-        f"replicas saved in {group[0].folder.parent}: the same command goes on from "
-        "there"
     )

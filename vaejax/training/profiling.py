@@ -2,20 +2,14 @@
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import jax
-import jax.numpy as jnp
 
 from vaejax.errors import InputError
-from vaejax.experiment import TrainState
 from vaejax.runtime import multihost
-from vaejax.types import Array, Metrics
-
-Advance = Callable[[TrainState, int, int], tuple[TrainState, Metrics, Array]]
-"""The state after the steps `start` + 1 to `stop`, their terms, and finiteness."""
 
 
 class Profile(NamedTuple):
@@ -43,28 +37,32 @@ class Profile(NamedTuple):
                 f"{total}"
             )
 
+
+class Trace(contextlib.AbstractContextManager["Trace"]):
+    """The trace of a profile, opened and closed on a run's way; of None, none.
+
+    Left, it closes what is open: the run ended before the profile's last step.
+    """
+
+    def __init__(self, profile: Profile | None) -> None:
+        self._profile, self._open = profile, contextlib.ExitStack()
+
+    def __exit__(self, *error: object) -> None:
+        self._open.close()
+
     def pieces(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """The interval, cut where the trace begins and ends."""
-        cuts = [at for at in (self.start, self.stop) if start < at < stop]
+        ends = (self._profile.start, self._profile.stop) if self._profile else ()
+        cuts = [at for at in ends if start < at < stop]
         yield from zip([start, *cuts], [*cuts, stop], strict=True)
 
-    def traced(self, advance: Advance, trace: contextlib.ExitStack) -> Advance:
-        """`advance`, which opens and closes the trace on its way.
-
-        The stack closes it, too, where the run ends before.
-        """
-
-        def watched(
-            state: TrainState, start: int, stop: int
-        ) -> tuple[TrainState, Metrics, Array]:
-            history, finite = [], jnp.array(True)
-            for first, last in self.pieces(start, stop):
-                if first == self.start and multihost.first():
-                    trace.enter_context(jax.profiler.trace(str(self.folder)))
-                state, metrics, finite = advance(state, first, last)
-                history.append(metrics)
-                if last == self.stop:
-                    trace.close()
-            return state, jax.tree.map(lambda *t: jnp.concatenate(t), *history), finite
-
-        return watched
+    def reach(self, step: int, running: Any) -> None:
+        """Opens or closes the trace at a step, once what was `running` has ended."""
+        profile = self._profile
+        if profile is None or step not in (profile.start, profile.stop):
+            return
+        jax.block_until_ready(running)
+        if step == profile.stop:
+            self._open.close()
+        elif multihost.first():
+            self._open.enter_context(jax.profiler.trace(str(profile.folder)))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Keeper:
+class Recorder:
     """The storage and the voice of one training; without a folder, the voice alone.
 
     Rows reach `metrics.jsonl` before the checkpoint of their step is begun, and rows

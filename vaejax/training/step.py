@@ -70,12 +70,11 @@ def schedules_at(player: Player, step: Array | int) -> dict[str, Array]:
 
 
 Loss = Callable[[dict[str, Any]], tuple[Array, Any]]
-Gradient = Callable[[Loss, dict[str, Any]], tuple[dict[str, Any], Any]]
+Gradient = Callable[[Loss], Callable[[dict[str, Any]], tuple[dict[str, Any], Any]]]
+"""From a loss to the function that differentiates it, like `jax.grad`."""
 
-
-def whole_gradient(loss: Loss, params: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-    """The gradient of a loss of the whole batch, and what it gives beside."""
-    return jax.grad(loss, has_aux=True)(params)
+whole_gradient: Gradient = partial(jax.grad, has_aux=True)
+"""The gradient of a loss of the whole batch, and what it gives beside."""
 
 
 def own_gradient(
@@ -101,7 +100,7 @@ def own_gradient(
         (loss, terms), stats = pure(variables, batch, key, rngs=rngs)
         return loss, (hyper | terms, stats)
 
-    return gradient(loss_of, owned(player, state.params))
+    return gradient(loss_of)(owned(player, state.params))
 
 
 def train_step(
