@@ -29,4 +29,4 @@ def main(
 
 if __name__ == "__main__":
     topology.without_hardware()
-    parse.run_maker(main)
+    parse.run_preset(main, parse.with_maker)

@@ -36,4 +36,4 @@ def main(
 
 
 if __name__ == "__main__":
-    parse.run_study(main)
+    parse.run_preset(main, parse.with_varied_settings)

@@ -39,4 +39,4 @@ def main(
 
 
 if __name__ == "__main__":
-    parse.run_preset(main)
+    parse.run_preset(main, parse.with_settings)

@@ -24,12 +24,16 @@ def call(name, *words):
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    parse = {
-        "train": module.parse.run_preset,
-        "study": module.parse.run_study,
-        "compile_check": module.parse.run_maker,
-    }.get(name, module.parse.run_script)
-    parse(module.main, [str(word) for word in words])
+    parse, arguments = module.parse, [str(word) for word in words]
+    of_preset = {
+        "train": parse.with_settings,
+        "study": parse.with_varied_settings,
+        "compile_check": parse.with_maker,
+    }
+    if name in of_preset:
+        parse.run_preset(module.main, of_preset[name], arguments)
+    else:
+        parse.run_script(module.main, arguments)
 
 
 def refused(capsys, name, *words):

@@ -32,6 +32,8 @@ Workdirs = Annotated[
 ]
 CONFIG = (tyro.conf.OmitArgPrefixes,)
 COMPLETION = "--tyro-print-completion"
+Wrap = Callable[[Callable[..., None], Callable[..., Any]], Callable[..., None]]
+"""From a `main` and a preset to the command that is parsed."""
 
 
 def run_script(main: Callable[..., None], argv: Sequence[str] | None = None) -> None:
@@ -41,30 +43,13 @@ def run_script(main: Callable[..., None], argv: Sequence[str] | None = None) -> 
         parse_arguments(main, arguments, program())()
 
 
-def run_preset(main: Callable[..., None], argv: Sequence[str] | None = None) -> None:
-    """Calls `main(experiment, ...)`: a preset, its settings, and `main`'s own flags."""
-    _run_preset(main, with_settings, argv)
-
-
-def run_maker(main: Callable[..., None], argv: Sequence[str] | None = None) -> None:
-    """Calls `main(make, ...)`: a preset with its settings, which other arguments of
-    `make` replace, and `main`'s own flags.
-    """
-    _run_preset(main, with_maker, argv)
-
-
-def run_study(main: Callable[..., None], argv: Sequence[str] | None = None) -> None:
-    """Calls `main(make, vary, fixed, ...)`: a preset, the settings that are given
-    several values and the others, and `main`'s own flags.
-    """
-    _run_preset(main, with_varied_settings, argv)
-
-
-def _run_preset(
-    main: Callable[..., None],
-    wrap: Callable[[Callable[..., None], Callable[..., Any]], Callable[..., None]],
-    argv: Sequence[str] | None,
+def run_preset(
+    main: Callable[..., None], wrap: Wrap, argv: Sequence[str] | None = None
 ) -> None:
+    """Calls `main` with a preset and its settings as `wrap` gives them, and its flags.
+
+    `wrap` is `with_settings`, `with_maker` or `with_varied_settings`.
+    """
     arguments = sys.argv[1:] if argv is None else list(argv)
     with errors_in_one_line():
         from vaejax.presets import PRESETS
@@ -126,19 +111,31 @@ def summary(doc: str | None) -> str:
 def with_settings(
     main: Callable[..., None], preset: Callable[..., Any]
 ) -> Callable[..., None]:
-    """A function that takes the settings of a preset and the flags of `main`."""
+    """The command for a `main(experiment, ...)`."""
 
-    @functools.wraps(main)
-    def made(make: Callable[[], Any], **flags: Any) -> None:
-        main(make(), **flags)
+    def command(settings: dict[str, Any], **flags: Any) -> None:
+        main(preset(**settings), **flags)
 
-    return with_maker(made, preset)
+    return describe_preset(command, main, preset)
 
 
 def with_maker(
     main: Callable[..., None], preset: Callable[..., Any]
 ) -> Callable[..., None]:
-    """The same for a `main` that makes the experiment itself."""
+    """The command for a `main(make, ...)`: a preset with its settings, which other
+    arguments of `make` replace.
+    """
+
+    def command(settings: dict[str, Any], **flags: Any) -> None:
+        main(functools.partial(preset, **settings), **flags)
+
+    return describe_preset(command, main, preset)
+
+
+def describe_preset(
+    command: Callable[..., None], main: Callable[..., None], preset: Callable[..., Any]
+) -> Callable[..., None]:
+    """The command with the flags of a preset's settings in groups, and of `main`."""
     make = inspect.unwrap(preset)
 
     @functools.wraps(make)
@@ -149,19 +146,15 @@ def with_maker(
     grouped = Annotated[dict, tyro.conf.arg(constructor=settings, name="")]
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = [inspect.Parameter("settings", kind, annotation=grouped), *own]
-
-    def command(settings: dict[str, Any], **flags: Any) -> None:
-        main(functools.partial(preset, **settings), **flags)
-
-    return describe_command(
-        command, parameters, (summary(make.__doc__), "", arguments_of(main))
-    )
+    doc = (summary(make.__doc__), "", arguments_of(main))
+    return describe_command(command, parameters, doc)
 
 
 def with_varied_settings(
     main: Callable[..., None], preset: Callable[..., Any]
 ) -> Callable[..., None]:
-    """A function that takes one or more values of each setting, and `main`'s flags.
+    """The command for a `main(make, vary, fixed, ...)`: a preset, the settings that are
+    given several values, and the others.
 
     Names of data sets, tuples, switches and the seed have one value.
     """

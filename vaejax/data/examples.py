@@ -12,7 +12,7 @@ from vaejax.errors import InputError
 
 if TYPE_CHECKING:
     from vaejax.data.pictures import Frame
-    from vaejax.data.records import Records
+    from vaejax.data.records import Record, Records
 
 log = logging.getLogger(__name__)
 REACH = 100
@@ -49,22 +49,36 @@ class Examples:
         """
         x = np.empty((len(rows), *self.frame.shape), np.uint8)
         y, notes = np.empty(len(rows), np.int32), []
+        records = self._together(rows.tolist())
         for place, row in enumerate(rows.tolist()):
             noise = None if u is None else u[place]
-            x[place], y[place], note = self.example(row, noise)
+            x[place], y[place], note = self.example(row, noise, records.get(row))
             notes += note
         arrays = {"x": x.reshape(len(rows), -1)}
         return arrays | ({"y": y} if self.labelled else {}), tuple(notes)
 
+    def _together(self, rows: list[int]) -> "dict[int, Record]":
+        """The records of these rows; none where one of them cannot be read.
+
+        They are then read one by one, to find out which.
+        """
+        try:
+            return dict(zip(rows, self.records.take(rows), strict=True))
+        except Exception:  # whatever TFDS or array_record raise
+            return {}
+
     def example(
-        self, row: int, u: np.ndarray | None = None
+        self, row: int, u: np.ndarray | None = None, record: "Record | None" = None
     ) -> tuple[np.ndarray, int, Notes]:
-        """One example: `[H, W, C]`, its label, a note if another stands for it."""
+        """One example: `[H, W, C]`, its label, a note if another stands for it.
+
+        `record` is that of the row, where it has been read already.
+        """
         found: InputError | None = None
         for number in range(REACH if self.skip else 1):
             place = (row + number) % len(self)
             try:
-                x, label = self.decoded(place, u)
+                x, label = self.decoded(place, u, None if number else record)
             except InputError as error:
                 if not self.skip:
                     raise
@@ -76,12 +90,14 @@ class Examples:
             f"{found}, and so are {REACH - 1} after it: prepare the set anew"
         )
 
-    def decoded(self, row: int, u: np.ndarray | None) -> tuple[np.ndarray, int]:
+    def decoded(
+        self, row: int, u: np.ndarray | None, record: "Record | None" = None
+    ) -> tuple[np.ndarray, int]:
         """One example as its own record has it; InputError where that is corrupt."""
         from vaejax.data.pictures import decode_picture  # loads PIL
 
         try:
-            record = self.records[row]
+            record = record or self.records.take([row])[0]
             x = decode_picture(record.content, self.frame, u)
         except Exception as error:  # whatever TFDS, array_record or PIL raise
             raise InputError(

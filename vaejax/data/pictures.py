@@ -77,7 +77,8 @@ def fit_frame(image: Image.Image, frame: Frame) -> Image.Image:
     """In the frame's mode and, where there is one, of its size."""
     mode = MODES[frame.shape[2]]
     if not frame.size:
-        return image.convert(mode)
+        image.load()
+        return image if image.mode == mode else image.convert(mode)
     # A JPEG is decoded at a fraction of its size, which is at least twice that wanted.
     scale = 2 * frame.size / min(image.size)
     image.draft(mode, (round(image.width * scale), round(image.height * scale)))
