@@ -13,7 +13,7 @@ PYTEST = $(CPU) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all slow lint types docs smoke presets format clean
+.PHONY: help demo test test-all devices slow lint types docs smoke presets format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1@\2/p' $(firstword $(MAKEFILE_LIST)) \
@@ -33,12 +33,14 @@ demo: $(VENV)/.installed ## install, then train a small VAE, evaluate it and dra
 
 test: lint types ## style, types and the fast tests, on the CPU: must pass before a commit
 	$(PYTEST) -m "not slow and not devices"
-	JAX_NUM_CPU_DEVICES=8 $(PYTEST) -m "devices and not slow"
 
-test-all: test slow ## make test, and the slow tests: pages, notebooks, hosts, kills, absent TPUs
+test-all: test devices slow ## make test, and all that takes long: devices, whole runs, pages, notebooks, hosts
+
+devices: $(VENV)/.installed-test
+	JAX_NUM_CPU_DEVICES=8 $(PYTEST) -m devices
 
 slow: $(VENV)/.installed-test
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow and not devices"
 
 lint: $(VENV)/.installed-dev ## style: ruff's rules and its format
 	$(BIN)/ruff check

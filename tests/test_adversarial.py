@@ -531,6 +531,7 @@ def test_three_players_share_their_forward_pass():
 # --- runs ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["wgan_gp", "vaegan", "cvaegan", "ali", "gan"])
 def test_a_stopped_game_goes_on_bit_for_bit(name, tmp_path, monkeypatch):
     """Critics, gates, power iterations and all optimizers included."""

@@ -118,6 +118,7 @@ print(sorted(heavy & (set(sys.modules) - before)))
     assert out.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_preparing_says_nothing_and_may_happen_twice_at_once(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "fresh"))
     script = (

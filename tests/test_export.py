@@ -90,6 +90,7 @@ def expected(experiment, state, name, values):
     return {"value": log_px}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_jax_alone_computes_the_same(name, tmp_path):
     experiment = presets.PRESETS[name](**MODELS[name], latents=3)
@@ -122,6 +123,7 @@ def test_jax_alone_computes_the_same(name, tmp_path):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", presets.PRESETS)
 def test_every_preset_is_exported_for_any_batch_and_platform(name):
     table = name in ("pca", "miwae", "not_miwae", "partial_vae")

@@ -87,6 +87,7 @@ def tiny(**settings):
     return presets.vae(**TINY | settings)
 
 
+@pytest.mark.slow
 def test_a_run_in_a_bucket_is_the_run_in_a_folder(buckets, tmp_path, monkeypatch):
     report = Recorder.report
 
@@ -112,6 +113,7 @@ def test_a_run_in_a_bucket_is_the_run_in_a_folder(buckets, tmp_path, monkeypatch
         train(tiny(latents=3), "gs://bucket/run", quiet=True, devices=1)
 
 
+@pytest.mark.slow
 def test_what_a_run_in_a_bucket_is_asked(buckets, capsys):
     train(tiny(epochs=1), "gs://bucket/run", quiet=True, devices=1)
     evaluate_run(Path("gs://bucket/run"), 0, "test", 100)

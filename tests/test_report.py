@@ -249,6 +249,7 @@ def test_a_run_that_is_interrupted_has_no_report(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_how_a_training_ended(run, tmp_path):
     words = ("--dataset", "digits", "--validation", 0.2, "--patience", 1)
     words = (*words, "--evaluate-every", 1, "--learning-rate", 0.1, "--epochs", 60)
@@ -348,6 +349,7 @@ def test_runs_have_short_names(tmp_path):
     assert comparison.short_names([tmp_path / "a", tmp_path / "b"]) == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_a_study_has_a_report_and_so_has_each_replica(tmp_path):
     words = ("--dataset", "digits", "--epochs", 1, "--seeds", 2, "--beta", 1, 4)
     call("study", "vae", *words, *TINY, "--workdir", tmp_path / "study")

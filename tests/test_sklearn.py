@@ -22,6 +22,7 @@ def compiled_once(tmp_path_factory):
     jax.config.update("jax_compilation_cache_dir", None)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # checks warn of what they try
 @parametrize_with_checks([TINY])
 def test_it_keeps_the_contract_of_estimators(estimator, check):

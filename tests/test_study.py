@@ -92,6 +92,7 @@ def test_a_replica_is_a_run_like_any_other(four, tmp_path):
     assert (folder / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("preset", "settings"),
     [
@@ -148,6 +149,7 @@ def test_a_killed_study_goes_on_bit_for_bit(four, tmp_path):
         assert rows_of(replica.folder) == rows_of(undisturbed)
 
 
+@pytest.mark.slow
 def test_replicas_at_unlike_steps_go_on_bit_for_bit(four, tmp_path):
     """A kill between the checkpoints of replicas: one has ended, one lost an interval,
     one had saved nothing yet, and one had diverged. Programs keep their size.
@@ -181,6 +183,7 @@ def test_a_study_too_large_for_the_memory_is_refused_at_once(tmp_path):
     assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.slow
 def test_more_seeds_later(four, tmp_path, monkeypatch):
     """Finished replicas stay as they are; only what is new is trained."""
     copy = shutil.copytree(four[0].folder.parent, tmp_path / "copy")
@@ -197,6 +200,7 @@ def test_more_seeds_later(four, tmp_path, monkeypatch):
     assert set(sizes) == {2}
 
 
+@pytest.mark.slow
 def test_a_signal_saves_every_replica(tmp_path, monkeypatch):
     from vaejax.runtime import preemption
 
@@ -232,6 +236,7 @@ def test_a_replica_that_diverges_leaves_the_others_alone(tmp_path):
     assert again.diverged == bad.diverged
 
 
+@pytest.mark.slow
 def test_patience_ends_replicas_on_their_own(tmp_path):
     settings = {**TINY, "epochs": 8, "validation": 0.2, "patience": 1}
     settings |= {"learning_rate": 0.3, "decay": "constant"}
@@ -281,6 +286,7 @@ WORDS = shlex.split("""
 """)
 
 
+@pytest.mark.slow
 def test_the_script_writes_a_table(tmp_path, capsys):
     folder = tmp_path / "study"
     flags = ["--seeds", 2, "--devices", 1, "--workdir", folder]
@@ -297,6 +303,7 @@ def test_the_script_writes_a_table(tmp_path, capsys):
     assert lines[0] in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_script_refuses_another_study_in_the_folder(tmp_path, capsys, monkeypatch):
     flags = ["--seeds", 1, "--devices", 1, "--workdir", tmp_path]
     monkeypatch.setattr("vaejax.sweeps.sweep.no_tensorboard", lambda folder: "no files")

@@ -109,6 +109,7 @@ def test_how_steps_are_cut_into_calls_changes_nothing(finished, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+@pytest.mark.slow
 def test_a_trace_holds_the_steps_asked_for_and_changes_nothing(finished, tmp_path):
     profile = Profile.parse("6:9", tmp_path / "profile")
     train(tiny(), tmp_path / "run", quiet=True, devices=1, profile=profile)
@@ -295,6 +296,7 @@ def test_debug_nans_names_the_operation_and_its_line(tmp_path):
         train(wild, tmp_path / "run", quiet=True, devices=1)
 
 
+@pytest.mark.slow
 def test_early_stopping_returns_and_loads_the_best_state(tmp_path):
     """A learning rate that grows useless: the best state is not the last."""
     growing = {"learning_rate": 0.05, "decay": "constant", "checkpoint_every": 50}
