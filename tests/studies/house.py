@@ -45,13 +45,13 @@ def lengths(tree: ast.Module) -> Iterator[int]:
             yield (node.end_lineno or 0) - node.lineno + 1 - text
 
 
-def twice(modules: dict[str, ast.Module]) -> dict[str, list[str]]:
+def twice(modules: dict[str, ast.Module]) -> dict[str, set[str]]:
     """Public names of functions and classes that several modules define."""
-    found = collections.defaultdict(list)
+    found = collections.defaultdict(set)
     for module, tree in modules.items():
         for node in tree.body:
             if isinstance(node, (*FUNCTIONS, ast.ClassDef)) and node.name[0] != "_":
-                found[node.name].append(module)
+                found[node.name].add(module)
     return {name: places for name, places in found.items() if len(places) > 1}
 
 
@@ -116,7 +116,13 @@ def frames() -> str:
     longest = max(steps, key=len)
     for frame in longest:
         print(f"  {Path(frame.filename).relative_to(ROOT)}: {frame.name}")
-    return f"{len(longest)} frames, {len({f.filename for f in longest})} files"
+    command = next(n for n, f in enumerate(longest) if f.name == "train_run")
+    infer = next(n for n, f in enumerate(longest) if f.name == "infer")
+    return f"{counted(longest[command : infer + 1])}; all: {counted(longest)}"
+
+
+def counted(frames: list[traceback.FrameSummary]) -> str:
+    return f"{len(frames)} frames, {len({f.filename for f in frames})} files"
 
 
 def main() -> None:
@@ -142,12 +148,12 @@ def main() -> None:
         "README: lines / words": f"{len(readme.splitlines())} / {len(readme.split())}",
     }
     if given.frames:
-        rows["from the command line to the posterior"] = frames()
+        rows["from the command train_run to infer"] = frames()
     for name, value in rows.items():
         print(f"| {name} | {value} |")
     if given.names:
         for name, places in sorted(doubled.items()):
-            print(f"{name}: {', '.join(places)}")
+            print(f"{name}: {', '.join(sorted(places))}")
         print(*tested, sep="\n")
 
 

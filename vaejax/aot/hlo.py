@@ -31,7 +31,7 @@ class Collective(NamedTuple):
 
     kind: str
     counts: tuple[int, ...]
-    """How many numbers each of its arrays has."""
+    """Number of elements of each of its arrays."""
     size: int
     """Bytes of all its arrays together."""
     group: int = 0
@@ -90,7 +90,7 @@ def collective(kind: str, start: bool, shape: str, group: int = 0) -> Collective
 
 
 def group_of(attributes: str) -> int:
-    """How many devices exchange with each other; 0 where that is not said: all."""
+    """Number of devices that exchange with each other; 0 if unstated: all."""
     if listed := _LISTED.search(attributes):
         return listed[1].count(",") + 1
     if counted := _COUNTED.search(attributes):

@@ -170,7 +170,7 @@ def at_best(report: Report) -> str:
 
 
 def work_split(report: Report) -> str:
-    """How much of the batch's work each device does."""
+    """Share of the batch's work that each device does."""
     if report.share is None:
         return "one device" if len(report.place.devices) == 1 else "not compared"
     done, even = report.share

@@ -1,4 +1,4 @@
-"""How fast a step can be at best, and how large its batch: arithmetic alone.
+"""Bounds on the speed of a step and the size of its batch, by arithmetic alone.
 
 The roofline [Williams et al. 2009]: a step takes at least as long as its
 FLOPs at the chip's peak, as its bytes at the bandwidth of the memory, and as what it

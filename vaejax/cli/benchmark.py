@@ -1,4 +1,4 @@
-"""How fast training is, against the matrix products that it cannot do without."""
+"""Speed of training, as a ratio to its matrix products alone."""
 
 import dataclasses
 import tempfile

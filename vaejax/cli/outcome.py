@@ -13,7 +13,7 @@ from vaejax.training.workdir import write_json
 
 
 def place_of(out: Path | None, otherwise: Path) -> Path:
-    """Where numbers go; InputError where `out` is in a folder that is not there."""
+    """The file for numbers; InputError if the folder of `out` does not exist."""
     place = otherwise if out is None else path_of(out)
     if out is not None and not is_remote(place) and not place.parent.is_dir():
         raise InputError(f"--out {out}: there is no folder {place.parent}")

@@ -18,7 +18,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class Dialect(NamedTuple):
-    """How a CSV file is written, as it was found or told."""
+    """The dialect of a CSV file, as found or given."""
 
     separator: str = ","
     decimal: str = "."

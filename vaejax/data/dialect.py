@@ -1,4 +1,4 @@
-"""How a CSV file is written: its encoding, lines above the header, and separator."""
+"""The dialect of a CSV file: encoding, lines above the header, separator."""
 
 import codecs
 import csv
@@ -66,7 +66,7 @@ class TextTable(NamedTuple):
 
     @property
     def dialect(self) -> Dialect:
-        """How the file is written."""
+        """The dialect as found or given."""
         return self.page.dialect
 
     @property

@@ -64,7 +64,7 @@ def hide(
 
 
 class Pattern(NamedTuple):
-    """How many random numbers `u` an example takes, and `observed(u, x)`, the mask."""
+    """The number of uniforms `u` an example takes, and `observed(u, x)`, the mask."""
 
     width: int
     observed: Callable[[np.ndarray, np.ndarray], np.ndarray]

@@ -1,4 +1,4 @@
-"""Where data sets lie on disk, found without TFDS.
+"""Folders of data sets, found without TFDS.
 
 TFDS keeps a prepared set in `<data_dir>/<name>[/<config>]/<version>`. Beside the data
 directory there is a fallback in the user's cache, laid out alike, for what cannot be

@@ -1,4 +1,4 @@
-"""How images are read: decoded once into memory, or in the course of training."""
+"""Settings of reading images: decoded once into memory, or while training."""
 
 import math
 from collections.abc import Sequence

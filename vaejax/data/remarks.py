@@ -15,7 +15,7 @@ SHOWN = 30
 def remarks_of(
     dialect: Dialect, asked: Csv, columns: Sequence[Column], x: np.ndarray
 ) -> tuple[str, ...]:
-    """How a file was read, and warnings: a header of numbers, columns that count."""
+    """Remarks on reading a file, and warnings: a header of numbers, count columns."""
     told = asked._asdict()
     read = [
         f"{name} {value!r}{'' if told[name] != 'auto' else ' (found)'}"

@@ -52,7 +52,7 @@ Columns = Table | tuple[Column, ...]
 
 
 class Layout(NamedTuple):
-    """Where columns and their features are, as arrays of places."""
+    """Places of columns and their features, as arrays."""
 
     real: np.ndarray
     binary: np.ndarray
@@ -61,7 +61,7 @@ class Layout(NamedTuple):
     """Categories of as many values, fewest values first."""
     constant: np.ndarray
     widths: np.ndarray
-    """How many features each column takes, `[D]`."""
+    """Number of features of each column, `[D]`."""
 
     @property
     def order(self) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Markov chains over what is missing, which propose latents by the encoder."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -42,6 +43,30 @@ def chain(
     first = importance_imputation(
         model, variables, batch, start_key, samples=FIRST, draws=1, chunk=FIRST
     )
+    encoded, move = transition(model, variables, batch, accept)
+
+    def kept(carry: Any, key: Key) -> tuple[Any, tuple[Array, Array]]:
+        carry, means = jax.lax.scan(move, carry, jax.random.split(key, thin))
+        return carry, (carry[1], means.mean(0))
+
+    thin = max(1, (samples - samples // 2) // draws)
+    z_key, burn_key, keep_key = jax.random.split(key, 3)
+    x = first.draws[0]
+    z = encoded(x, z_key)
+    burn = jax.random.split(burn_key, max(1, samples // 2))
+    carry, _ = jax.lax.scan(move, (z, x), burn)
+    _, (found, means) = jax.lax.scan(kept, carry, jax.random.split(keep_key, draws))
+    nan = jnp.full(len(batch["x"]), jnp.nan)
+    return Imputation(means.mean(0), found, first.log_evidence, nan)
+
+
+def transition(
+    model: LatentModel, variables: Variables, batch: Batch, accept: bool
+) -> tuple[Callable[[Array, Key], Array], Callable[..., tuple[Any, Array]]]:
+    """The draw of z `[1, batch, ...]` for completed x, and a step of the chain.
+
+    The step is of the carry `(z, x)` and a key; it also gives the mean of x.
+    """
     whole = {**batch, "mask": jnp.ones_like(batch["mask"])}
 
     def apply(name: str, *arguments: Any) -> Any:
@@ -71,19 +96,7 @@ def chain(
             mean = encoding(px, new[None])[0]
         return (drawn, new), mean
 
-    def kept(carry: Any, key: Key) -> tuple[Any, tuple[Array, Array]]:
-        carry, means = jax.lax.scan(move, carry, jax.random.split(key, thin))
-        return carry, (carry[1], means.mean(0))
-
-    thin = max(1, (samples - samples // 2) // draws)
-    z_key, burn_key, keep_key = jax.random.split(key, 3)
-    x = first.draws[0]
-    z = encoded(x, z_key)
-    burn = jax.random.split(burn_key, max(1, samples // 2))
-    carry, _ = jax.lax.scan(move, (z, x), burn)
-    _, (found, means) = jax.lax.scan(kept, carry, jax.random.split(keep_key, draws))
-    nan = jnp.full(len(batch["x"]), jnp.nan)
-    return Imputation(means.mean(0), found, first.log_evidence, nan)
+    return encoded, move
 
 
 def accepted(key: Key, log_ratio: Array, new: Array, old: Array) -> Array:

@@ -1,4 +1,4 @@
-"""How well what was hidden on purpose is imputed."""
+"""Errors of imputations where the truth was hidden on purpose."""
 
 from typing import Any
 

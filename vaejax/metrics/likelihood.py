@@ -1,4 +1,4 @@
-"""How probable the data is: ELBO, importance-weighted likelihood, bits/dim."""
+"""ELBO, importance-weighted log-likelihood and bits/dim."""
 
 import math
 from collections.abc import Mapping
@@ -186,7 +186,7 @@ def nll(samples: int, *, log_bin: float, chunk: int = 50) -> Metric:
 def scored_numbers(
     model: nn.Module, variables: Variables, batch: Batch
 ) -> Float[Array, " batch"]:
-    """How many numbers of each example p(x | z) scores."""
+    """Number of entries of each example that p(x | z) scores."""
 
     def event_dim(model: Any) -> int:
         return model.generate(batch, jax.random.key(0)[None]).event_dim

@@ -1,4 +1,4 @@
-"""How samples compare with data, in the features of a classifier of ours.
+"""Distances between samples and data in the features of a trained classifier.
 
 Named after that classifier, `fd_<classifier>` and `kd_<classifier>`: the network of
 the FID is another, so numbers compare only where the classifier's digest is the same.

@@ -1,4 +1,4 @@
-"""How encoders read examples with holes."""
+"""Encoders of examples with holes."""
 
 import flax.linen as nn
 import jax

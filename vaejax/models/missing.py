@@ -1,4 +1,4 @@
-"""Why entries are missing: p(m | x), and the VAE that knows it [Ipsen et al. 2021]."""
+"""Missingness p(m | x), and the VAE that models it [Ipsen et al. 2021]."""
 
 import math
 from typing import ClassVar

@@ -58,7 +58,7 @@ def averages_at(rate: Array | None) -> Iterator[None]:
 
 
 def share_of_batch(module: nn.Module, momentum: float = MOMENTUM) -> Array:
-    """How much of a running average is the new batch's; of the first batch all is.
+    """Weight of the new batch in a running average; 1 for the first batch.
 
     An average that moves by a rate r holds after t batches weights that sum to
     mass = 1 - (1 - r)^t, the rest being its made-up start. Divided by the mass, as in

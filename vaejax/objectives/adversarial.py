@@ -162,11 +162,11 @@ def critic(
 
 
 def diagnostics(real: Critique, fakes: Mapping[str, Critique]) -> Metrics:
-    """How well the critic tells real from fake.
+    """Accuracy and gap of the critic.
 
     `accuracy` is the share of scores on the right side of their threshold: the middle
     of the two means, since not every loss has its threshold at 0. `gap` is the mean
-    score of real subjects minus that of fakes.
+    score of the real minus that of the fakes.
     """
     fake = jnp.stack([critique.score for critique in fakes.values()])
     middle = (real.score.mean() + fake.mean()) / 2

@@ -153,5 +153,5 @@ def abbreviated(names: Sequence[str], most: int = 10) -> list[str]:
 
 
 def images_per_row(experiment: Experiment, most: int) -> int:
-    """How many images fit a row."""
+    """Number of images in a row."""
     return columns_that_fit(experiment.dataset.spec.shape, most)

@@ -68,7 +68,7 @@ def enlarge(x: Float[np.ndarray, "N H W C"]) -> Float[np.ndarray, "N h w C"]:
 
 
 def columns_that_fit(shape: Sequence[int], most: int) -> int:
-    """How many enlarged images `(H, W, C)` fit a row: at least 6, at most `most`."""
+    """Number of enlarged images `(H, W, C)` in a row: at least 6, at most `most`."""
     return min(most, max(6, WIDTH // (shape[1] * magnification(shape))))
 
 

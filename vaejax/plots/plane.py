@@ -1,4 +1,4 @@
-"""Where held-out examples lie in the space of latents."""
+"""Held-out examples in the space of latents."""
 
 from collections.abc import Sequence
 

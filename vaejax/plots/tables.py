@@ -61,7 +61,7 @@ def table_reconstructions(experiment: Experiment, state: TrainState) -> Picture:
 
 
 def rows_to_draw(experiment: Experiment) -> int:
-    """How many rows are looked at."""
+    """Number of rows drawn."""
     return min(MOST, max(100, ENTRIES // experiment.dataset.spec.shape[0]))
 
 

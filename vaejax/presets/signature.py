@@ -56,7 +56,7 @@ def settings_of(make: Callable[..., Any]) -> dict[str, Setting]:
 
 
 TINY: Mapping[str, Any] = {"hidden": (16,), "latents": 3}
-"""What makes most presets small; `@preset(tiny=...)` has what else one needs."""
+"""Settings that make most presets small; `@preset(tiny=...)` adds to them."""
 
 
 @overload

@@ -119,7 +119,7 @@ def merged_quantities(runs: Sequence[Facts]) -> Quantities:
 
 
 def conditions(runs: Sequence[Facts]) -> list[ComparedLine]:
-    """How the numbers were measured: they compare where these lines agree."""
+    """The conditions of measurement: numbers compare where these lines agree."""
     return side_by_side(
         [
             {

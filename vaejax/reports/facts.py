@@ -96,7 +96,7 @@ class Facts(NamedTuple):
     likelihood: str
     """By name, `auto` resolved; empty where settings choose none."""
     quantities: Quantities
-    """What its numbers are."""
+    """Meaning of its numbers."""
     diverged: str
     """The divergence of a replica of a study; else empty."""
 
@@ -136,7 +136,7 @@ class Facts(NamedTuple):
 
     @property
     def status(self) -> str:
-        """How the training ended, or that it has not."""
+        """The end of training, or that it has not ended."""
         if self.diverged:
             return f"diverged: {self.diverged}"
         if self.last >= self.steps:
@@ -241,7 +241,7 @@ def evaluation_of(row: Row, final: bool, quantities: Quantities) -> Evaluation:
 
 
 def timing_of(rows: Sequence[Row], environments: Sequence[Row]) -> Timing | None:
-    """How long it took. Each start counts its seconds anew."""
+    """Duration of training; each start counts its own seconds."""
     if not rows:
         return None
     starts = sorted({row["step"] for row in environments})

@@ -1,4 +1,4 @@
-"""How much memory there is, and refusing what cannot fit before anything is computed.
+"""Available memory, and refusal of what cannot fit before anything is computed.
 
 A machine that has promised more memory than it has kills processes without a word.
 """

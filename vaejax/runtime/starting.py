@@ -1,4 +1,4 @@
-"""How a script starts, so that it can end well: signals, and a terminal that goes away.
+"""The start of a script, so that it ends well: signals, and lost terminals.
 
 JAX and what it needs load for seconds, and its compiled programs run for longer; in
 both, Python does not come to its handlers of signals, and taking down the interpreter

@@ -17,7 +17,7 @@ from vaejax.errors import InputError
 LIBRARIES = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}
 """The library that reads each kind of bucket, and the extra that installs it."""
 SCRATCH = ".vaejax-"
-"""How names of files and folders begin that are not complete yet."""
+"""Prefix of files and folders that are not complete yet."""
 
 
 def path_of(name: str | os.PathLike[str]) -> Path:

@@ -1,4 +1,4 @@
-"""How the seeds of each combination of settings came out."""
+"""Means and deviations over the seeds of each combination of settings."""
 
 import math
 import statistics

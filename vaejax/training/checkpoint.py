@@ -62,7 +62,7 @@ class Checkpoints:
         )
 
     def _writing(self, keep: int) -> Any:
-        """How Orbax keeps the last `keep`."""
+        """Options for Orbax that keep the last `keep`."""
         return self._ocp.CheckpointManagerOptions(
             max_to_keep=keep,
             # Renamed before it is deleted: a half-deleted step never looks whole. In a

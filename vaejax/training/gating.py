@@ -1,4 +1,4 @@
-"""When a player moves: pure functions of the step and of all players' terms.
+"""Gates: pure functions of step and terms that say whether a player moves.
 
 They are part of the compiled step; whether a player moved is logged as `moved`.
 """

@@ -1,4 +1,4 @@
-"""What is done after each interval of steps: hooks, called in their order for each run.
+"""Hooks, called in their order for each run after each interval of steps.
 
 To have something else done, write a function of run and interval, and put it into
 `standard_hooks`.
@@ -24,7 +24,7 @@ def standard_hooks(evaluate: Evaluate, preemption: "Preemption") -> Sequence[Hoo
     return (
         check_finite,
         log_terms,
-        Evaluation(evaluate),
+        HeldOut(evaluate),
         end,
         preemption.ask,
         preemption.save,
@@ -56,7 +56,7 @@ def log_terms(run: Run, interval: Interval) -> None:
     )
 
 
-class Evaluation(NamedTuple):
+class HeldOut(NamedTuple):
     """Evaluates every `evaluate_every` epochs, and at the end."""
 
     evaluate: Evaluate

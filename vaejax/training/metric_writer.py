@@ -57,7 +57,7 @@ class JsonLines:
 
 
 def since_best(selections: Sequence[float]) -> int:
-    """How many evaluations came after the best, which is the least and the first."""
+    """Number of evaluations after the best, which is the first of the least."""
     return len(selections) - 1 - selections.index(min(selections)) if selections else 0
 
 
@@ -113,7 +113,7 @@ def tensorboard(directory: Path, until: int) -> list[Writer]:
 
 
 def no_tensorboard(directory: Path) -> str:
-    """Why nothing is written for TensorBoard, and what to do; empty where it is."""
+    """The reason why TensorBoard gets nothing, and the remedy; empty if it does."""
     if is_remote(directory):
         return "no TensorBoard files: they need a local --workdir"
     if importlib.util.find_spec("tensorboardX") is None:

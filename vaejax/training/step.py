@@ -172,7 +172,7 @@ def at_step(opt_state: Any, step: Array) -> Any:
 
 
 def averaging_rate(decay: float, state: TrainState) -> Array:
-    """How far averages move in the step from `state` [Polyak & Juditsky 1992].
+    """Weight of the new parameters in the moving average [Polyak & Juditsky 1992].
 
     The decay starts low, min(decay, (1 + step) / (10 + step)), so that the first
     parameters are forgotten.
