@@ -2,15 +2,17 @@
 
 import dataclasses
 import inspect
+import types
 from typing import Any
 
 import pytest
 
+from vaejax import presets
 from vaejax.configs import Data, Latents, Network, Training, Weight
 from vaejax.data import open_dataset
 from vaejax.errors import InputError
 from vaejax.presets import PRESETS
-from vaejax.presets.signature import preset
+from vaejax.presets.signature import preset, presets_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,3 +164,17 @@ def test_the_least_allowed_values_are_allowed():
 def test_a_bad_value_is_refused_through_the_preset():
     with pytest.raises(InputError, match="--blocks is -1: it must be at least 0"):
         toy(blocks=-1)
+
+
+def test_the_presets_of_a_family_are_public():
+    for family in presets.FAMILIES.values():
+        found = presets_of(family)
+        assert set(found) == set(family.__all__)
+        assert all(getattr(presets, name) is make for name, make in found.items())
+
+
+def test_what_is_no_preset_is_not_collected():
+    """A preset of another module, and a function that is none."""
+    family = types.ModuleType("family")
+    family.vae, family.helper = presets.vae, lambda: None
+    assert presets_of(family) == {}
