@@ -160,7 +160,10 @@ def test_one_example_has_no_standard_error():
 def rows_of(*values):
     """The rows of a study whose seeds came out so."""
     seeds, nothing = range(len(values)), cast(Any, None)  # only changes are read
-    replicas = [Replica({"seed": n}, nothing, nothing, nothing, None) for n in seeds]
+    replicas = [
+        Replica(nothing, nothing, changes={"seed": n}, folder=nothing, state=None)
+        for n in seeds
+    ]
     return summarize(replicas, values)
 
 

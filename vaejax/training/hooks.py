@@ -71,7 +71,7 @@ class HeldOut(NamedTuple):
 
 
 def end(run: Run, interval: Interval) -> None:
-    """Ends a run after its last step, or early [Prechelt 1998]."""
+    """Ends a run after its last step, or early, when patience is exhausted."""
     run.ended = is_last(run, interval) or run.recorder.exhausted()
 
 
