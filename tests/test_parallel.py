@@ -125,7 +125,7 @@ def test_batchnorm_is_of_the_whole_batch(normalization):
         return jnp.mean(y**3 * jnp.arange(5.0)[None]), (jnp.mean(y**2), stats)
 
     def part(params, x):
-        return mean_gradient(lambda p: loss(p, x), params)
+        return mean_gradient(lambda p: loss(p, x))(params)
 
     mesh = parallel.make_mesh(4, 8)
     specs = {"in_specs": (P(), P("data")), "out_specs": P()}
