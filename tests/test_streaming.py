@@ -381,6 +381,17 @@ CORRUPT = (
 )
 
 
+def test_records_read_together_are_those_read_alone():
+    """In any order, over both files, some of them twice."""
+    examples = open_dataset("postcards", reading=STREAM).examples("train")
+    rows = np.random.default_rng(0).permutation(len(examples)).repeat(2)[:31]
+    arrays, notes = examples.read(rows)
+    alone = [examples.example(row) for row in rows.tolist()]
+    np.testing.assert_array_equal(arrays["x"], [x.ravel() for x, _, _ in alone])
+    np.testing.assert_array_equal(arrays["y"], [y for _, y, _ in alone])
+    assert not notes
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_corrupt_record_is_named(own_files, tmp_path, workers):
     experiment = tiny(stream="yes")
