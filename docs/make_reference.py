@@ -78,7 +78,7 @@ def table_of_families() -> str:
 
 
 def table_of_presets() -> str:
-    """What each preset is, and what it cites."""
+    """A row for each preset: its summary and its sources."""
     rows = ["| preset | model | source |", "|---|---|---|"]
     for name, make in PRESETS.items():
         text = " ".join((inspect.unwrap(make).__doc__ or "").split())

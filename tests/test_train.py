@@ -1,5 +1,6 @@
 """The loop: resuming bit for bit, stopping on signals, early stops, divergence."""
 
+import contextlib
 import io
 import json
 import logging
@@ -124,6 +125,28 @@ def test_a_trace_is_cut_out_of_the_intervals_it_meets():
     assert list(trace.pieces(4, 8)) == [(4, 6), (6, 8)]
     assert list(trace.pieces(8, 12)) == [(8, 9), (9, 12)]
     assert list(trace.pieces(4, 12)) == [(4, 6), (6, 9), (9, 12)]
+
+
+@pytest.mark.parametrize(("start", "stop"), [(4, 8), (4, 6), (6, 8), (6, 9), (0, 4)])
+def test_a_trace_is_opened_once_wherever_intervals_end(start, stop, monkeypatch):
+    seen = []
+
+    @contextlib.contextmanager
+    def noted(folder):
+        seen.append("opened")
+        yield
+        seen.append("closed")
+
+    monkeypatch.setattr(jax.profiler, "trace", noted)
+    with Trace(Profile(start, stop, Path())) as trace:
+        for interval in intervals(0, 12, 4):
+            for first, last in trace.pieces(*interval):
+                trace.before(first, None)
+                seen.append((first, last))
+                trace.after(last, None)
+    inside = seen[seen.index("opened") + 1 : seen.index("closed")]
+    assert (inside[0][0], inside[-1][1]) == (start, stop)
+    assert seen.count("opened") == seen.count("closed") == 1
 
 
 @pytest.mark.parametrize("text", ["6", "9:6", "6:6", "a:b", "-1:3"])

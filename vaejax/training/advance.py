@@ -60,7 +60,7 @@ class Stepper:
         history, running, finite = [], {}, True
         with self._first_nan_named(start, stop):
             for first, last in self._pieces(start, stop):
-                self._trace.reach(first, running)
+                self._trace.before(first, running)
                 xs = self._take(first, last, running)
                 self.state, metrics, finite = self._steps(
                     self.state, self._resident, xs, self._root
@@ -68,9 +68,9 @@ class Stepper:
                 # One call runs while the next one's batches are taken, and no more.
                 history.append(jax.device_get(running))
                 running = metrics
+                self._trace.after(last, self.state)
             history.append(jax.device_get(running))
             jax.block_until_ready(self.state)
-            self._trace.reach(stop, running)
         terms = {n: np.concatenate([each[n] for each in history[1:]]) for n in running}
         seconds = time.perf_counter() - began
         size = self._run.experiment.training.batch_size

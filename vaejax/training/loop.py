@@ -82,7 +82,7 @@ def train(
 
 
 class Runs(Protocol):
-    """What the loop drives: one run, or several side by side."""
+    """One run, or several side by side: the loop drives either."""
 
     @property
     def training(self) -> bool:

@@ -56,13 +56,15 @@ class Trace(contextlib.AbstractContextManager["Trace"]):
         cuts = [at for at in ends if start < at < stop]
         yield from zip([start, *cuts], [*cuts, stop], strict=True)
 
-    def reach(self, step: int, running: Any) -> None:
-        """Opens or closes the trace at a step, once what was `running` has ended."""
+    def before(self, first: int, running: Any) -> None:
+        """Opens the trace at its first step, once what is `running` has ended."""
         profile = self._profile
-        if profile is None or step not in (profile.start, profile.stop):
-            return
-        jax.block_until_ready(running)
-        if step == profile.stop:
-            self._open.close()
-        elif multihost.first():
+        if profile and first == profile.start and multihost.first():
+            jax.block_until_ready(running)
             self._open.enter_context(jax.profiler.trace(str(profile.folder)))
+
+    def after(self, last: int, running: Any) -> None:
+        """Closes the trace after its last step, once what is `running` has ended."""
+        if self._profile and last == self._profile.stop:
+            jax.block_until_ready(running)
+            self._open.close()
