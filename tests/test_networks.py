@@ -50,6 +50,27 @@ def test_convolutional_bodies_fit_every_size(size, channels, blocks):
     assert jax.eval_shape(outputs, KEY, x, z[0])[1].shape == (2, *shape)
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_bodies_without_a_dense_layer_give_and_take_maps(size):
+    """Of any number of channels; the sizes are those that the stages halve to."""
+    shape = (*size, 3)
+    stages = {"channels": (4, 6), "hidden": None}
+    encoder, decoder = net.ConvEncoder(**stages), net.ConvDecoder(shape, **stages)
+    height, width = net.map_sizes(*size, 2)[-1]
+    assert (height, width) == tuple(-(-side // 4) for side in size)
+
+    def outputs(key, x, z):
+        return (
+            encoder.init_with_output(key, x)[0],
+            decoder.init_with_output(key, z)[0],
+        )
+
+    x, z = jnp.zeros((2, *shape)), jnp.zeros((5, 2, height, width, 7))
+    features, out = jax.eval_shape(outputs, KEY, x, z)
+    assert features.shape == (2, height, width, 6)
+    assert out.shape == (5, 2, *shape)
+
+
 def test_flat_bodies_serve_images_and_tables():
     mlp = net.MLP((7,))
     for shape in ((4,), (3, 2, 1)):

@@ -11,7 +11,7 @@ import pytest
 
 import vaejax
 from vaejax import parallel
-from vaejax.apply.capabilities import count_latents, weighs
+from vaejax.apply.capabilities import latent_shape, weighs
 from vaejax.data.feed import resident_feed
 from vaejax.errors import InputError
 from vaejax.metrics.quantities import meaning_of, quantities_of
@@ -175,7 +175,7 @@ def queries_of(experiment, state, x, given):
     """Every query of a preset as a function of nothing, whose arrays are finite."""
     run, rows = (experiment, state), len(x)
     generates = experiment.name != "classifier"
-    z = np.zeros((rows, count_latents(*run) if generates else 2))
+    z = np.zeros((rows, *(latent_shape(*run) if generates else (2,))))
     return {
         "encode": lambda: vaejax.encode(*run, x, given).mean,
         "reconstruct": lambda: vaejax.reconstruct(*run, x, given),

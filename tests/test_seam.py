@@ -22,16 +22,19 @@ import vaejax
 from tests.test_presets import game, host
 from vaejax import InputError, infer, objectives, parallel, plots
 from vaejax import distributions as d
+from vaejax.apply.capabilities import latent_shape
 from vaejax.apply.impute import impute
 from vaejax.experiment import variables_of
 from vaejax.export.functions import functions
 from vaejax.metrics import active_units, importance_log_likelihood, nll
 from vaejax.models import (
     VAE,
+    GaussianEncoder,
     MixturePrior,
     StandardNormal,
     TwoLayerVAE,
 )
+from vaejax.nn import networks as net
 from vaejax.presets import PRESETS
 from vaejax.training.loop import first_state
 
@@ -305,12 +308,27 @@ def with_flow():
     return dataclasses.replace(experiment, model=model)
 
 
+def with_maps():
+    """Latents are a map 2 x 2 x 2, between convolutions without dense layers."""
+    experiment = small("vae")
+    stages = {"channels": (3, 4), "hidden": None}
+    model = experiment.model.clone(
+        encoder=GaussianEncoder(net.ConvEncoder(**stages), 2),
+        decoder=experiment.model.decoder.clone(
+            body=net.ConvDecoder((8, 8, 1), **stages)
+        ),
+        prior=StandardNormal((2, 2, 2)),
+    )
+    return dataclasses.replace(experiment, model=model)
+
+
 MODELS = {
     "one block": lambda: small("vae"),
     "mixture": lambda: small("vae", prior="mixture"),
     "vamp": lambda: small("vae", prior="vamp", components=3),
     "vamp of holes": lambda: small("not_miwae", prior="vamp", binarize="none"),
     "flow": with_flow,
+    "maps": with_maps,
     "two layers": lambda: small("vae_two_layer", lower_latents=8, lower_hidden=(8,)),
 }
 
@@ -376,7 +394,7 @@ USES = {
     "elbo": optimized(objectives.elbo),
     "iwae": optimized(objectives.iwae),
     "nll": lambda run: measured(nll(7, log_bin=0.0), run),
-    "active units": lambda run: measured(active_units(LATENTS), run),
+    "active units": lambda run: measured(active_units(latent_shape(*run[:2])), run),
     "encode": lambda run: vaejax.encode(*run).mean,
     "reconstruct": lambda run: vaejax.reconstruct(*run),
     "sample": lambda run: vaejax.sample(*run[:2], KEY, 3),

@@ -13,6 +13,12 @@ Batch = Mapping[str, Array]
 Metrics = dict[str, Array]
 Variables = Mapping[str, Any]
 Size = int | Any  # of a batch; while a model is exported it is a symbol
+Shape = int | tuple[int, ...]  # of latents: their number, or the axes of a map
+
+
+def axes_of(shape: Shape) -> tuple[int, ...]:
+    """The axes of latents of this shape."""
+    return (shape,) if isinstance(shape, int) else shape
 
 
 @runtime_checkable

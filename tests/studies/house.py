@@ -69,6 +69,19 @@ def type_tests(modules: dict[str, ast.Module]) -> list[str]:
     return found
 
 
+def kind_tests(modules: dict[str, ast.Module]) -> list[str]:
+    """Comparisons with the name of a kind of data."""
+    found = []
+    for module, tree in modules.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Compare) and ".kind" in ast.unparse(node):
+                sides = [node.left, *node.comparators]
+                names = {s.value for s in sides if isinstance(s, ast.Constant)}
+                if names & {"image", "table"}:
+                    found.append(f"{module}: {ast.unparse(node)}")
+    return found
+
+
 def imports(modules: dict[str, ast.Module]) -> dict[str, set[str]]:
     """The modules of the package that each module imports at its top."""
     found = {}

@@ -22,11 +22,11 @@ def require_generator(experiment: Experiment) -> None:
         raise InputError(f"{experiment.name or 'the model'} generates nothing")
 
 
-def count_latents(experiment: Experiment, state: TrainState) -> int:
-    """The number of latents of one example that `decode` takes."""
+def latent_shape(experiment: Experiment, state: TrainState) -> tuple[int, ...]:
+    """The shape of the latents of one example that `decode` takes."""
     draw = parallel.compile_verb(experiment.model, "draw_prior")
     batch, keys = blank_shapes(experiment)
-    return jax.eval_shape(draw, variables_of(state), batch, keys).shape[-1]
+    return jax.eval_shape(draw, variables_of(state), batch, keys).shape[2:]
 
 
 def weighs(experiment: Experiment, state: TrainState) -> bool:

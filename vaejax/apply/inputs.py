@@ -19,6 +19,7 @@ from vaejax.data.entries import (
     checked_x,
     is_concrete,
 )
+from vaejax.data.kinds import kind_of
 from vaejax.data.preprocess import blank
 from vaejax.errors import InputError, nearest
 from vaejax.experiment import Experiment
@@ -108,7 +109,8 @@ def checked_given(
     found = {n: checked_like_x(n, given[n], shape) for n in LIKE_X if n in given}
     if "y" in given:
         found["y"] = checked_labels(given["y"], spec, shape[0])
-    if "context" in found and spec.kind == "image" and is_concrete(found["context"]):
+    pixels = not kind_of(spec).has_columns
+    if "context" in found and pixels and is_concrete(found["context"]):
         seen = np.asarray(found.get("seen", np.ones(found["context"].shape)))
         check_pixels(np.asarray(found["context"])[seen == 1], "given['context']")
     return found

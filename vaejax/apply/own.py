@@ -16,6 +16,7 @@ from vaejax.data.checks import check_mask, check_x
 from vaejax.data.classes import check_y, plain
 from vaejax.data.dataset import Arrays, Spec, in_memory
 from vaejax.data.holes import hide
+from vaejax.data.kinds import kind_of, with_channels
 from vaejax.data.own import levels_of
 from vaejax.data.units import standardized
 from vaejax.data.wanted import check_counts
@@ -78,10 +79,10 @@ def from_npz(path: Path, spec: Spec) -> tuple[Arrays, np.ndarray]:
     mask = arrays.get(f"mask{end}", np.ones(x.shape, bool))
     check_mask(mask, x, f"mask{end} of {path}")
     mask = (mask == 1) & ~np.isnan(x)
-    shape = (*x.shape[1:], 1) if spec.kind == "image" and x.ndim == 3 else x.shape[1:]
+    shape = with_channels(x, spec).shape[1:]
     if shape != spec.shape:
         raise InputError(f"{what} holds examples {shape}: the model's are {spec.shape}")
-    if spec.kind == "image":
+    if not kind_of(spec).has_columns:
         found = {"x": levels_of(x, spec, what).reshape(len(x), -1)}
     else:
         order = columns_in_order(arrays.get("columns"), spec, str(path))

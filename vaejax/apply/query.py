@@ -22,7 +22,7 @@ from jaxtyping import Float
 
 from vaejax import metrics, parallel
 from vaejax.apply.capabilities import (
-    count_latents,
+    latent_shape,
     require_encoder,
     require_generator,
 )
@@ -74,7 +74,7 @@ def decode(
     Args:
       experiment: what was trained.
       state: its parameters.
-      z: `[N, latents]`.
+      z: `[N, latents]`, or maps `[N, height, width, channels]` of a model of those.
       given: what a conditional model is conditioned on.
 
     Returns:
@@ -89,9 +89,9 @@ def decode(
 def likelihood(
     experiment: Experiment, state: TrainState, z: ArrayLike, given: Given = NOTHING
 ) -> Distribution:
-    """p(x | z) for `z` `[N, latents]`; its batch shape is `[1, N, *shape]`."""
+    """p(x | z) for `z` `[N, *latents]`; its batch shape is `[1, N, *shape]`."""
     require_generator(experiment)
-    z = checked_latents(z, count_latents(experiment, state))
+    z = checked_latents(z, latent_shape(experiment, state))
     batch = batch_to_generate(experiment, z.shape[0], given)
     return generated_likelihood(experiment, state, z, batch)
 

@@ -23,7 +23,7 @@ def write_codes(codes: Codes, out: Path) -> None:
     parts = {
         f"{name}_{place}": column
         for name, values in codes._asdict().items()
-        for place, column in enumerate(values.T)
+        for place, column in enumerate(values.reshape(len(values), -1).T)
     }
     write_whole(out, pd.DataFrame(parts).to_csv(index=False))
 

@@ -10,6 +10,7 @@ from vaejax.data.arrays import read_npz
 from vaejax.data.checks import check_mask, check_no_infinity, check_x
 from vaejax.data.dataset import Dialect, Spec
 from vaejax.data.dialect import Csv, TextTable, write_page
+from vaejax.data.kinds import kind_of, with_channels
 from vaejax.data.numerals import HOLES, quoted, text_of
 from vaejax.data.schema import grouped_cell, numbers_of, read_csv
 from vaejax.data.units import in_units, standardized
@@ -138,7 +139,7 @@ def open_array_table(path: Path, spec: Spec) -> Holey:
     x = arrays.get("x", arrays.get("x_train"))
     if x is None:
         raise InputError(f"{path} has no array x: it has {', '.join(arrays)}")
-    shaped = x[..., None] if spec.kind == "image" and x.ndim == 3 else x
+    has_columns, shaped = kind_of(spec).has_columns, with_channels(x, spec)
     if shaped.shape[1:] != spec.shape:
         raise InputError(
             f"{path} holds examples {shaped.shape[1:]}: the model's are {spec.shape}"
@@ -151,14 +152,14 @@ def open_array_table(path: Path, spec: Spec) -> Holey:
     top = 255 if spec.levels == 256 else max(1, int(np.nanmax(x)))
 
     def write(filled: np.ndarray, out: Path) -> None:
-        values = np.clip(filled, 0, 1) * top
-        values = values if spec.kind == "image" else in_units(filled, spec)
+        levels = np.clip(filled, 0, 1) * top
+        values = in_units(filled, spec) if has_columns else levels
         whole_numbers = np.issubdtype(x.dtype, np.integer)
         values = np.rint(values) if whole_numbers else values
         values = values.reshape(x.shape).astype(x.dtype)
         with written_whole(out) as file:
             np.savez_compressed(file, x=np.where(mask, x, values))
 
-    if spec.kind == "image":
-        return Holey(shaped.astype(np.float32) / top, mask.reshape(shaped.shape), write)
-    return Holey(standardized(x, spec), mask, write)
+    if has_columns:
+        return Holey(standardized(x, spec), mask, write)
+    return Holey(shaped.astype(np.float32) / top, mask.reshape(shaped.shape), write)

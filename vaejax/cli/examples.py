@@ -14,6 +14,7 @@ from vaejax.apply.query import sample as sample_model
 from vaejax.apply.rows import write_npz, write_rows
 from vaejax.cli.commands import keep_compiled
 from vaejax.cli.effort import check_sampling, warn_of_passes
+from vaejax.data.kinds import kind_of
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
 from vaejax.models import conditional, generates
@@ -32,18 +33,13 @@ def write_samples(
     mean: bool = False,
 ) -> None:
     """Writes samples as a picture, as arrays, or as rows of a table."""
-    if out.suffix not in (".png", ".npz", ".csv"):
-        raise InputError(f"--out {out}: the name must end in .png, .npz or .csv")
     keep_compiled()
     experiment, state = load(workdir)
     spec = experiment.dataset.spec
-    if out.suffix == ".png" and spec.kind != "image":
+    if out.suffix not in (files := kind_of(spec).files):
         raise InputError(
-            f"{workdir} models a table: give --out a name ending in .csv or .npz"
-        )
-    if out.suffix == ".csv" and spec.kind == "image":
-        raise InputError(
-            f"{workdir} models images: give --out a name ending in .png or .npz"
+            f"{workdir} models {spec.kind}s: give --out a name ending in "
+            f"{' or '.join(files)}"
         )
     if not generates(experiment.model):
         raise InputError(f"{workdir} holds {experiment.name}, which generates nothing")

@@ -3,6 +3,7 @@
 import numpy as np
 
 from vaejax.data.dataset import Dataset
+from vaejax.data.kinds import kind_of
 
 LOOKED_AT = 1000
 """Training examples, evenly spaced, whose pixels are looked at."""
@@ -15,7 +16,7 @@ SHARE = 0.6
 
 def with_bits(dataset: Dataset) -> Dataset:
     """The set with `Spec.nearly_binary` found out; tables stay as they are."""
-    if dataset.spec.kind != "image":
+    if kind_of(dataset.spec).has_columns:
         return dataset
     found = nearly_binary(dataset)
     return dataset._replace(spec=dataset.spec._replace(nearly_binary=found))

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from vaejax.data.dataset import Arrays, Dataset, Spec, arrays_digest, in_memory
+from vaejax.data.kinds import kind_of
 from vaejax.data.places import publish, roots, writable
 from vaejax.runtime.lock import scratch
 
@@ -83,8 +84,8 @@ def _digest_of(place: Path, written: int) -> str:
 
 def _read_split(place: Path, spec: Spec, split: str) -> Arrays:
     count, width = spec.sizes[split], int(np.prod(spec.shape))
-    kind = np.uint8 if spec.kind == "image" else np.float64
-    x = _read_array(place / f"x_{split}.npy", (count, width), kind)
+    stored = kind_of(spec).stored
+    x = _read_array(place / f"x_{split}.npy", (count, width), stored)
     arrays = {"x": x}
     if spec.classes:
         arrays["y"] = _read_array(place / f"y_{split}.npy", (count,), np.int32)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from vaejax.data.kinds import KINDS, kind_of
 from vaejax.data.stored import read_record
 from vaejax.errors import InputError
 
@@ -56,7 +57,7 @@ class Spec(NamedTuple):
     name: str
     """As it was asked for: "mnist_5k", "npz:/abs/path.npz", "arrays"."""
     kind: str
-    """"image" or "table"."""
+    """A name in `vaejax.data.kinds.KINDS`: "image" or "table"."""
     shape: tuple[int, ...]
     """Shape of one example: (height, width, channels), or (columns,)."""
     levels: int
@@ -125,11 +126,13 @@ class Spec(NamedTuple):
 
 def check_spec(spec: Spec) -> None:
     """InputError where the fields of a description do not fit each other."""
+    if spec.kind not in KINDS:
+        raise InputError("data.kind cannot be that of a data set")
+    kind = kind_of(spec)
     width = math.prod(spec.shape)
     wide = [len(spec.mean), len(spec.scale), len(spec.columns)]
     sound = {
-        "kind": spec.kind in ("image", "table"),
-        "shape": len(spec.shape) == (3 if spec.kind == "image" else 1)
+        "shape": len(spec.shape) == len(kind.axes)
         and all(side > 0 for side in spec.shape)
         and width < 2**31,
         "levels": 0 <= spec.levels <= 2**16,
@@ -137,7 +140,7 @@ def check_spec(spec: Spec) -> None:
         "sizes": "train" in spec.sizes and min(spec.sizes.values()) > 0,
         "mean": np.isfinite(spec.mean).all(),
         "scale": all(0 < scale < math.inf for scale in spec.scale),
-        "columns": spec.kind == "image" or all(n in (0, width) for n in wide),
+        "columns": not kind.has_columns or all(n in (0, width) for n in wide),
         "columns.kind": all(fits(column) for column in spec.columns),
         "names": len(spec.names) in (0, spec.classes),
     }

@@ -9,6 +9,7 @@ from jax.core import Tracer
 
 from vaejax.data.classes import listed, plain
 from vaejax.data.dataset import Spec
+from vaejax.data.kinds import kind_of
 from vaejax.data.own import check_codes, check_shape
 from vaejax.errors import InputError
 from vaejax.types import Array, ArrayLike, Key, Size
@@ -67,7 +68,7 @@ def checked_x(
         holes |= np.ma.getmaskarray(x)
     if np.isinf(array[~holes]).any():
         raise InputError("x has infinite values: replace them, or make them NaN")
-    if spec.kind == "image":
+    if not kind_of(spec).has_columns:
         check_pixels(array[~holes], "x")
         whole = np.asarray(x).dtype.kind in "iu"
         if whole and not binary:
@@ -176,11 +177,12 @@ def checked_like_x(name: str, value: Any, shape: tuple[Size, ...]) -> Array:
     return found
 
 
-def checked_latents(z: ArrayLike, latents: int) -> Array:
-    """z `[N, latents]`, float32; InputError where it is none."""
+def checked_latents(z: ArrayLike, latents: tuple[int, ...]) -> Array:
+    """z `[N, *latents]`, float32; InputError where it is none."""
     z = numbers(z, "z")
-    if z.ndim != 2 or z.shape[1] != latents or z.shape[0] == 0:
-        raise InputError(f"z has shape {z.shape}: give [N, {latents}]")
+    if z.shape[1:] != latents or z.ndim == 0 or z.shape[0] == 0:
+        wanted = ", ".join(map(str, ("N", *latents)))
+        raise InputError(f"z has shape {z.shape}: give [{wanted}]")
     if is_concrete(z) and not np.isfinite(z).all():
         raise InputError("z has values that are not finite")
     return z

@@ -7,6 +7,7 @@ import numpy as np
 
 from vaejax.data import masks
 from vaejax.data.dataset import Arrays, Dataset, Spec
+from vaejax.data.kinds import by_kind
 from vaejax.errors import InputError, require
 
 Hide = Literal[
@@ -72,8 +73,15 @@ class Pattern(NamedTuple):
 
 def pattern(spec: Spec, how: Hide, rate: float, columns: int) -> Pattern:
     """The pattern that is called `how`, for data like these."""
-    if spec.kind == "image":
-        return image_pattern(spec, how, rate)
+    kinds = {
+        "image": lambda: image_pattern(spec, how, rate),
+        "table": lambda: table_pattern(spec, how, rate, columns),
+    }
+    return by_kind(spec, kinds, f"--hide {how}")()
+
+
+def table_pattern(spec: Spec, how: Hide, rate: float, columns: int) -> Pattern:
+    """A pattern over columns."""
     count = spec.shape[0]
     some = columns or count // 2
     if how in ("mar", "mnar", "above_mean"):

@@ -8,6 +8,7 @@ from vaejax.data.cache import load_cached, save
 from vaejax.data.classes import of_training
 from vaejax.data.dataset import Dataset
 from vaejax.data.dialect import Csv
+from vaejax.data.kinds import kind_of
 from vaejax.data.places import find, parse_name
 from vaejax.data.reading import Reading, check_reading
 from vaejax.data.schema import open_csv
@@ -98,7 +99,9 @@ def _open(
 
 def _streams(dataset: Dataset, reading: Reading) -> bool:
     spec = dataset.spec
-    return spec.kind == "image" and reading.streams(spec.sizes["train"], spec.shape)
+    if kind_of(spec).has_columns:
+        return False
+    return reading.streams(spec.sizes["train"], spec.shape)
 
 
 def _open_tfds(name: str, reading: Reading) -> Dataset:

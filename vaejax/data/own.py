@@ -8,6 +8,7 @@ import numpy as np
 
 from vaejax.data.checks import check_mask, check_no_infinity, check_x
 from vaejax.data.dataset import Dialect, Spec
+from vaejax.data.kinds import kind_of, with_channels
 from vaejax.data.preprocess import Preprocess
 from vaejax.data.schema import codes
 from vaejax.data.units import standardized
@@ -35,7 +36,7 @@ def own_inputs(
     rows = rows_in_units(x, spec)
     observed = observed_of(x, mask, rows)
     check_codes(rows, observed, spec)
-    if spec.kind == "table":
+    if kind_of(spec).has_columns:
         rows = standardized(np.where(observed, rows, np.nan), spec)
     flat = {"x": rows, "mask": observed.astype(np.uint8)}
     raw = {name: jnp.asarray(a.reshape(len(rows), -1)) for name, a in flat.items()}
@@ -73,14 +74,14 @@ def rows_in_units(x: Any, spec: Spec) -> np.ndarray:
 
     InputError where they are of another shape, type or range than the data.
     """
-    array = frame_rows(x, spec) if spec.kind == "table" else np.ma.getdata(x)
+    has_columns = kind_of(spec).has_columns
+    array = frame_rows(x, spec) if has_columns else np.ma.getdata(x)
     if array.dtype.kind not in "biuf":
         raise InputError(f"x holds {array.dtype}: give numbers")
-    if spec.kind == "image":
-        lone = spec.shape[-1] == 1 and array.ndim == 3  # [N, H, W]
-        array = array[..., None] if lone and array.shape != spec.shape else array
+    if array.shape != spec.shape and spec.shape[-1] == 1:
+        array = with_channels(array, spec)
     check_shape(array.shape, spec)
-    if spec.kind == "table":
+    if has_columns:
         check_no_infinity(array, "x")
         return array.astype(np.float64)
     check_x(array, "x")

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax.data.dataset import Spec
+from vaejax.data.kinds import kind_of
 from vaejax.data.units import in_units
 from vaejax.errors import InputError
 from vaejax.types import Array, Batch, Key, Size
@@ -53,15 +54,15 @@ def preprocess(
     """
     if binarize not in BINARIZE:
         raise InputError(f"--binarize {binarize}: choose of {', '.join(BINARIZE)}")
-    if spec.kind == "table":
+    if kind_of(spec).has_columns:
         return table(spec)
     if spec.levels == 2:
-        return image(spec, lambda x, raw, key: x, "binary")
+        return scaled(spec, lambda x, raw, key: x, "binary")
     if binarize != "none":
-        return image(spec, binarizer(binarize), "binary")
+        return scaled(spec, binarizer(binarize), "binary")
     if dequantize:
-        return image(spec, dequantizer(spec.levels), "dequantized", spec.levels)
-    return image(spec, lambda x, raw, key: x, "grey", spec.levels - 1)
+        return scaled(spec, dequantizer(spec.levels), "dequantized", spec.levels)
+    return scaled(spec, lambda x, raw, key: x, "grey", spec.levels - 1)
 
 
 def table(spec: Spec) -> Preprocess:
@@ -74,10 +75,10 @@ def table(spec: Spec) -> Preprocess:
     )
 
 
-def image(
+def scaled(
     spec: Spec, change: Callable[[Array, Batch, Key], Array], values: str, bins: int = 1
 ) -> Preprocess:
-    """Images scaled to [0, 1], then `change(x, raw, key)`; restored to uint8."""
+    """Levels scaled to [0, 1], then `change(x, raw, key)`; restored to uint8."""
     top = spec.levels - 1
 
     def apply(raw: Batch, key: Key) -> Batch:
@@ -129,7 +130,7 @@ def dequantizer(levels: int) -> Callable[[Array, Batch, Key], Array]:
 
 def blank(spec: Spec, size: Size = 1) -> Batch:
     """A raw batch of zeros, with the shapes of the data: for initialization."""
-    dtype = jnp.uint8 if spec.kind == "image" else jnp.float32
+    dtype = kind_of(spec).on_device
     raw = {
         "x": jnp.zeros((size, math.prod(spec.shape)), dtype),
         "index": jnp.zeros(size, jnp.int32),

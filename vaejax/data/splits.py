@@ -7,6 +7,7 @@ the fraction, never on a run's seed.
 import numpy as np
 
 from vaejax.data.dataset import Arrays, Dataset, Spec, in_memory, streamed
+from vaejax.data.kinds import kind_of
 from vaejax.data.units import in_units, standardized
 from vaejax.errors import InputError
 
@@ -82,7 +83,7 @@ def standardize(dataset: Dataset) -> Dataset:
     InputError where a column has no entry in the training split, or too large ones.
     """
     spec = dataset.spec
-    if spec.kind != "table":
+    if not kind_of(spec).has_columns:
         return dataset
     x = dataset.split("train")["x"]
     check_columns(x, spec)

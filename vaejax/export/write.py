@@ -19,8 +19,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.export import Exported, symbolic_shape
 
 from vaejax import parallel
-from vaejax.apply.capabilities import count_latents
+from vaejax.apply.capabilities import latent_shape
 from vaejax.apply.inputs import blank_batch
+from vaejax.data.kinds import kind_of
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.export import load as loader
@@ -138,8 +139,8 @@ def shapes_of(experiment: Experiment, state: TrainState) -> Arguments:
         if name in batch
     }
     if generates(experiment.model):
-        latents = count_latents(experiment, state)
-        shapes["z"] = jax.ShapeDtypeStruct((n, latents), jnp.float32)
+        latents = latent_shape(experiment, state)
+        shapes["z"] = jax.ShapeDtypeStruct((n, *latents), jnp.float32)
     return shapes | {
         "y": jax.ShapeDtypeStruct((n,), jnp.int32),
         "key": jax.ShapeDtypeStruct((2,), jnp.uint32),
@@ -180,7 +181,7 @@ def manifest(
 def units(experiment: Experiment) -> dict[str, str]:
     """The model's units, and how the data's own become those."""
     spec = experiment.dataset.spec
-    if spec.kind == "table":
+    if kind_of(spec).has_columns:
         return {"x": "standardized columns: (column - mean) / scale, 0 in holes"}
     binary = ", rounded or drawn to be 0 or 1" if spec.levels == 2 else ""
     return {"x": f"in [0, 1]: grey levels / {spec.levels - 1}{binary}"}

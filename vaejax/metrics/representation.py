@@ -7,10 +7,10 @@ import jax.numpy as jnp
 
 from vaejax.experiment import Metric, Quantity
 from vaejax.metrics.base import Moments, merge, moments, no_moments
-from vaejax.types import Array, Batch, Key, Variables
+from vaejax.types import Array, Batch, Key, Shape, Variables, axes_of
 
 
-def active_units(latents: int, threshold: float = 0.01) -> Metric:
+def active_units(latents: Shape, threshold: float = 0.01) -> Metric:
     """Latents u with Var_x(E_q[u | x]) > threshold, counted [Burda et al. 2016]."""
 
     def update(
@@ -25,7 +25,7 @@ def active_units(latents: int, threshold: float = 0.01) -> Metric:
 
     told = Quantity("latents that carry information", "latents", in_line=True)
     return Metric(
-        lambda: no_moments((latents,)), update, compute, {"active_units": told}
+        lambda: no_moments(axes_of(latents)), update, compute, {"active_units": told}
     )
 
 

@@ -10,31 +10,31 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from vaejax.distributions import Normal
-from vaejax.types import Array, Batch, Distribution
+from vaejax.types import Array, Batch, Distribution, Shape, axes_of
 
 PriorName = Literal["standard", "mixture", "vamp"]
 """The settings' names of the priors here; `presets.priors` builds each."""
 
 
 class StandardNormal(nn.Module):
-    """p(z) = N(0, I)."""
+    """p(z) = N(0, I), over a vector of latents or a map of that shape."""
 
-    latents: int
+    latents: Shape
 
     def __call__(self, batch: Batch) -> Distribution:
-        shape = (batch["x"].shape[0], self.latents)
+        shape = (batch["x"].shape[0], *axes_of(self.latents))
         return Normal(jnp.zeros(shape), jnp.ones(shape))
 
 
 class MixturePrior(nn.Module):
     """p(z) = sum_k pi_k N(z; m_k, diag s_k^2), all of them learned."""
 
-    latents: int
+    latents: Shape
     components: int
 
     @nn.compact
     def __call__(self, batch: Batch) -> Distribution:
-        shape = (self.components, self.latents)
+        shape = (self.components, *axes_of(self.latents))
         logits = self.param("logits", nn.initializers.zeros, shape[:1])
         means = self.param("means", nn.initializers.normal(1.0), shape)
         log_scales = self.param("log_scales", nn.initializers.zeros, shape)
@@ -70,13 +70,14 @@ class VampPrior(nn.Module):
 
 
 def mixture(logits: Array, each: dist.Normal, examples: int) -> Distribution:
-    """The mixture of Gaussians `[components, latents]`, for each of the examples."""
+    """The mixture of Gaussians `[components, *latents]`, for each of the examples."""
     shape = (examples, *each.batch_shape)
+    event = len(each.batch_shape) - 1
     parameters = jnp.asarray(each.loc), jnp.asarray(each.scale)
     loc, scale = (jnp.broadcast_to(a[None], shape) for a in parameters)
     weights = jnp.broadcast_to(logits[None], shape[:2])
     return dist.MixtureSameFamily(
         dist.Categorical(logits=weights, validate_args=False),
-        dist.Independent(Normal(loc, scale), 1, validate_args=False),
+        dist.Independent(Normal(loc, scale), event, validate_args=False),
         validate_args=False,
     )

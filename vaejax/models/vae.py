@@ -12,7 +12,10 @@ from vaejax.types import Array, Batch, Distribution
 
 
 def gaussian(h: Array, latents: int) -> Distribution:
-    """A diagonal Gaussian by a dense layer of the calling module, from features `h`."""
+    """A diagonal Gaussian by a dense layer of the calling module, from features `h`.
+
+    Of a map of features it is one over a map `[batch, height, width, latents]`.
+    """
     mean, log_variance = jnp.split(nn.Dense(2 * latents)(h), 2, axis=-1)
     return Normal(mean, jnp.exp(0.5 * log_variance))
 

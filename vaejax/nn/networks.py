@@ -1,9 +1,10 @@
 """Bodies of encoders and decoders. They know shapes and nothing of probability.
 
 An encoder body maps `x` `[batch, *shape]`, and a condition `c` `[batch, conditions]`
-where there is one, to features `[batch, features]`; its `features` are x itself and
-what each layer makes of it. A decoder body maps `z` `[..., latents]` to `[..., *shape]`
-and accepts leading sample axes on z.
+where there is one, to features: a vector `[batch, features]` or a map `[batch, height,
+width, channels]`; its `features` are x itself and what each layer makes of it. A
+decoder body maps `z`, `[..., latents]` or a map, to `[..., *shape]` and accepts leading
+sample axes on z.
 """
 
 import math
@@ -79,13 +80,14 @@ class FlatDecoder(nn.Module):
 class ConvEncoder(nn.Module):
     """Convolutions that halve the image, residual blocks after each, a dense layer.
 
-    Any height and width: a stage maps n pixels to ceil(n / 2). A condition enters as
+    With `hidden` None there is no dense layer, and the features are the last map. Any
+    height and width: a stage maps n pixels to ceil(n / 2). A condition enters as
     constant planes beside the channels. With `remat` residual blocks are computed again
     for the gradient instead of being kept [Chen et al. 2016].
     """
 
     channels: Sequence[int] = (32, 64)
-    hidden: int = 256
+    hidden: int | None = 256
     blocks: int = 0
     norm: str = "none"
     activation: Activation = nn.relu
@@ -102,6 +104,8 @@ class ConvEncoder(nn.Module):
             for _ in range(self.blocks):
                 x = block(x)
             layers.append(x)
+        if self.hidden is None:
+            return tuple(layers)
         x = x.reshape(x.shape[0], -1)
         norm = "spectral" if self.norm == "spectral" else "none"
         return (*layers, self.activation(linear(dense(self.hidden), norm, x)))
@@ -110,16 +114,26 @@ class ConvEncoder(nn.Module):
         return self.features(x, c)[-1]
 
 
+def map_sizes(height: int, width: int, stages: int) -> list[tuple[int, int]]:
+    """Height and width of the image, and of the map after each stage that halves it."""
+    sizes = [(height, width)]
+    for _ in range(stages):
+        height, width = (height + 1) // 2, (width + 1) // 2
+        sizes.append((height, width))
+    return sizes
+
+
 class ConvDecoder(nn.Module):
     """The mirror of `ConvEncoder`, ending at `shape` `(height, width, channels)`.
 
     A stage doubles both sides and crops to the size that the encoder had there, so odd
-    sizes come out exactly.
+    sizes come out exactly. With `hidden` None it begins with a map of the height and
+    width that the encoder ends with, and any number of channels.
     """
 
     shape: Sequence[int]
     channels: Sequence[int] = (32, 64)
-    hidden: int = 256
+    hidden: int | None = 256
     blocks: int = 0
     norm: str = "none"
     activation: Activation = nn.relu
@@ -128,15 +142,15 @@ class ConvDecoder(nn.Module):
     @nn.compact
     def __call__(self, z: Array) -> Array:
         height, width, outputs = self.shape
-        sizes = [(height, width)]
-        for _ in self.channels:
-            height, width = (height + 1) // 2, (width + 1) // 2
-            sizes.append((height, width))
+        sizes = map_sizes(height, width, len(self.channels))
         deepest = self.channels[-1]
         block = residual(self.norm, self.activation, self.remat)
-        x = self.activation(dense(self.hidden)(z))
-        x = self.activation(dense(height * width * deepest)(x))
-        x = x.reshape(*z.shape[:-1], height, width, deepest)
+        if self.hidden is None:
+            x = self.activation(conv(deepest)(z))
+        else:
+            x = self.activation(dense(self.hidden)(z))
+            x = self.activation(dense(math.prod(sizes[-1]) * deepest)(x))
+            x = x.reshape(*z.shape[:-1], *sizes[-1], deepest)
         widths = (self.channels[0], *self.channels[:-1])
         for size, features in zip(sizes[-2::-1], reversed(widths), strict=True):
             for _ in range(self.blocks):

@@ -6,8 +6,9 @@ import numpy as np
 from jaxtyping import Float
 
 from vaejax.apply import query
-from vaejax.apply.capabilities import count_latents, weighs
+from vaejax.apply.capabilities import latent_shape, weighs
 from vaejax.apply.inputs import batch_of_examples
+from vaejax.data.kinds import require_images
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
 from vaejax.models import (
@@ -27,12 +28,12 @@ def posterior_means(
     batch: Mapping[str, np.ndarray],
     chunk: int = 500,
 ) -> Float[np.ndarray, "N latents"]:
-    """E[z | x] of each example, `chunk` at a time."""
+    """E[z | x] of each example, a map as a row; `chunk` at a time."""
     means = []
     for i in range(0, len(batch["x"]), chunk):
         part = {name: array[i : i + chunk] for name, array in batch.items()}
         means.append(query.encode(experiment, state, asked(part)).mean)
-    return np.concatenate([np.asarray(mean) for mean in means])
+    return np.concatenate([np.asarray(m).reshape(len(m), -1) for m in means])
 
 
 def reconstructed(
@@ -76,13 +77,13 @@ def require_encoded_images(
     experiment: Experiment, state: TrainState, what: str
 ) -> None:
     """Raises InputError where there are no images, or no encoder."""
-    require_images(experiment, state, what)
+    require_pictures(experiment, state, what)
     require_posterior(experiment, state, what)
 
 
 def require_labels(experiment: Experiment, state: TrainState, what: str) -> None:
     """Raises InputError where the data are no images, or no label is asked for."""
-    require_images(experiment, state, what)
+    require_pictures(experiment, state, what)
     if not conditional(experiment.model):
         raise InputError(f"{what} needs a model that is conditioned on labels")
 
@@ -105,7 +106,7 @@ def require_context(experiment: Experiment, state: TrainState, what: str) -> Non
 
 def require_imputer(experiment: Experiment, state: TrainState, what: str) -> None:
     """Raises InputError where no missing part of an image can be drawn."""
-    require_images(experiment, state, what)
+    require_pictures(experiment, state, what)
     if not infers(experiment.model):
         raise InputError(f"{what} needs a model with an encoder, as miwae")
     if has_baseline(experiment.model):
@@ -116,21 +117,20 @@ def require_imputer(experiment: Experiment, state: TrainState, what: str) -> Non
         raise InputError(f"{what} needs a model that is not given the labels")
 
 
-def require_images(experiment: Experiment, state: TrainState, what: str) -> None:
+def require_pictures(experiment: Experiment, state: TrainState, what: str) -> None:
     """Raises InputError where the data are no images."""
     del state  # as in the other requirements
-    spec = experiment.dataset.spec
-    if spec.kind != "image":
-        raise InputError(f"{what} needs images: {spec.name} is a {spec.kind}")
+    require_images(experiment.dataset.spec, what)
 
 
 def require_plane(experiment: Experiment, state: TrainState, what: str) -> None:
     """Raises InputError where the model has not exactly 2 latents, or no images."""
-    require_images(experiment, state, what)
+    require_pictures(experiment, state, what)
     require_latents(experiment, state, what)
-    latents = count_latents(experiment, state)
-    if latents != 2:
+    latents = latent_shape(experiment, state)
+    if latents != (2,):
         raise InputError(
-            f"{what} needs a model with 2 latents, this one has {latents}: "
+            f"{what} needs a model with 2 latents, this one has "
+            f"{' x '.join(map(str, latents))}: "
             "traversal draws any number"
         )

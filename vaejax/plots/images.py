@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax.apply import query
+from vaejax.apply.capabilities import latent_shape
+from vaejax.data.kinds import by_kind
 from vaejax.experiment import Experiment, TrainState
 from vaejax.plots import tables
 from vaejax.plots.examples import (
@@ -14,7 +16,7 @@ from vaejax.plots.examples import (
     conditions_at,
     posterior_means,
     reconstructed,
-    require_images,
+    require_pictures,
     require_plane,
 )
 from vaejax.plots.frame import Picture, heading
@@ -31,8 +33,12 @@ def samples(experiment: Experiment, state: TrainState, *, seed: int = 0) -> Pict
     Args:
       seed: of the draws.
     """
-    if experiment.dataset.spec.kind == "table":
-        return tables.table_samples(experiment, state, seed)
+    kinds = {"image": image_samples, "table": tables.table_samples}
+    return by_kind(experiment.dataset.spec, kinds, "samples")(experiment, state, seed)
+
+
+def image_samples(experiment: Experiment, state: TrainState, seed: int) -> Picture:
+    """A grid of E[x | z], z from the prior."""
     columns = columns_that_fit(experiment.dataset.spec.shape, 10)
     num, key = columns * columns, jax.random.key(seed)
     given = conditions_to_generate(experiment, num)
@@ -46,8 +52,12 @@ def reconstructions(experiment: Experiment, state: TrainState) -> Picture:
 
     Images: in pairs, the original above. Tables: one against the other, by column.
     """
-    if experiment.dataset.spec.kind == "table":
-        return tables.table_reconstructions(experiment, state)
+    kinds = {"image": image_pairs, "table": tables.table_reconstructions}
+    return by_kind(experiment.dataset.spec, kinds, "reconstructions")(experiment, state)
+
+
+def image_pairs(experiment: Experiment, state: TrainState) -> Picture:
+    """Test examples, below each its reconstruction."""
     columns = columns_that_fit(experiment.dataset.spec.shape, 10)
     batch = held_out_examples(experiment, 3 * columns)
     columns = min(columns, len(batch["x"]))
@@ -70,7 +80,7 @@ def interpolation(experiment: Experiment, state: TrainState) -> Picture:
     Raises:
       InputError: the data are no images.
     """
-    require_images(experiment, state, "interpolation")
+    require_pictures(experiment, state, "interpolation")
     steps = columns_that_fit(experiment.dataset.spec.shape, 12) - 2
     batch = held_out_examples(experiment, 16)
     x, pairs = batch["x"], len(batch["x"]) // 2
@@ -96,8 +106,9 @@ def decode_grid(
     z: np.ndarray,
     given: query.Given = query.NOTHING,
 ) -> np.ndarray:
-    """E[x | z] for `z` with any number of leading axes; `given` is flat over them."""
-    flat = z.reshape(-1, z.shape[-1]).astype(np.float32)
+    """E[x | z] for `z` `[..., latents]`, maps as rows; `given` is flat over these."""
+    shape = latent_shape(experiment, state)
+    flat = z.reshape(-1, *shape).astype(np.float32)
     x = np.asarray(query.decode(experiment, state, jnp.asarray(flat), given))
     return x.reshape(*z.shape[:-1], *x.shape[1:])
 
@@ -116,7 +127,7 @@ def traversal(
     Raises:
       InputError: the data are no images.
     """
-    require_images(experiment, state, "traversal")
+    require_pictures(experiment, state, "traversal")
     batch = held_out_examples(experiment, MOST)
     x, means = batch["x"], posterior_means(experiment, state, batch)
     variance = means.var(0, ddof=1)

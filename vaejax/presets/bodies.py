@@ -7,7 +7,7 @@ import flax.linen as nn
 
 from vaejax.configs import Network
 from vaejax.data import Dataset
-from vaejax.errors import InputError
+from vaejax.data.kinds import require_images
 from vaejax.nn import networks as net
 from vaejax.nn.layers import Activation
 from vaejax.presets.choice import pick
@@ -71,8 +71,8 @@ def conv_bodies(
 def build_bodies(network: Network, data: Dataset) -> Bodies:
     """The bodies of the generic presets, by name."""
     body, hidden = network.body, network.hidden
-    if body in ("conv", "residual") and data.spec.kind != "image":
-        raise InputError(f"--body {body} needs images: use --body mlp for a table")
+    if body in ("conv", "residual"):
+        require_images(data.spec, f"--body {body}", ": use --body mlp")
     act = chosen_activation(network)
     linear = mlp_bodies((), act)
     known: Mapping[str, Callable[[], Bodies]] = {

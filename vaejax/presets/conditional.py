@@ -6,7 +6,8 @@ from typing import Literal
 from vaejax import objectives
 from vaejax.configs import Critic, Data, Latents, Network, Training, Weight
 from vaejax.data.context import always, seen_region, with_context
-from vaejax.errors import InputError, require
+from vaejax.data.kinds import require_images
+from vaejax.errors import require
 from vaejax.experiment import Experiment, Metric, Player, epoch_steps
 from vaejax.metrics import (
     baseline_nll,
@@ -83,10 +84,7 @@ def cvae_sohn(
     require(baseline_epochs >= 1, "baseline_epochs", baseline_epochs, "at least 1")
     view = a.open_data(data, li.Bernoulli())
     a.require_complete(view)
-    if view.dataset.spec.kind != "image":
-        raise InputError(
-            f"cvae_sohn completes images: {view.dataset.spec.name} is none"
-        )
+    require_images(view.dataset.spec, "cvae_sohn")
     height, width, _ = view.dataset.spec.shape
     region = seen_region(height, width, seen)
     preprocess = with_context(view.preprocess, always(region), region)

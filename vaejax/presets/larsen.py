@@ -8,7 +8,8 @@ import optax
 
 from vaejax import objectives
 from vaejax.configs import Data, Training
-from vaejax.errors import InputError, require
+from vaejax.data.kinds import require_images
+from vaejax.errors import require
 from vaejax.experiment import Experiment, Gate, Player
 from vaejax.models import (
     CriticNetwork,
@@ -60,8 +61,7 @@ def published(
     and decoder, and of the critic. The critic's features are its third layer.
     """
     view = arena.open_generator_data(data)
-    if view.dataset.spec.kind != "image":
-        raise InputError("this preset is for images: use vaegan for a table")
+    require_images(view.dataset.spec, "this preset", ": use vaegan")
     wide, dense, critic_wide, critic_dense = WIDTHS
     body = Bodies(
         net.ConvEncoder(wide, dense, 0, norms[0]),

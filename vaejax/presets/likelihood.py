@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from vaejax.configs import Network
 from vaejax.data import Dataset, Spec
+from vaejax.data.kinds import kind_of
 from vaejax.distributions.columns import Table, mixed
 from vaejax.errors import InputError
 from vaejax.models import likelihoods as li
@@ -27,7 +28,7 @@ def likelihood_name(spec: Spec, asked: str, binarize: str, dequantize: bool) -> 
     """
     if asked != "auto":
         return asked
-    if spec.kind != "image":
+    if kind_of(spec).has_columns:
         return "gaussian"
     if spec.nearly_binary or binarize in ("dynamic", "static"):
         return "bernoulli"
@@ -37,7 +38,7 @@ def likelihood_name(spec: Spec, asked: str, binarize: str, dequantize: bool) -> 
 
 def likelihood_notes(spec: Spec, asked: str, name: str) -> tuple[str, ...]:
     """The line about the likelihood that `auto` chose for pictures."""
-    if asked != "auto" or spec.kind != "image":
+    if asked != "auto" or kind_of(spec).has_columns:
         return ()
     shape = " x ".join(map(str, spec.shape))
     return (f"pictures {shape} (height, width, channels): --likelihood {name} (auto)",)

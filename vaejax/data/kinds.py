@@ -1,0 +1,82 @@
+"""Kinds of data: the facts about an example that hold for all data sets of a kind.
+
+A kind is one entry of `KINDS`. Code for every kind of data asks for these facts, or
+looks the kind up in a table of its own with `by_kind`; it does not test the name.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol, TypeVar
+
+import jax.numpy as jnp
+import numpy as np
+
+from vaejax.errors import InputError
+
+T = TypeVar("T")
+
+
+class Kind(NamedTuple):
+    """What all examples of a kind have in common."""
+
+    axes: tuple[str, ...]
+    """What the axes of an example are."""
+    stored: type[np.generic]
+    """The type in which arrays of the data set hold an entry."""
+    on_device: type
+    """The type in which a raw batch holds an entry."""
+    has_columns: bool
+    """Whether entries have units, names and statistics of their own, by the last
+    axis; else they are levels, which a model sees scaled to [0, 1]."""
+    files: tuple[str, ...]
+    """Endings of the files that hold samples, the usual one first."""
+
+
+KINDS: Mapping[str, Kind] = {
+    "image": Kind(
+        ("height", "width", "channels"), np.uint8, jnp.uint8, False, (".png", ".npz")
+    ),
+    "table": Kind(("columns",), np.float64, jnp.float32, True, (".csv", ".npz")),
+}
+"""The kinds of data, by the name in `Spec.kind`."""
+
+
+class Described(Protocol):
+    """A description of data, such as `vaejax.data.dataset.Spec`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+
+
+def kind_of(spec: Described) -> Kind:
+    """The kind of a data set; InputError where it is unknown."""
+    if spec.kind not in KINDS:
+        raise InputError(
+            f"{spec.name} is of kind {spec.kind!r}: known are {', '.join(KINDS)}"
+        )
+    return KINDS[spec.kind]
+
+
+def by_kind(spec: Described, table: Mapping[str, T], what: str, hint: str = "") -> T:
+    """The entry of `table` for data of this kind.
+
+    Raises:
+      InputError: there is none: "`what` needs images: wine is a table", and a `hint`.
+    """
+    if spec.kind not in table:
+        needed = " or ".join(f"{kind}s" for kind in table)
+        raise InputError(f"{what} needs {needed}: {spec.name} is a {spec.kind}{hint}")
+    return table[spec.kind]
+
+
+def require_images(spec: Described, what: str, hint: str = "") -> None:
+    """InputError where the data are no images: "`what` needs images: ..."."""
+    by_kind(spec, {"image": None}, what, hint)
+
+
+def with_channels(x: np.ndarray, spec: Described) -> np.ndarray:
+    """`x` `[N, H, W, C]`, where that of one channel may lack its last axis."""
+    axes = kind_of(spec).axes
+    optional = axes[-1:] == ("channels",) and x.ndim == len(axes)
+    return x[..., None] if optional else x
