@@ -13,7 +13,7 @@ from scipy.special import digamma, gammaln
 import vaejax
 from vaejax import InputError, presets
 from vaejax.data import from_arrays, open_dataset
-from vaejax.data.dataset import Column
+from vaejax.data.spec import Column
 from vaejax.distributions import expectation
 from vaejax.distributions.columns import decide, features
 from vaejax.distributions.counts import NegativeBinomial, Poisson

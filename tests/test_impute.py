@@ -14,7 +14,7 @@ from vaejax import InputError, presets, train
 from vaejax.apply.impute import Filled, collapse
 from vaejax.cli.examples import fill_file
 from vaejax.data import Spec, open_dataset
-from vaejax.data.dataset import Column
+from vaejax.data.spec import Column
 from vaejax.distributions import expectation
 from vaejax.distributions.columns import decide, features
 from vaejax.models.columns import Reader, TableLikelihood

@@ -11,8 +11,9 @@ import pytest
 import vaejax
 from tests.test_presets import game, host
 from vaejax import InputError, plots
-from vaejax.data.dataset import Spec, in_memory
+from vaejax.data.dataset import in_memory
 from vaejax.data.kinds import KINDS, Kind, by_kind, with_channels
+from vaejax.data.spec import Spec
 
 PACKAGE = Path(vaejax.__file__).parent
 KEY = jax.random.key(3)

@@ -11,7 +11,7 @@ from tests.npz import read_npz
 from vaejax import plots
 from vaejax.cli.examples import write_samples as sample_command
 from vaejax.data.classes import of_training
-from vaejax.data.dataset import Spec
+from vaejax.data.spec import Spec
 from vaejax.errors import InputError
 from vaejax.metrics.classifier import judged
 from vaejax.presets import classifier, cvae, vae

@@ -207,7 +207,7 @@ def test_a_number_is_itself_in_any_grouping(value, decimal, group):
 )
 def test_a_number_is_written_to_what_its_scale_resolves(value, scale, decimal, form):
     """To half a unit of the 7th digit of the scale, or 2^-53 of the number."""
-    from vaejax.data.dataset import Column
+    from vaejax.data.spec import Column
 
     text = text_of(value, Column("t", form=form), scale, decimal)
     found = number(text.removesuffix("%"), decimal)

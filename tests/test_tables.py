@@ -9,8 +9,8 @@ from vaejax import InputError, presets
 from vaejax.apply.tables import open_holey
 from vaejax.cli.examples import fill_file
 from vaejax.data import open_dataset
-from vaejax.data.dataset import Column
 from vaejax.data.numerals import text_of
+from vaejax.data.spec import Column
 
 TINY = {"hidden": (6,), "latents": 2, "epochs": 1, "batch_size": 16}
 

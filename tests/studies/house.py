@@ -35,14 +35,13 @@ def sources() -> dict[str, ast.Module]:
 
 
 def lengths(tree: ast.Module) -> Iterator[int]:
-    """Lines of each function's body without its docstring, from `def` on."""
+    """Lines of each function's statements, its signature and docstring aside."""
     for node in ast.walk(tree):
         if isinstance(node, FUNCTIONS):
-            first = node.body[0]
-            text = 0
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                text = (first.end_lineno or 0) - first.lineno + 1
-            yield (node.end_lineno or 0) - node.lineno + 1 - text
+            first, *rest = node.body
+            told = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+            inside = rest if told else node.body
+            yield (inside[-1].end_lineno or 0) - inside[0].lineno + 1 if inside else 0
 
 
 def twice(modules: dict[str, ast.Module]) -> dict[str, set[str]]:
@@ -146,7 +145,7 @@ def main() -> None:
     modules = sources()
     files = [len(p.read_text().splitlines()) for p in PACKAGE.rglob("*.py")]
     functions = sorted(n for tree in modules.values() for n in lengths(tree))
-    doubled, tested = twice(modules), type_tests(modules)
+    doubled, tested, compared = twice(modules), type_tests(modules), kind_tests(modules)
     readme = (ROOT / "README.md").read_text()
     rows = {
         "modules at the root": len(list(PACKAGE.glob("*.py"))),
@@ -157,6 +156,7 @@ def main() -> None:
         ),
         "names defined in several modules": len(doubled),
         "tests of a model's type outside models and presets": len(tested),
+        "comparisons with the name of a kind of data": len(compared),
         "circle of imports": circle(modules),
         "README: lines / words": f"{len(readme.splitlines())} / {len(readme.split())}",
     }
@@ -167,7 +167,7 @@ def main() -> None:
     if given.names:
         for name, places in sorted(doubled.items()):
             print(f"{name}: {', '.join(sorted(places))}")
-        print(*tested, sep="\n")
+        print(*tested, *compared, sep="\n")
 
 
 if __name__ == "__main__":

@@ -14,10 +14,11 @@ from vaejax.apply.tables import open_holey
 from vaejax.data.arrays import read_npz
 from vaejax.data.checks import check_mask, check_x
 from vaejax.data.classes import check_y, plain
-from vaejax.data.dataset import Arrays, Spec, in_memory
+from vaejax.data.dataset import Arrays, in_memory
 from vaejax.data.holes import hide
 from vaejax.data.kinds import kind_of, with_channels
 from vaejax.data.own import levels_of
+from vaejax.data.spec import Spec
 from vaejax.data.units import standardized
 from vaejax.data.wanted import check_counts
 from vaejax.errors import InputError

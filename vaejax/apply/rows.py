@@ -9,7 +9,7 @@ import numpy as np
 
 from vaejax.apply.own import Codes
 from vaejax.apply.tables import cells_of
-from vaejax.data.dataset import Column, Dialect, Spec
+from vaejax.data.spec import Column, Dialect, Spec
 from vaejax.runtime.storage import write_whole
 
 

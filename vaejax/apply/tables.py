@@ -8,11 +8,11 @@ import numpy as np
 
 from vaejax.data.arrays import read_npz
 from vaejax.data.checks import check_mask, check_no_infinity, check_x
-from vaejax.data.dataset import Dialect, Spec
 from vaejax.data.dialect import Csv, TextTable, write_page
 from vaejax.data.kinds import kind_of, with_channels
 from vaejax.data.numerals import HOLES, quoted, text_of
 from vaejax.data.schema import grouped_cell, numbers_of, read_csv
+from vaejax.data.spec import Dialect, Spec
 from vaejax.data.units import in_units, standardized
 from vaejax.errors import InputError
 from vaejax.runtime.storage import written_whole

@@ -5,7 +5,8 @@ the standard library only.
 """
 
 from vaejax.data.arrays import from_arrays
-from vaejax.data.dataset import Dataset, Spec
+from vaejax.data.dataset import Dataset
 from vaejax.data.opening import open_dataset
+from vaejax.data.spec import Spec
 
 __all__ = ["Dataset", "Spec", "from_arrays", "open_dataset"]

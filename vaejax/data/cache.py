@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vaejax.data.dataset import Arrays, Dataset, Spec, arrays_digest, in_memory
+from vaejax.data.dataset import Arrays, Dataset, arrays_digest, in_memory
 from vaejax.data.kinds import kind_of
 from vaejax.data.places import publish, roots, writable
+from vaejax.data.spec import Spec
 from vaejax.runtime.lock import scratch
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from vaejax.data.dataset import Arrays, Dataset, Spec
+from vaejax.data.dataset import Arrays, Dataset
+from vaejax.data.spec import Spec
 from vaejax.errors import InputError
 
 WHOLE = re.compile(r"0|[1-9][0-9]{0,9}")

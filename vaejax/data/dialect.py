@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
-from vaejax.data.dataset import Dialect
 from vaejax.data.numerals import quoted
+from vaejax.data.spec import Dialect
 from vaejax.errors import InputError, require
 from vaejax.runtime.storage import write_whole
 

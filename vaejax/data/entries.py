@@ -8,9 +8,9 @@ import numpy as np
 from jax.core import Tracer
 
 from vaejax.data.classes import listed, plain
-from vaejax.data.dataset import Spec
 from vaejax.data.kinds import kind_of
 from vaejax.data.own import check_codes, check_shape
+from vaejax.data.spec import Spec
 from vaejax.errors import InputError
 from vaejax.types import Array, ArrayLike, Key, Size
 

@@ -6,8 +6,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from vaejax.data import masks
-from vaejax.data.dataset import Arrays, Dataset, Spec
+from vaejax.data.dataset import Arrays, Dataset
 from vaejax.data.kinds import by_kind
+from vaejax.data.spec import Spec
 from vaejax.errors import InputError, require
 
 Hide = Literal[

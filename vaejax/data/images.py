@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from vaejax.data.dataset import Arrays, Dataset, Spec, describe, streamed
+from vaejax.data.dataset import Arrays, Dataset, describe, streamed
 from vaejax.data.examples import Examples, Warned
 from vaejax.data.reading import Reading
 from vaejax.data.records import Subset
+from vaejax.data.spec import Spec
 from vaejax.data.splits import TEST_SHARE, held_rows
 from vaejax.errors import InputError
 

@@ -41,7 +41,7 @@ KINDS: Mapping[str, Kind] = {
 
 
 class Described(Protocol):
-    """A description of data, such as `vaejax.data.dataset.Spec`."""
+    """A description of data, such as `vaejax.data.spec.Spec`."""
 
     @property
     def name(self) -> str: ...

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
 
-from vaejax.data.dataset import Column
+from vaejax.data.spec import Column
 from vaejax.errors import InputError
 
 HOLES = ("NA", "N/A", "#N/A", "n/a", "NaN", "nan", "<NA>", "NULL", "null")

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax.data.checks import check_mask, check_no_infinity, check_x
-from vaejax.data.dataset import Dialect, Spec
 from vaejax.data.kinds import kind_of, with_channels
 from vaejax.data.preprocess import Preprocess
 from vaejax.data.schema import codes
+from vaejax.data.spec import Dialect, Spec
 from vaejax.data.units import standardized
 from vaejax.errors import InputError
 from vaejax.types import Array, Key

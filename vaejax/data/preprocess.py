@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaejax.data.dataset import Spec
 from vaejax.data.kinds import kind_of
+from vaejax.data.spec import Spec
 from vaejax.data.units import in_units
 from vaejax.errors import InputError
 from vaejax.types import Array, Batch, Key, Size

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from vaejax.data.dataset import Column, Dialect, Spec
 from vaejax.data.dialect import Csv
 from vaejax.data.numerals import number, quoted, text_of
+from vaejax.data.spec import Column, Dialect, Spec
 
 SHOWN = 30
 """Columns that are listed at the start of a run; all are in the report."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from vaejax.data.checks import check_no_infinity
-from vaejax.data.dataset import Column, Dataset, Dialect, describe
+from vaejax.data.dataset import Dataset, describe
 from vaejax.data.dialect import Csv, Texts, TextTable, read_page
 from vaejax.data.names import check_categories, check_number_like
 from vaejax.data.numerals import (
@@ -22,6 +22,7 @@ from vaejax.data.numerals import (
     value_of,
 )
 from vaejax.data.remarks import remarks_of
+from vaejax.data.spec import Column, Dialect
 from vaejax.data.splits import TEST_SHARE, cut
 from vaejax.data.wanted import wanted
 from vaejax.errors import InputError, nearest

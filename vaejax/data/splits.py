@@ -6,8 +6,9 @@ the fraction, never on a run's seed.
 
 import numpy as np
 
-from vaejax.data.dataset import Arrays, Dataset, Spec, in_memory, streamed
+from vaejax.data.dataset import Arrays, Dataset, in_memory, streamed
 from vaejax.data.kinds import kind_of
+from vaejax.data.spec import Spec
 from vaejax.data.units import in_units, standardized
 from vaejax.errors import InputError
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vaejax.data.dataset import Spec
+from vaejax.data.spec import Spec
 from vaejax.types import ArrayLike
 
 

@@ -5,7 +5,8 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-from vaejax.data.dataset import Arrays, Column
+from vaejax.data.dataset import Arrays
+from vaejax.data.spec import Column
 from vaejax.errors import InputError
 
 ALL = "all"

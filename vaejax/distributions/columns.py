@@ -17,7 +17,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Float
 
-from vaejax.data.dataset import Column
+from vaejax.data.spec import Column
 from vaejax.distributions import encoding, expectation
 from vaejax.types import Array, Key
 

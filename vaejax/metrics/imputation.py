@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from vaejax.data.dataset import Column
+from vaejax.data.spec import Column
 from vaejax.distributions.columns import are_numbers, decide
 from vaejax.experiment import Metric, Quantity
 from vaejax.inference.imputation import (

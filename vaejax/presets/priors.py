@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 import flax.linen as nn
 
 from vaejax.configs import Latents
-from vaejax.data.dataset import Spec
 from vaejax.data.preprocess import Preprocess
+from vaejax.data.spec import Spec
 from vaejax.distributions.columns import mixed
 from vaejax.errors import InputError
 from vaejax.models import MixturePrior, StandardNormal, VampPrior, conditional

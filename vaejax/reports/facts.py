@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vaejax.data.dataset import Spec
 from vaejax.data.remarks import column_rows
+from vaejax.data.spec import Spec
 from vaejax.errors import InputError
 from vaejax.metrics.quantities import Quantities, meaning_of, quantities_of, rank
 from vaejax.runtime.jsonlines import (

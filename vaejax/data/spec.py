@@ -1,0 +1,148 @@
+"""Descriptions of data sets and their columns, which runs keep in `config.json`."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vaejax.data.kinds import KINDS, kind_of
+from vaejax.data.stored import read_record
+from vaejax.errors import InputError
+
+
+class Dialect(NamedTuple):
+    """The dialect of a CSV file, as found or given."""
+
+    separator: str = ","
+    decimal: str = "."
+    encoding: str = "utf-8"
+    header: str = "first"
+    """`first` line, or `none`."""
+    missing: tuple[str, ...] = ()
+    """Texts that are holes in all columns, beside empty cells."""
+    ignore: tuple[str, ...] = ()
+    """Columns that are copied, not trained on."""
+    grouped: bool = False
+    """Whether digits of some numbers are grouped by three, as in 12,345.5."""
+
+
+class Column(NamedTuple):
+    """One column of a table: what its numbers are."""
+
+    name: str
+    kind: str = "real"
+    """real, constant, binary, category or count."""
+    values: tuple[str, ...] = ()
+    """Names of the numbers 0, 1, ... of a binary column or a category."""
+    form: str = ""
+    """How its numbers are written: `whole`, `whole.0` (as in 98.0), `percent`, or of
+    dates, which are seconds since 1970, a pattern of `strftime`; empty: as floats."""
+    limits: tuple[float, ...] = ()
+    """The least and the largest number; empty where values have names."""
+    missing: float | None = None
+    """Share of its cells that are holes, over all rows of a CSV file."""
+
+
+class Spec(NamedTuple):
+    """A description of a data set for models: small, kept in a run's `config.json`."""
+
+    name: str
+    """As it was asked for: "mnist_5k", "npz:/abs/path.npz", "arrays"."""
+    kind: str
+    """A name in `vaejax.data.kinds.KINDS`: "image" or "table"."""
+    shape: tuple[int, ...]
+    """Shape of one example: (height, width, channels), or (columns,)."""
+    levels: int
+    """Grey levels of an image: 2 where it is binary already, else 256; 0 for tables."""
+    classes: int
+    """Number of classes; 0 without labels."""
+    sizes: Mapping[str, int]
+    """Examples of each split: train, test, and validation where there is one."""
+    digest: str
+    """Digest of every split before hold-out; if streamed, of file names and sizes."""
+    mean: tuple[float, ...] = ()
+    """Mean of each column of the training split, which standardizes `x` (tables)."""
+    scale: tuple[float, ...] = ()
+    """Standard deviation of each column, 1 where it is constant (tables)."""
+    columns: tuple[Column, ...] = ()
+    """The columns of a table; empty where all are real and unnamed."""
+    masked: bool = False
+    """Whether there are entries that are not observed: then every split has `mask`."""
+    hidden: bool = False
+    """Whether some were hidden on purpose: then every split has `hidden`, too."""
+    streams: bool = False
+    """Whether examples are decoded when they are needed, being too many to keep."""
+    names: tuple[str, ...] = ()
+    """Names of classes 0, 1, ...; empty where their numbers are their names."""
+    unseen: tuple[str, ...] = ()
+    """Labels of other splits that training has no example of: there `y` is -1."""
+    dialect: Dialect | None = None
+    """How a csv: file was read; None of other data, and of runs that are older."""
+    remarks: tuple[str, ...] = ()
+    """Lines about the data that a run prints: guesses and warnings."""
+    library: float = 0.0
+    """Mean sum of a training row's counts (tables with counts)."""
+    empty_rows: int = 0
+    """Rows, of all splits, whose counts are all observed and all 0."""
+    nearly_binary: bool = True
+    """Whether `auto` takes pixels as bits; older runs always did."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The name of each class, by its index."""
+        return self.names or tuple(map(str, range(self.classes)))
+
+    def label_index(self, values: Any) -> np.ndarray:
+        """Indices (int32, in the shape of `values`) of classes given by their labels.
+
+        `values` are the data's own labels: texts, whole numbers or truth values. Where
+        no class is called by a whole number, whole numbers are indices. Raises
+        InputError where training saw no such class.
+        """
+        from vaejax.data.classes import index_of
+
+        return index_of(values, self.class_names)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON can hold them: tuples as lists."""
+        fields = self._asdict() | {"sizes": dict(self.sizes)}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Spec":
+        """The inverse of `to_json`; InputError where it is none."""
+        spec = read_record(cls, fields, "data")
+        check_spec(spec)
+        return spec
+
+
+def check_spec(spec: Spec) -> None:
+    """InputError where the fields of a description do not fit each other."""
+    if spec.kind not in KINDS:
+        raise InputError("data.kind cannot be that of a data set")
+    kind = kind_of(spec)
+    width = math.prod(spec.shape)
+    wide = [len(spec.mean), len(spec.scale), len(spec.columns)]
+    sound = {
+        "shape": len(spec.shape) == len(kind.axes)
+        and all(side > 0 for side in spec.shape)
+        and width < 2**31,
+        "levels": 0 <= spec.levels <= 2**16,
+        "classes": 0 <= spec.classes < 2**31,
+        "sizes": "train" in spec.sizes and min(spec.sizes.values()) > 0,
+        "mean": np.isfinite(spec.mean).all(),
+        "scale": all(0 < scale < math.inf for scale in spec.scale),
+        "columns": not kind.has_columns or all(n in (0, width) for n in wide),
+        "columns.kind": all(fits(column) for column in spec.columns),
+        "names": len(spec.names) in (0, spec.classes),
+    }
+    for name, holds in sound.items():
+        if not holds:
+            raise InputError(f"data.{name} cannot be that of a data set")
+
+
+def fits(column: Column) -> bool:
+    """Whether a column is of a known kind, and has the values that this takes."""
+    least = {"real": 0, "constant": 0, "count": 0, "binary": 2, "category": 1}
+    return len(column.values) >= least.get(column.kind, math.inf)
