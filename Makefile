@@ -53,7 +53,7 @@ docs: $(VENV)/.installed-docs ## the documentation as a site, in site/: a broken
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo 'site/index.html is written; to search it: python3 -m http.server -d site'
 
-smoke: ## the tests of all presets on the newest Python of this machine
+smoke: ## the steps and metrics of all presets on the newest Python of this machine
 	@python=$$($(FIND_NEWEST)); \
 	if [ -z "$$python" ]; then \
 		echo "smoke: no working Python 3.12 or newer here, so nothing to try"; \
@@ -62,8 +62,9 @@ smoke: ## the tests of all presets on the newest Python of this machine
 		$(MAKE) --no-print-directory PYTHON="$$python" VENV=.venv-newest presets; \
 	fi
 
+# All but queries, which make test asks on python3.
 presets: $(VENV)/.installed-test
-	$(PYTEST) -m "not devices" tests/test_presets.py
+	$(PYTEST) -m "not devices" -k "not queries and not raw_inputs" tests/test_presets.py
 
 format: $(VENV)/.installed-dev ## rewrite the code in ruff's format and mend what ruff can mend
 	$(BIN)/ruff check --fix
