@@ -13,7 +13,11 @@ from vaejax.metrics.likelihood import (
     nll,
     reconstruction_error,
 )
-from vaejax.metrics.representation import active_units, count
+from vaejax.metrics.representation import (
+    active_units,
+    count,
+    representation_metrics,
+)
 
 __all__ = [
     "active_units",
@@ -31,4 +35,5 @@ __all__ = [
     "monte_carlo_nll",
     "nll",
     "reconstruction_error",
+    "representation_metrics",
 ]

@@ -1,5 +1,6 @@
 """Metrics of the latent representation."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -8,6 +9,11 @@ import jax.numpy as jnp
 from vaejax.experiment import Metric, Quantity
 from vaejax.metrics.base import Moments, merge, moments, no_moments
 from vaejax.types import Array, Batch, Key, Shape, Variables, axes_of
+
+
+def representation_metrics(latents: Shape) -> Mapping[str, Metric]:
+    """The metrics of every model with an encoder, whose latents have this shape."""
+    return {"active_units": active_units(latents), "count": count()}
 
 
 def active_units(latents: Shape, threshold: float = 0.01) -> Metric:

