@@ -412,7 +412,7 @@ def test_prepared_sets_that_cannot_be_read(old, new, fragment, data_dir):
         ),
         ("mnits", "did you mean mnist"),
         ("digit", "did you mean digits"),
-        ("qqqqqqqq", "there are mnist_5k, digits, breast_cancer"),
+        ("qqqqqqqq", "there are breast_cancer, digits, mnist_5k"),
         ("some.npz", "write 'npz:some.npz'"),
         ("a b", "is no data set name"),
         ("digits:7.0.0", "one version, 1.0.0"),
