@@ -231,6 +231,70 @@ def test_a_run_says_how_it_read_and_what_is_odd(tmp_path):
     assert (tmp_path / "o.csv").read_text() == lines(pairs(), head="20.63,")
 
 
+def numbered(*cells):
+    """Forty rows: a number, a whole number, and these texts in turn."""
+    return [(f"{n}.5", str(3 * n), cells[n % len(cells)]) for n in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("head", "cells"),
+    [
+        ("0.5,0,f", "fm"),  # numbers over numbers, a text over texts
+        ("7,0,f", "fm"),
+        ("0.5,0,q", "fm"),  # a text that no other row has
+        ("-1,0,q", "fm"),
+        ("0.5,7,2020-02-01", [f"2020-01-0{n}" for n in range(1, 8)]),
+    ],
+)
+def test_a_row_is_not_taken_for_names(head, cells, tmp_path):
+    data = lines(numbered(*cells), head=head)
+    with pytest.raises(InputError, match=r"reads as a row.*--header none"):
+        opened(tmp_path, data)
+    spec = opened(tmp_path, data, asked=Csv(header="none")).spec
+    assert sum(spec.sizes.values()) == 41
+    assert [column.name for column in spec.columns] == [
+        "column_1",
+        "column_2",
+        "column_3",
+    ]
+
+
+def test_a_row_of_texts_alone_is_not_taken_for_names(tmp_path):
+    rows = [("abc"[n % 3], "uv"[n % 2]) for n in range(40)]
+    with pytest.raises(InputError, match=r"reads as a row.*--header none"):
+        opened(tmp_path, lines(rows, head="a,v"))
+    assert len(opened(tmp_path, lines(rows, head="a,w")).spec.columns) == 2
+
+
+def test_wavelengths_are_names(tmp_path):
+    rows = [(f"{n}.5", str(n * n), f"0.{n}1", "uv"[n % 2]) for n in range(40)]
+    head = "400.5,401,401.5,sample"
+    spec = opened(tmp_path, lines(rows, head=head)).spec
+    assert [column.name for column in spec.columns] == head.split(",")
+    assert any("--header none" in line for line in spec.remarks)
+
+
+@pytest.mark.parametrize(
+    ("head", "warned"),
+    [
+        ("t,n,sex", False),
+        ("2019,2020,sex", True),  # years
+        ("t,n,f", True),
+        ("t,2020-01-31,sex", False),  # a day over numbers
+    ],
+)
+def test_names_that_may_be_meant_are_kept(head, warned, tmp_path):
+    spec = opened(tmp_path, lines(numbered(*"fm"), head=head)).spec
+    assert [column.name for column in spec.columns] == head.split(",")
+    assert any("--header none" in line for line in spec.remarks) == warned
+
+
+def test_a_cross_may_be_called_as_its_column(tmp_path):
+    rows = [("apple" if n % 3 else "", "pear" if n % 2 else "") for n in range(40)]
+    spec = opened(tmp_path, lines(rows, head="apple,pear")).spec
+    assert [column.values for column in spec.columns] == [("apple",), ("pear",)]
+
+
 def test_a_table_to_fill_in_another_dialect_is_not_misread(tmp_path):
     spec = opened(tmp_path, lines(pairs())).spec
     same = tmp_path / "same.csv"
