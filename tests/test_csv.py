@@ -231,6 +231,82 @@ def test_a_run_says_how_it_read_and_what_is_odd(tmp_path):
     assert (tmp_path / "o.csv").read_text() == lines(pairs(), head="20.63,")
 
 
+ISO = "2020-01-31"
+ONE_ZONE = "without it, as 2020-01-31T12:30:00"
+
+
+@pytest.mark.parametrize(
+    ("cells", "remedy"),
+    [
+        (["01.01.2020", "31.12.2020"], ISO),
+        (["01/02/2020", "12/31/2020", "unknown"], ISO),
+        (["2020/1/2", "2020/11/30"], ISO),
+        (["01.02.20", "28.02.20"], ISO),
+        (["1 Jan 2020", "2. M\u00e4rz 2020"], ISO),
+        ([f"{1 + n % 28:02d}.{1 + n // 28:02d}.2020" for n in range(60)], ISO),
+        (["2020-01-01T12:00:00Z", "2020-01-02T12:00:00Z"], ONE_ZONE),
+        (["2020-01-01 12:00+02:00", "2020-01-02 12:00:00.5-0500"], ONE_ZONE),
+    ],
+)
+def test_dates_that_are_not_read_as_such_are_no_categories(cells, remedy, tmp_path):
+    data = lines([(cell, str(n)) for n, cell in enumerate(cells * 20)])
+    with pytest.raises(InputError, match=r"column 't' .*--categories") as raised:
+        opened(tmp_path, data)
+    assert remedy in str(raised.value)
+    assert "zeros" not in str(raised.value)
+    spec = opened(tmp_path, data, categories=("t",)).spec
+    assert spec.columns[0].values == tuple(sorted(set(cells)))
+
+
+@pytest.mark.parametrize("cells", [["1.10.0", "1.2.3"], ["10.0.0.1", "10.0.0.2"]])
+def test_versions_and_addresses_are_no_dates(cells, tmp_path):
+    rows = [(cell, str(n)) for n, cell in enumerate(cells * 20)]
+    assert opened(tmp_path, lines(rows)).spec.columns[0].values == tuple(cells)
+
+
+@pytest.mark.parametrize("sign", " ^:")
+def test_fields_that_another_sign_separates_are_no_category(sign, tmp_path):
+    data = lines([(str(n % 3), str(n % 2), "u") for n in range(40)], sign, head="a,b,c")
+    with pytest.raises(InputError) as raised:
+        opened(tmp_path, data)
+    assert f"say --separator {sign!r}, or list the column" in str(raised.value)
+    spec = opened(tmp_path, data, asked=Csv(separator=sign)).spec
+    assert [column.name for column in spec.columns] == ["a", "b", "c"]
+    whole = opened(tmp_path, data, categories=(f"a{sign}b{sign}c",)).spec
+    assert len(whole.columns[0].values) == 6
+
+
+def test_only_runs_of_blanks_and_names_alike_are_fields(tmp_path):
+    rows = [f"{n % 3}  {n % 2}.5\n" for n in range(40)]
+    with pytest.raises(InputError, match="write one tab or comma"):
+        opened(tmp_path, "a b\n" + "".join(rows))
+    words = "".join(["light blue\n", "dark blue\n"] * 20)
+    values = opened(tmp_path, "colour\n" + words).spec.columns[0].values
+    assert values == ("dark blue", "light blue")
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\u00a0", "\u202f"])
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_shares_with_a_decimal_comma_are_numbers(blank, quote, tmp_path):
+    """In a file of commas they are quoted."""
+    rows = [(f"{quote}{t}{blank}%{quote}", n) for t, n in pairs(",")]
+    dataset = opened(tmp_path, lines(rows, "," if quote else ";"))
+    assert [column.form for column in dataset.spec.columns] == ["percent", "whole"]
+    np.testing.assert_allclose(raw_mean(dataset), MEAN, rtol=1e-6)
+
+
+@pytest.mark.parametrize("cell", ["0,5", "0,5 %", "0,5\u00a0%"])
+def test_a_quoted_decimal_comma_among_points_has_a_hint_at_the_sign(cell, tmp_path):
+    percent = "%" * ("%" in cell)
+    rows = [(f"{t}{percent}", n) for t, n in pairs()]
+    for data in (
+        lines([(f'"{cell}"', "3"), *rows]),
+        lines([(f'"{cell}"', t) for t, _ in pairs()]),
+    ):
+        with pytest.raises(InputError, match="--decimal ,"):
+            opened(tmp_path, data)
+
+
 def numbered(*cells):
     """Forty rows: a number, a whole number, and these texts in turn."""
     return [(f"{n}.5", str(3 * n), cells[n % len(cells)]) for n in range(40)]
