@@ -423,6 +423,8 @@ def test_labels_and_masks_of_pictures(oblong):
     samples = vaejax.sample(*oblong, KEY, 4, given=inputs)
     again = vaejax.sample(*oblong, KEY, 4, given={"y": [2, 1, 0, 2]})
     np.testing.assert_array_equal(samples, again)
+    dark = experiment.inputs(raw // 16)  # few pictures may be dark; training may not
+    np.testing.assert_allclose(dark["x"][..., 0], raw // 16 / 255, rtol=1e-6)
     for bad, message in (
         (lambda: experiment.inputs(raw, [0, 1]), "one label to each"),
         (lambda: experiment.inputs(raw, [0, 1, 2, 3]), "no class '3'"),

@@ -21,7 +21,7 @@ from vaejax.data.checks import (
 from vaejax.data.classes import check_y, numbered_labels, of_training, plain
 from vaejax.data.dataset import Arrays, Dataset, describe
 from vaejax.data.holders import unmasked
-from vaejax.data.levels import check_layout, range_of, rule_of, take_levels
+from vaejax.data.levels import brightness, check_layout, range_of, rule_of, take_levels
 from vaejax.data.splits import TEST_SHARE, cut, standardize
 from vaejax.data.wanted import of_arrays
 from vaejax.errors import InputError
@@ -119,13 +119,14 @@ def check_arrays(arrays: Arrays, name: str, counts: Sequence[str] = ()) -> Datas
             check_y(pair["y"], len(pair["x"]), f"y_{split} of {name!r}")
         if "mask" in pair:
             check_mask(pair["mask"], pair["x"], f"mask_{split} of {name!r}")
-    remarks = _to_levels(train, test, name)
+    taken = _to_levels(train, test, name)
     if not test:
         train, test = cut(train, TEST_SHARE, purpose=0, what=repr(name))
     splits, names = numbered_labels({"train": train, "test": test})
     columns = of_arrays(splits, list(arrays.get("columns", ())), counts, repr(name))
     shaped = {key: _shaped(pair) for key, pair in splits.items()}
     found = describe(name, shaped, columns=columns, names=names)
+    remarks = tuple(line.format(levels=found.spec.levels) for line in taken)
     return found._replace(spec=found.spec._replace(remarks=remarks))
 
 
@@ -145,19 +146,24 @@ def _check_examples(train: Arrays, test: Arrays, name: str) -> None:
 
 
 def _to_levels(train: Arrays, test: Arrays, name: str) -> tuple[str, ...]:
-    """Makes pictures uint8 in place, and says by which rule; nothing for others."""
-    x = train["x"]
-    if x.ndim == 2 or x.dtype == np.uint8:
+    """Makes pictures uint8 in place, and says by which rule, or that they are dark;
+    `{levels}` stands for how many there are then. Nothing is said of others.
+    """
+    x, what, observed = train["x"], f"x_train of {name!r}", train.get("mask")
+    if x.ndim == 2:
         return ()
-    rule = rule_of(x, f"x_train of {name!r}", train.get("mask"))
-    low, high = range_of(x, train.get("mask"))
+    if x.dtype == np.uint8:
+        warning = brightness(x, what, observed)
+        return (warning,) if warning else ()
+    rule = rule_of(x, what, observed)
+    low, high = range_of(x, observed)
     for split, pair in (("train", train), ("test", test)):
         if pair:
             what = f"x_{split} of {name!r}"
             pair["x"] = take_levels(pair["x"], rule, what, pair.get("mask"))
     return (
-        f"pictures of {x.dtype}, {low:g} to {high:g} in training, are taken as 256 "
-        f"levels by {rule.code}",
+        f"pictures of {x.dtype}, {low:g} to {high:g} in training, are taken as "
+        f"{{levels}} levels by {rule.code}",
     )
 
 
