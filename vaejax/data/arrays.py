@@ -12,6 +12,7 @@ from vaejax.data.archive import check_sizes
 from vaejax.data.bits import with_bits
 from vaejax.data.checks import (
     ARRAYS,
+    array_of,
     check_alike,
     check_keys,
     check_mask,
@@ -23,7 +24,7 @@ from vaejax.data.dataset import Arrays, Dataset, describe
 from vaejax.data.holders import unmasked
 from vaejax.data.levels import brightness, check_layout, range_of, rule_of, take_levels
 from vaejax.data.splits import TEST_SHARE, cut, standardize
-from vaejax.data.wanted import of_arrays
+from vaejax.data.wanted import names_of, of_arrays
 from vaejax.errors import InputError
 from vaejax.runtime.storage import absolute
 
@@ -77,9 +78,9 @@ def from_arrays(
     all_of = (x_train, y_train, x_test, y_test, mask_train, mask_test)
     given = dict(zip(ARRAYS, all_of, strict=True))
     there = {key: a for key, a in given.items() if a is not None}
-    arrays = {key: np.asarray(a) for key, a in unmasked(there).items()}
-    if len(columns):
-        arrays["columns"] = np.asarray(columns)
+    arrays = {key: array_of(a, key) for key, a in unmasked(there).items()}
+    if listed := names_of(columns, "columns"):
+        arrays["columns"] = np.array(listed)
     return standardize(of_training(with_bits(check_arrays(arrays, name, counts))))
 
 
@@ -123,7 +124,8 @@ def check_arrays(arrays: Arrays, name: str, counts: Sequence[str] = ()) -> Datas
     if not test:
         train, test = cut(train, TEST_SHARE, purpose=0, what=repr(name))
     splits, names = numbered_labels({"train": train, "test": test})
-    columns = of_arrays(splits, list(arrays.get("columns", ())), counts, repr(name))
+    listed = names_of(arrays.get("columns"), "columns")
+    columns = of_arrays(splits, listed, names_of(counts, "counts"), repr(name))
     shaped = {key: _shaped(pair) for key, pair in splits.items()}
     found = describe(name, shaped, columns=columns, names=names)
     remarks = tuple(line.format(levels=found.spec.levels) for line in taken)

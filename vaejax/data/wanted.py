@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 import numpy as np
 
+from vaejax.data.checks import array_of
 from vaejax.data.dataset import Arrays
+from vaejax.data.numerals import quoted
 from vaejax.data.spec import Column
 from vaejax.errors import InputError
 
@@ -31,9 +34,19 @@ def wanted(
             some = {name for name in names if numeric(name)}
         if not some:
             first = f"{', '.join(names[:20])}{', ...' if len(names) > 20 else ''}"
-            raise InputError(f"{where} has no column {each!r}: it has {first}")
+            raise InputError(f"{where} has no column {quoted(each)}: it has {first}")
         found |= some
     return tuple(name for name in names if name in found)
+
+
+def names_of(value: Any, what: str) -> list[str]:
+    """Names as a list: None are none, a text is one; InputError where it is no list."""
+    if value is None or isinstance(value, str):
+        return [value] if value else []
+    array = array_of(value, what)
+    if array.ndim != 1:
+        raise InputError(f"{what} is no list of names: give one, as in {what}=['a']")
+    return [str(name) for name in array]
 
 
 def of_arrays(
