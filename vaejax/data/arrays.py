@@ -24,7 +24,7 @@ from vaejax.data.dataset import Arrays, Dataset, describe
 from vaejax.data.holders import unmasked
 from vaejax.data.levels import brightness, check_layout, range_of, rule_of, take_levels
 from vaejax.data.splits import TEST_SHARE, cut, standardize
-from vaejax.data.wanted import names_of, of_arrays
+from vaejax.data.wanted import check_table_named, names_of, of_arrays
 from vaejax.errors import InputError
 from vaejax.runtime.storage import absolute
 
@@ -120,12 +120,14 @@ def check_arrays(arrays: Arrays, name: str, counts: Sequence[str] = ()) -> Datas
             check_y(pair["y"], len(pair["x"]), f"y_{split} of {name!r}")
         if "mask" in pair:
             check_mask(pair["mask"], pair["x"], f"mask_{split} of {name!r}")
+    listed = names_of(arrays.get("columns"), "columns")
+    counted = names_of(counts, "counts")
+    check_table_named(train["x"], listed, counted, repr(name))
     taken = _to_levels(train, test, name)
     if not test:
         train, test = cut(train, TEST_SHARE, purpose=0, what=repr(name))
     splits, names = numbered_labels({"train": train, "test": test})
-    listed = names_of(arrays.get("columns"), "columns")
-    columns = of_arrays(splits, listed, names_of(counts, "counts"), repr(name))
+    columns = of_arrays(splits, listed, counted, repr(name))
     shaped = {key: _shaped(pair) for key, pair in splits.items()}
     found = describe(name, shaped, columns=columns, names=names)
     remarks = tuple(line.format(levels=found.spec.levels) for line in taken)

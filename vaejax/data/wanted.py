@@ -65,8 +65,6 @@ def of_arrays(
         none.
     """
     x = splits["train"]["x"]
-    if x.ndim != 2 and (len(names) or counts):
-        raise InputError(f"{where}: names and counts are of columns of a table [N, D]")
     if not len(names) and not counts:
         return ()
     names = [str(name) for name in names] or [str(n) for n in range(x.shape[1])]
@@ -79,6 +77,14 @@ def of_arrays(
     for arrays in splits.values():
         check_counts(arrays["x"], names, counted, where)
     return tuple(Column(n, "count" if n in counted else "real") for n in names)
+
+
+def check_table_named(
+    x: np.ndarray, names: Sequence[str], counts: Sequence[str], where: str
+) -> None:
+    """InputError where columns of pictures are named or counted."""
+    if x.ndim != 2 and (names or counts):
+        raise InputError(f"{where}: names and counts are of columns of a table [N, D]")
 
 
 def check_counts(
