@@ -231,6 +231,146 @@ def test_a_run_says_how_it_read_and_what_is_odd(tmp_path):
     assert (tmp_path / "o.csv").read_text() == lines(pairs(), head="20.63,")
 
 
+ISO = "2020-01-31"
+ONE_ZONE = "without it, as 2020-01-31T12:30:00"
+
+
+@pytest.mark.parametrize(
+    ("cells", "remedy"),
+    [
+        (["01.01.2020", "31.12.2020"], ISO),
+        (["01/02/2020", "12/31/2020", "unknown"], ISO),
+        (["2020/1/2", "2020/11/30"], ISO),
+        (["01.02.20", "28.02.20"], ISO),
+        (["1 Jan 2020", "2. M\u00e4rz 2020"], ISO),
+        ([f"{1 + n % 28:02d}.{1 + n // 28:02d}.2020" for n in range(60)], ISO),
+        (["2020-01-01T12:00:00Z", "2020-01-02T12:00:00Z"], ONE_ZONE),
+        (["2020-01-01 12:00+02:00", "2020-01-02 12:00:00.5-0500"], ONE_ZONE),
+    ],
+)
+def test_dates_that_are_not_read_as_such_are_no_categories(cells, remedy, tmp_path):
+    data = lines([(cell, str(n)) for n, cell in enumerate(cells * 20)])
+    with pytest.raises(InputError, match=r"column 't' .*--categories") as raised:
+        opened(tmp_path, data)
+    assert remedy in str(raised.value)
+    assert "zeros" not in str(raised.value)
+    spec = opened(tmp_path, data, categories=("t",)).spec
+    assert spec.columns[0].values == tuple(sorted(set(cells)))
+
+
+@pytest.mark.parametrize("cells", [["1.10.0", "1.2.3"], ["10.0.0.1", "10.0.0.2"]])
+def test_versions_and_addresses_are_no_dates(cells, tmp_path):
+    rows = [(cell, str(n)) for n, cell in enumerate(cells * 20)]
+    assert opened(tmp_path, lines(rows)).spec.columns[0].values == tuple(cells)
+
+
+@pytest.mark.parametrize("sign", " ^:")
+def test_fields_that_another_sign_separates_are_no_category(sign, tmp_path):
+    data = lines([(str(n % 3), str(n % 2), "u") for n in range(40)], sign, head="a,b,c")
+    with pytest.raises(InputError) as raised:
+        opened(tmp_path, data)
+    assert f"say --separator {sign!r}, or list the column" in str(raised.value)
+    spec = opened(tmp_path, data, asked=Csv(separator=sign)).spec
+    assert [column.name for column in spec.columns] == ["a", "b", "c"]
+    whole = opened(tmp_path, data, categories=(f"a{sign}b{sign}c",)).spec
+    assert len(whole.columns[0].values) == 6
+
+
+def test_only_runs_of_blanks_and_names_alike_are_fields(tmp_path):
+    rows = [f"{n % 3}  {n % 2}.5\n" for n in range(40)]
+    with pytest.raises(InputError, match="write one tab or comma"):
+        opened(tmp_path, "a b\n" + "".join(rows))
+    words = "".join(["light blue\n", "dark blue\n"] * 20)
+    values = opened(tmp_path, "colour\n" + words).spec.columns[0].values
+    assert values == ("dark blue", "light blue")
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\u00a0", "\u202f"])
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_shares_with_a_decimal_comma_are_numbers(blank, quote, tmp_path):
+    """In a file of commas they are quoted."""
+    rows = [(f"{quote}{t}{blank}%{quote}", n) for t, n in pairs(",")]
+    dataset = opened(tmp_path, lines(rows, "," if quote else ";"))
+    assert [column.form for column in dataset.spec.columns] == ["percent", "whole"]
+    np.testing.assert_allclose(raw_mean(dataset), MEAN, rtol=1e-6)
+
+
+@pytest.mark.parametrize("cell", ["0,5", "0,5 %", "0,5\u00a0%"])
+def test_a_quoted_decimal_comma_among_points_has_a_hint_at_the_sign(cell, tmp_path):
+    percent = "%" * ("%" in cell)
+    rows = [(f"{t}{percent}", n) for t, n in pairs()]
+    for data in (
+        lines([(f'"{cell}"', "3"), *rows]),
+        lines([(f'"{cell}"', t) for t, _ in pairs()]),
+    ):
+        with pytest.raises(InputError, match="--decimal ,"):
+            opened(tmp_path, data)
+
+
+def numbered(*cells):
+    """Forty rows: a number, a whole number, and these texts in turn."""
+    return [(f"{n}.5", str(3 * n), cells[n % len(cells)]) for n in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("head", "cells"),
+    [
+        ("0.5,0,f", "fm"),  # numbers over numbers, a text over texts
+        ("7,0,f", "fm"),
+        ("0.5,0,q", "fm"),  # a text that no other row has
+        ("-1,0,q", "fm"),
+        ("0.5,7,2020-02-01", [f"2020-01-0{n}" for n in range(1, 8)]),
+    ],
+)
+def test_a_row_is_not_taken_for_names(head, cells, tmp_path):
+    data = lines(numbered(*cells), head=head)
+    with pytest.raises(InputError, match=r"reads as a row.*--header none"):
+        opened(tmp_path, data)
+    spec = opened(tmp_path, data, asked=Csv(header="none")).spec
+    assert sum(spec.sizes.values()) == 41
+    assert [column.name for column in spec.columns] == [
+        "column_1",
+        "column_2",
+        "column_3",
+    ]
+
+
+def test_a_row_of_texts_alone_is_not_taken_for_names(tmp_path):
+    rows = [("abc"[n % 3], "uv"[n % 2]) for n in range(40)]
+    with pytest.raises(InputError, match=r"reads as a row.*--header none"):
+        opened(tmp_path, lines(rows, head="a,v"))
+    assert len(opened(tmp_path, lines(rows, head="a,w")).spec.columns) == 2
+
+
+def test_wavelengths_are_names(tmp_path):
+    rows = [(f"{n}.5", str(n * n), f"0.{n}1", "uv"[n % 2]) for n in range(40)]
+    head = "400.5,401,401.5,sample"
+    spec = opened(tmp_path, lines(rows, head=head)).spec
+    assert [column.name for column in spec.columns] == head.split(",")
+    assert any("--header none" in line for line in spec.remarks)
+
+
+@pytest.mark.parametrize(
+    ("head", "warned"),
+    [
+        ("t,n,sex", False),
+        ("2019,2020,sex", True),  # years
+        ("t,n,f", True),
+        ("t,2020-01-31,sex", False),  # a day over numbers
+    ],
+)
+def test_names_that_may_be_meant_are_kept(head, warned, tmp_path):
+    spec = opened(tmp_path, lines(numbered(*"fm"), head=head)).spec
+    assert [column.name for column in spec.columns] == head.split(",")
+    assert any("--header none" in line for line in spec.remarks) == warned
+
+
+def test_a_cross_may_be_called_as_its_column(tmp_path):
+    rows = [("apple" if n % 3 else "", "pear" if n % 2 else "") for n in range(40)]
+    spec = opened(tmp_path, lines(rows, head="apple,pear")).spec
+    assert [column.values for column in spec.columns] == [("apple",), ("pear",)]
+
+
 def test_a_table_to_fill_in_another_dialect_is_not_misread(tmp_path):
     spec = opened(tmp_path, lines(pairs())).spec
     same = tmp_path / "same.csv"

@@ -602,3 +602,21 @@ def test_the_digest_tells_contents_apart():
 def test_a_spec_survives_json():
     spec = from_arrays(TABLE, LABELS).spec
     assert Spec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+
+
+def test_names_of_columns_are_a_list_or_none():
+    assert from_arrays(TABLE, columns=None).spec.columns == ()
+    assert from_arrays(TABLE, counts="all").spec.columns[0].kind == "count"
+    for wrong in (3, {"a"}, np.array("ab"), [["a"], ["b", "c"]]):
+        with pytest.raises(InputError, match="columns is no"):
+            from_arrays(TABLE, columns=wrong)
+    with pytest.raises(InputError, match="give one for each"):
+        from_arrays(TABLE, columns="ab")
+
+
+@pytest.mark.parametrize("y", [None, {1}, [b"\xff"], np.zeros(3, "V3"), [[1], [1, 2]]])
+def test_what_is_no_label_of_a_class(y):
+    spec = from_arrays(TABLE, LABELS).spec
+    with pytest.raises(InputError) as raised:
+        spec.label_index(y)
+    assert "\n" not in str(raised.value)

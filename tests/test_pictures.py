@@ -45,7 +45,7 @@ def test_bool_pictures_are_binary():
     data = vaejax.from_arrays(x, x_test=x)
     assert data.spec.levels == 2
     np.testing.assert_array_equal(data.split("train")["x"], x.reshape(40, -1))
-    assert "255 * x.astype(np.uint8)" in data.spec.remarks[0]
+    assert data.spec.remarks[0].endswith("2 levels by 255 * x.astype(np.uint8)")
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,56 @@ def test_ambiguous_ranges_have_a_hint_that_gives_the_picture(x, pick):
     # A picture of 17 levels is known to half a step of 255 / 16, and a rounding.
     coarse = 255 / 32 + 0.5 if x.max() == 16 else 1
     assert np.abs(found.astype(int) - RIGHT).max() <= coarse
+
+
+def scaled(top):
+    """The picture with another largest level, as uint8."""
+    return np.round(RIGHT / 255 * top).astype(np.uint8)
+
+
+@pytest.mark.parametrize("top", [2, 16, 31])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32])
+def test_nearly_black_pictures_are_refused_with_the_line_that_mends(
+    top, dtype, tmp_path
+):
+    """As uint8, as any other type; what the line gives is taken."""
+    x = scaled(top).astype(dtype)
+    np.savez(tmp_path / "a.npz", x_train=x)
+    for ask in (
+        lambda: vaejax.from_arrays(x),
+        lambda: open_dataset(f"npz:{tmp_path / 'a.npz'}"),
+    ):
+        with pytest.raises(InputError, match=f"from 0 to {top}, which") as raised:
+            ask()
+    codes = re.findall(r"np\.round.*?\.astype\(np\.uint8\)", str(raised.value))
+    for code in codes:
+        data = vaejax.from_arrays(eval(code, {"np": np, "x": x}))
+        assert data.split("train")["x"].max() == 255
+
+
+@pytest.mark.parametrize("top", [32, 63, 120])
+def test_dark_pictures_are_taken_with_a_warning(top):
+    x = scaled(top)
+    data = vaejax.from_arrays(x, x_test=x)
+    np.testing.assert_array_equal(data.split("train")["x"], x.reshape(40, -1))
+    assert f"if {top} is white" in data.spec.remarks[0]
+    assert vaejax.from_arrays(scaled(128)).spec.remarks == ()
+
+
+def test_what_has_no_scale_of_its_own_is_taken():
+    """Binary pictures, one level alone, and dark test pictures of bright training."""
+    assert vaejax.from_arrays(scaled(1)).spec.levels == 2
+    assert vaejax.from_arrays(np.full((40, 4, 4), 9, np.uint8)).spec.remarks == ()
+    data = vaejax.from_arrays(RIGHT, x_test=scaled(16))
+    assert data.split("test")["x"].max() == 16
+
+
+def test_dark_pictures_of_which_a_mask_hides_the_rest():
+    x = scaled(16)
+    mask = np.ones(x.shape, np.uint8)
+    x[0, 0, 0], mask[0, 0, 0] = 255, 0
+    with pytest.raises(InputError, match="nearly black"):
+        vaejax.from_arrays(x, mask_train=mask)
 
 
 def test_a_test_split_of_another_scale_is_refused():

@@ -21,7 +21,7 @@ import vaejax
 from vaejax import parallel, presets
 from vaejax.apply import query
 from vaejax.apply.capabilities import weighs
-from vaejax.apply.inputs import batch_of_examples
+from vaejax.apply.inputs import batch_of_examples, given_or_in_turn
 from vaejax.apply.own import encode_own
 from vaejax.data.context import seen_region
 from vaejax.data.entries import checked_key, checked_x
@@ -296,6 +296,8 @@ GIVEN = {
     "truth": ({"y": np.ones(4, bool)}, "whole numbers or texts"),
     "names": ({"y": ["zero", "one", "two", "one"]}, "no class 'zero'"),
     "objects": ({"y": [None, 1, 2, 0]}, "dtype object"),
+    "nothing": ({"y": None}, "dtype object"),
+    "ragged": ({"y": [[0], [1, 2]]}, "y is no array"),
     "NaN": ({"y": np.full((4, 3), np.nan)}, "not finite"),
     "mask": ({"y": [0, 1, 2, 0], "mask": np.ones((4, 8))}, "has shape"),
     "shares": ({"y": [0, 1, 2, 0], "mask": np.full((4, 8, 6, 1), 0.5)}, "1 and 0"),
@@ -316,6 +318,20 @@ def test_conditions_that_cannot_be_meant(name, oblong):
             ask()
 
 
+def test_conditions_without_a_name(oblong):
+    """As labels in place of the mapping; `sample` completes what is given."""
+    x = np.zeros((4, 8, 6, 1))
+    for given in ([0, 1, 2, 0], None, np.arange(4), "y"):
+        for ask in (
+            lambda wrong: batch_of_examples(oblong[0], x, wrong),
+            lambda wrong: given_or_in_turn(oblong[0], 4, wrong),
+        ):
+            with pytest.raises(InputError, match=r"given=\{'y': labels\}"):
+                ask(given)
+    with pytest.raises(InputError, match="no entry 1"):
+        batch_of_examples(oblong[0], x, {1: [0, 1, 2, 0]})
+
+
 def test_numbers_and_keys_that_cannot_be_meant(vae, x):
     for num in (0, -1, 2.5):
         with pytest.raises(InputError, match="num"):
@@ -332,6 +348,19 @@ def test_numbers_and_keys_that_cannot_be_meant(vae, x):
             vaejax.attribute(*vae, x, has)
     with pytest.raises(InputError, match="shape"):
         vaejax.impute(*vae, x, np.ones(3), KEY)
+    with pytest.raises(InputError, match="x has dtype <U"):
+        vaejax.impute(*vae, x.astype(str), np.ones(x.shape), KEY)
+    with pytest.raises(InputError, match="x is no array"):
+        vaejax.impute(*vae, [[1.0], [1.0, 2.0]], np.ones((2, 1)), KEY)
+    for key in (None, 0, np.arange(2), jax.random.split(KEY, 2), jnp.zeros(2)):
+        with pytest.raises(InputError, match=r"jax\.random\.key") as caught:
+            vaejax.impute(*vae, x, np.ones(x.shape), key)
+        assert "\n" not in str(caught.value)
+    for path in (None, 3, "a\0"):
+        with pytest.raises(InputError, match="a path"):
+            vaejax.load(path)
+        with pytest.raises(InputError, match="a path"):
+            vaejax.report(path)
 
 
 def test_nan_and_numpys_masks_are_holes(vae, x):
@@ -423,6 +452,8 @@ def test_labels_and_masks_of_pictures(oblong):
     samples = vaejax.sample(*oblong, KEY, 4, given=inputs)
     again = vaejax.sample(*oblong, KEY, 4, given={"y": [2, 1, 0, 2]})
     np.testing.assert_array_equal(samples, again)
+    dark = experiment.inputs(raw // 16)  # few pictures may be dark; training may not
+    np.testing.assert_allclose(dark["x"][..., 0], raw // 16 / 255, rtol=1e-6)
     for bad, message in (
         (lambda: experiment.inputs(raw, [0, 1]), "one label to each"),
         (lambda: experiment.inputs(raw, [0, 1, 2, 3]), "no class '3'"),
@@ -453,6 +484,48 @@ def test_any_array_is_a_batch_or_one_line(x, oblong):
         values = np.asarray(batch["x"])
         assert values.shape[1:] == experiment.dataset.spec.shape
         assert ((values >= -1e-6) & (values <= 1 + 1e-6)).all()
+
+
+LONE = (
+    st.none() | st.booleans() | st.integers(-2, 4) | st.floats() | st.text(max_size=2)
+)
+ANYTHING = (
+    LONE
+    | st.lists(LONE | st.lists(LONE, max_size=2), max_size=5)
+    | st.integers(0, 2).map(lambda k: [k] * 4)
+    | st.lists(LONE, max_size=4).map(lambda some: np.array(some, object))
+    | LONE.map(lambda one: np.array(one, object))
+    | st.tuples(KINDS, SHAPES).flatmap(lambda some: arrays_of.arrays(*some))
+    | st.sampled_from([np.ones((4, 8, 6, 1)), np.zeros((4, 8, 6)), KEY, {}, b"\xff"])
+)
+NAMED = st.sampled_from(
+    ["y", "mask", "context", "seen", "x", "index", "label", 1, None]
+)
+
+
+@CHEAP
+@drawn(given=st.dictionaries(NAMED, ANYTHING, max_size=3) | ANYTHING)
+def test_anything_given_is_a_batch_or_one_line(given, oblong):
+    try:
+        batch = batch_of_examples(oblong[0], np.zeros((4, 8, 6, 1)), given)
+    except InputError as error:
+        assert "\n" not in str(error)
+    else:
+        assert batch["x"].shape == (4, 8, 6, 1)
+        assert batch["y"].shape in ((4,), (4, 3))
+
+
+@CHEAP
+@drawn(x=ANYTHING, y=ANYTHING, mask=ANYTHING, alone=st.booleans())
+def test_anything_is_an_input_or_one_line(x, y, mask, alone, oblong):
+    x = x if alone else np.zeros((4, 8, 6), np.uint8)
+    try:
+        found = oblong[0].inputs(x, y, mask=mask)
+    except InputError as error:
+        assert "\n" not in str(error)
+    else:
+        assert found["x"].shape[1:] == (8, 6, 1)
+        assert "y" not in found or found["y"].shape == found["x"].shape[:1]
 
 
 # Experiments that no preset makes

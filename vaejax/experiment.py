@@ -11,6 +11,7 @@ import optax
 
 from vaejax.configs import Training
 from vaejax.data import Dataset
+from vaejax.data.entries import checked_key
 from vaejax.data.own import own_inputs
 from vaejax.data.preprocess import Preprocess
 from vaejax.errors import InputError
@@ -157,7 +158,7 @@ class Experiment:
         Raises:
           InputError: the examples are not like those that were trained on.
         """
-        key = jax.random.key(0) if key is None else key
+        key = jax.random.key(0) if key is None else checked_key(key)
         return own_inputs(x, y, mask, self.preprocess, self.dataset.spec, key)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from vaejax import parallel
 from vaejax.apply.capabilities import weighs
-from vaejax.data.entries import checked_like_x, checked_x
+from vaejax.data.entries import checked_key, checked_like_x, checked_x, real_array
 from vaejax.distributions.columns import decide
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState, variables_of
@@ -79,6 +79,7 @@ def impute(
     """
     check_count("samples", samples, 1)
     check_count("multiple", multiple, 0)
+    key = checked_key(key)
     check_imputes(experiment, state, method)
     x, mask = checked_examples(experiment, x, mask)
     check_room(multiple, x, batch_size)
@@ -168,7 +169,8 @@ def checked_examples(
     """x in float32 and bool like it, False in its holes and where x is NaN; InputError
     where x is not in the model's units, whatever is in the holes.
     """
-    seen = np.asarray(checked_like_x("mask", mask, np.shape(x))) == 1
+    x = real_array(x, "x")
+    seen = np.asarray(checked_like_x("mask", mask, x.shape)) == 1
     there = np.where(seen, in_float32(x, seen), np.nan)
     binary = experiment.preprocess.values == "binary"
     spec = experiment.dataset.spec

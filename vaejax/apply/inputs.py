@@ -21,7 +21,7 @@ from vaejax.data.entries import (
 )
 from vaejax.data.kinds import kind_of
 from vaejax.data.preprocess import blank
-from vaejax.errors import InputError, nearest
+from vaejax.errors import InputError, as_text, nearest
 from vaejax.experiment import Experiment
 from vaejax.models import conditions_of
 from vaejax.types import Array, ArrayLike, Batch, Size
@@ -47,8 +47,10 @@ def batch_of_examples(
     """
     told = isinstance(x, Mapping)
     if told and "x" not in x:
-        raise InputError(f"the examples have no entry 'x': they have {', '.join(x)}")
-    given = {**x, **given} if told else given
+        raise InputError(
+            f"the examples have no entry 'x': they have {', '.join(map(str, x))}"
+        )
+    given = {**x, **entries(given)} if told else given
     binary = experiment.preprocess.values == "binary"
     values, holes = checked_x(
         x["x"] if told else x, experiment.dataset.spec, binary=binary, told=told
@@ -102,9 +104,10 @@ def checked_given(
     experiment: Experiment, given: Given, shape: tuple[Size, ...]
 ) -> dict[str, Array]:
     """The given entries as arrays; InputError where one cannot be meant."""
-    for name in given:
+    for name in entries(given):
         if name not in ENTRIES + WITHOUT_USE:
-            raise InputError(f"given has no entry {name!r}: {nearest(name, ENTRIES)}")
+            close = nearest(name if isinstance(name, str) else "", ENTRIES)
+            raise InputError(f"given has no entry {as_text(name)}: {close}")
     spec = experiment.dataset.spec
     found = {n: checked_like_x(n, given[n], shape) for n in LIKE_X if n in given}
     if "y" in given:
@@ -114,6 +117,21 @@ def checked_given(
         seen = np.asarray(found.get("seen", np.ones(found["context"].shape)))
         check_pixels(np.asarray(found["context"])[seen == 1], "given['context']")
     return found
+
+
+def entries(given: Any) -> Given:
+    """What is given, by name; InputError where it has no names."""
+    if not isinstance(given, Mapping):
+        raise InputError(
+            f"given is a {type(given).__name__}: name what it holds, as in "
+            "given={'y': labels}"
+        )
+    return given
+
+
+def given_or_in_turn(experiment: Experiment, num: Size, given: Given) -> Given:
+    """What is given, with labels that go through the classes where it has none."""
+    return {**classes_in_turn(experiment, num), **entries(given)}
 
 
 def classes_in_turn(experiment: Experiment, num: Size) -> Given:

@@ -32,8 +32,9 @@ from vaejax.apply.inputs import (
     Given,
     batch_of_examples,
     batch_to_generate,
-    classes_in_turn,
+    given_or_in_turn,
 )
+from vaejax.data.checks import array_of
 from vaejax.data.entries import checked_key, checked_latents
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState, variables_of
@@ -126,7 +127,7 @@ def attribute(
 
 def direction(z: ArrayLike, has: ArrayLike) -> Array:
     """Mean of `z` `[N, latents]` where `has` `[N]`, minus its mean elsewhere."""
-    z, values = jnp.asarray(z), np.asarray(has)
+    z, values = jnp.asarray(z), array_of(has, "has")
     if values.shape != z.shape[:1] or not np.isin(values, (0, 1)).all():
         raise InputError(
             f"has has shape {values.shape}: give True or False for each of the "
@@ -195,7 +196,7 @@ def sample(
         check_fits(needed, f"{num:,} samples", "draw fewer at a time")
     key = checked_key(key)
     latent_key, noise_key = jax.random.split(key)
-    given = {**classes_in_turn(experiment, num), **given}
+    given = given_or_in_turn(experiment, num, given)
     batch = batch_to_generate(experiment, num, given)
     generate = parallel.compile_verb(experiment.model, "generate")
     px = generate(variables_of(state), batch, latent_key[None])
@@ -207,9 +208,8 @@ def draw_latents(
 ) -> Array:
     """z from the prior, `[num, latents]`."""
     apply = parallel.compile_verb(experiment.model, "draw_prior")
-    batch = batch_to_generate(
-        experiment, num, {**classes_in_turn(experiment, num), **given}
-    )
+    given = given_or_in_turn(experiment, num, given)
+    batch = batch_to_generate(experiment, num, given)
     return apply(variables_of(state), batch, checked_key(key)[None])[0]
 
 

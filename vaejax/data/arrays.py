@@ -12,6 +12,7 @@ from vaejax.data.archive import check_sizes
 from vaejax.data.bits import with_bits
 from vaejax.data.checks import (
     ARRAYS,
+    array_of,
     check_alike,
     check_keys,
     check_mask,
@@ -21,9 +22,9 @@ from vaejax.data.checks import (
 from vaejax.data.classes import check_y, numbered_labels, of_training, plain
 from vaejax.data.dataset import Arrays, Dataset, describe
 from vaejax.data.holders import unmasked
-from vaejax.data.levels import check_layout, range_of, rule_of, take_levels
+from vaejax.data.levels import brightness, check_layout, range_of, rule_of, take_levels
 from vaejax.data.splits import TEST_SHARE, cut, standardize
-from vaejax.data.wanted import of_arrays
+from vaejax.data.wanted import check_table_named, names_of, of_arrays
 from vaejax.errors import InputError
 from vaejax.runtime.storage import absolute
 
@@ -77,9 +78,9 @@ def from_arrays(
     all_of = (x_train, y_train, x_test, y_test, mask_train, mask_test)
     given = dict(zip(ARRAYS, all_of, strict=True))
     there = {key: a for key, a in given.items() if a is not None}
-    arrays = {key: np.asarray(a) for key, a in unmasked(there).items()}
-    if len(columns):
-        arrays["columns"] = np.asarray(columns)
+    arrays = {key: array_of(a, key) for key, a in unmasked(there).items()}
+    if listed := names_of(columns, "columns"):
+        arrays["columns"] = np.array(listed)
     return standardize(of_training(with_bits(check_arrays(arrays, name, counts))))
 
 
@@ -119,13 +120,17 @@ def check_arrays(arrays: Arrays, name: str, counts: Sequence[str] = ()) -> Datas
             check_y(pair["y"], len(pair["x"]), f"y_{split} of {name!r}")
         if "mask" in pair:
             check_mask(pair["mask"], pair["x"], f"mask_{split} of {name!r}")
-    remarks = _to_levels(train, test, name)
+    listed = names_of(arrays.get("columns"), "columns")
+    counted = names_of(counts, "counts")
+    check_table_named(train["x"], listed, counted, repr(name))
+    taken = _to_levels(train, test, name)
     if not test:
         train, test = cut(train, TEST_SHARE, purpose=0, what=repr(name))
     splits, names = numbered_labels({"train": train, "test": test})
-    columns = of_arrays(splits, list(arrays.get("columns", ())), counts, repr(name))
+    columns = of_arrays(splits, listed, counted, repr(name))
     shaped = {key: _shaped(pair) for key, pair in splits.items()}
     found = describe(name, shaped, columns=columns, names=names)
+    remarks = tuple(line.format(levels=found.spec.levels) for line in taken)
     return found._replace(spec=found.spec._replace(remarks=remarks))
 
 
@@ -145,19 +150,24 @@ def _check_examples(train: Arrays, test: Arrays, name: str) -> None:
 
 
 def _to_levels(train: Arrays, test: Arrays, name: str) -> tuple[str, ...]:
-    """Makes pictures uint8 in place, and says by which rule; nothing for others."""
-    x = train["x"]
-    if x.ndim == 2 or x.dtype == np.uint8:
+    """Makes pictures uint8 in place, and says by which rule, or that they are dark;
+    `{levels}` stands for how many there are then. Nothing is said of others.
+    """
+    x, what, observed = train["x"], f"x_train of {name!r}", train.get("mask")
+    if x.ndim == 2:
         return ()
-    rule = rule_of(x, f"x_train of {name!r}", train.get("mask"))
-    low, high = range_of(x, train.get("mask"))
+    if x.dtype == np.uint8:
+        warning = brightness(x, what, observed)
+        return (warning,) if warning else ()
+    rule = rule_of(x, what, observed)
+    low, high = range_of(x, observed)
     for split, pair in (("train", train), ("test", test)):
         if pair:
             what = f"x_{split} of {name!r}"
             pair["x"] = take_levels(pair["x"], rule, what, pair.get("mask"))
     return (
-        f"pictures of {x.dtype}, {low:g} to {high:g} in training, are taken as 256 "
-        f"levels by {rule.code}",
+        f"pictures of {x.dtype}, {low:g} to {high:g} in training, are taken as "
+        f"{{levels}} levels by {rule.code}",
     )
 
 

@@ -1,5 +1,7 @@
 """Checks of arrays: every function passes or raises an `InputError`."""
 
+from typing import Any
+
 import numpy as np
 
 from vaejax.data.dataset import Arrays
@@ -8,6 +10,20 @@ from vaejax.errors import InputError
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test", "mask_train", "mask_test")
 KEYS = (*ARRAYS, "columns")
+
+
+def array_of(value: Any, what: str) -> np.ndarray:
+    """What a user gives as an array; InputError where it is none."""
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise InputError(f"{what} is no array: its rows differ in length") from None
+    except TypeError:  # keys of JAX
+        raise InputError(f"{what} is no array: give numbers or texts") from None
+    # Small floats of JAX have the kind of records, but are none.
+    if issubclass(array.dtype.type, np.void):
+        raise InputError(f"{what} holds records, {array.dtype}: give a plain array")
+    return array
 
 
 def check_keys(arrays: Arrays, name: str) -> None:

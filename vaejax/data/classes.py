@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from vaejax.data.checks import array_of
 from vaejax.data.dataset import Arrays, Dataset
+from vaejax.data.numerals import quoted
 from vaejax.data.spec import Spec
-from vaejax.errors import InputError
+from vaejax.errors import InputError, as_text
 
 WHOLE = re.compile(r"0|[1-9][0-9]{0,9}")
 MOST = 2**31
@@ -46,13 +48,16 @@ def check_y(y: np.ndarray, count: int, what: str) -> None:
 
 def plain(y: Any) -> np.ndarray:
     """Labels as an array of integers, truth values or texts, where they are that."""
-    y = np.asarray(y)
+    y = array_of(y, "y")
     if y.dtype.kind == "S":
-        return np.char.decode(y, "utf-8")
+        try:
+            return np.char.decode(y, "utf-8")
+        except UnicodeDecodeError:
+            raise InputError("y holds bytes that are no UTF-8: give texts") from None
     if y.dtype.kind != "O":
         return y
     for kind in (str, (bool, np.bool_), (int, np.integer)):
-        if len(y) and all(isinstance(label, kind) for label in y.flat):
+        if y.size and all(isinstance(label, kind) for label in y.flat):
             return np.array(y.tolist())
     return y
 
@@ -132,10 +137,15 @@ def index_of(values: Any, names: Sequence[str]) -> np.ndarray:
     if not any(WHOLE.fullmatch(name) for name in names):
         place |= {str(number): number for number in range(len(names))}
     labels = plain(values)
-    texts = labels.astype(str).reshape(-1).tolist()
+    if labels.dtype.kind not in "biufUO":
+        raise InputError(f"y has dtype {labels.dtype}: give labels, {listed(names)}")
+    texts = [
+        label if isinstance(label, str) else as_text(label)
+        for label in labels.reshape(-1).tolist()
+    ]
     unknown = [text for text in texts if text not in place]
     if unknown:
-        raise InputError(f"no class {unknown[0]!r}: {listed(names)}")
+        raise InputError(f"no class {quoted(unknown[0])}: {listed(names)}")
     return np.array([place[text] for text in texts], np.int32).reshape(labels.shape)
 
 

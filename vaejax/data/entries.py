@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from vaejax.data.checks import array_of
 from vaejax.data.classes import listed, plain
 from vaejax.data.kinds import kind_of
 from vaejax.data.own import check_codes, check_shape
 from vaejax.data.spec import Spec
-from vaejax.errors import InputError
+from vaejax.errors import InputError, as_text, shortened
 from vaejax.types import Array, ArrayLike, Key, Size
 
 FAR = 10.0
@@ -34,14 +35,17 @@ def numbers(value: Any, what: str) -> Array:
             f"{what} is a {type(value).__name__}: give an array in the model's units, "
             "as experiment.inputs(rows) makes them"
         )
-    try:
-        array = np.asarray(value)
-    except ValueError:  # lists of unequal lengths
-        raise InputError(f"{what} is no array: its rows differ in length") from None
-    if array.dtype.kind in "OSUMmc":
-        raise InputError(f"{what} has dtype {array.dtype}: give real numbers")
+    array = real_array(value, what)
     with np.errstate(over="ignore"):  # what becomes infinite is refused as such
         return jnp.asarray(array.astype(np.float32))
+
+
+def real_array(value: Any, what: str) -> np.ndarray:
+    """An array of real numbers or truth values; InputError where it is none."""
+    array = array_of(value, what)
+    if array.dtype.kind in "OSUMmc":
+        raise InputError(f"{what} has dtype {array.dtype}: give real numbers")
+    return array
 
 
 def checked_x(
@@ -190,6 +194,9 @@ def checked_latents(z: ArrayLike, latents: tuple[int, ...]) -> Array:
 
 def checked_key(key: Any) -> Key:
     """The key; InputError where it is a number or something else."""
-    if not isinstance(key, jax.Array):
-        raise InputError(f"key is {key!r}: give jax.random.key(0), or another seed")
-    return key
+    if isinstance(key, jax.Array):
+        typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0
+        if typed or (key.dtype == jnp.uint32 and key.ndim == 1):
+            return key
+    text = shortened(as_text(key), 60)
+    raise InputError(f"key is {text}: give jax.random.key(0), or another seed")

@@ -1,4 +1,4 @@
-"""Pictures of other types than uint8: the rule by which they become 256 levels.
+"""The scale of pictures: the rule by which those of other types become levels of uint8.
 
 The rule is found from dtype and range of the observed training pixels, and each rule
 is one line of NumPy, which is what error messages tell users to write. A range is taken
@@ -45,6 +45,12 @@ WHOLE = Rule("x.astype(np.uint8)", lambda x: x.astype(np.uint8), 0, 255)
 DEEP = Rule(
     "(x // 257).astype(np.uint8)", lambda x: (x // 257).astype(np.uint8), 0, 65535
 )
+DARK = 31
+"""Pictures of uint8 in training whose largest level is at most this are refused.
+
+They come of scales of 4 or 5 bits, as the digits of scikit-learn, 0 to 16, and a model
+would see less than an eighth of [0, 1]. A night may well end at 63 or 120: a remark
+suffices there. 0 and 1 are binary pictures, and one level alone has no scale."""
 
 
 def range_of(x: np.ndarray, observed: np.ndarray | None) -> tuple[float, float]:
@@ -81,6 +87,29 @@ def rule_of(x: np.ndarray, what: str, observed: np.ndarray | None = None) -> Rul
     return found
 
 
+def brightness(x: np.ndarray, what: str, observed: np.ndarray | None = None) -> str:
+    """A warning of uint8 pictures that use less than half of the levels, else nothing.
+
+    InputError, with the line that mends it, where they are nearly black.
+    """
+    low, high = range_of(x, observed)
+    if low == high or not 1 < high < 128:
+        return ""
+    if high <= DARK:
+        raise InputError(
+            f"{what} has dtype uint8 and goes from {low:g} to {high:g}, which is "
+            f"nearly black where 255 is white: {remedy(low, high, 'u')}"
+        )
+    return (
+        f"warning: pictures of uint8 go from {low:g} to {high:g} in training, of 255: "
+        f"if {high:g} is white, give {_stretched(high)}"
+    )
+
+
+def _stretched(high: float) -> str:
+    return f"np.round(x * (255 / {high:g})).astype(np.uint8)"
+
+
 def _float_rule(low: float, high: float) -> Rule | None:
     if low >= 0 and (high == 0 or 1 / 255 < high <= 1):
         return UNIT
@@ -106,15 +135,14 @@ def remedy(low: float, high: float, kind: str) -> str:
     if kind == "f" and low > -0.5 and high <= 1.5:
         return "if it is of [0, 1], np.round(255 * x.clip(0, 1)).astype(np.uint8)"
     if low >= 0 and high < 128:
-        return (
-            f"if the largest level is {high:g}, np.round(x * (255 / {high:g}))"
-            f".astype(np.uint8); if it is 255, {LEVELS.code}"
-        )
+        # As uint8 they would be refused again where they are nearly black.
+        dim = f"; if it is 255, {LEVELS.code}" if high > DARK else ""
+        return f"if the largest level is {high:g}, {_stretched(high)}{dim}"
     if low >= 0 and high < 2**16:
         top = 2 ** int(np.ceil(high)).bit_length() - 1
         return (
-            f"if the largest level is {top}, np.round(x * (255 / {top}))"
-            f".astype(np.uint8); if it is 65535, {DEEP.code}"
+            f"if the largest level is {top}, {_stretched(top)}; if it is 65535, "
+            f"{DEEP.code}"
         )
     return (
         f"if {low:g} is black and {high:g} white, np.round((x - {low!r}) * "

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from vaejax.data.dialect import TextTable
-from vaejax.data.numerals import HOLES, ZEROS, is_percent, number, pattern_of, quoted
+from vaejax.data.numerals import (
+    HOLES,
+    ZEROS,
+    is_percent,
+    number,
+    pattern_of,
+    quoted,
+    without_percent,
+)
 from vaejax.errors import InputError
 
 MOST = 100
@@ -18,6 +26,17 @@ _LOOKS = (
     (r"\S+( +\S+)+", "words: if blanks separate fields, write tabs or commas"),
 )
 
+_CLOCK = r"\d\d:\d\d(?::\d\d(?:\.\d+)?)?"
+_ZONED = re.compile(
+    rf"\d{{4}}-\d\d-\d\d[T ]{_CLOCK} ?(?:Z|UTC|[+-]\d\d(?::?\d\d)?)", re.ASCII | re.I
+)
+_PARTS = re.compile(r"(\d{1,4})([./-])(\d{1,2})\2(\d{1,4})(?:[T ,].*)?", re.ASCII)
+_MONTH = re.compile(
+    r"\d{1,2}[ .-]+(?:jan|feb|m[a\u00e4]r|apr|ma[iy]|ju[nl]|aug|sep|o[ck]t|nov|de[cz])"
+    r"[a-z]*[ .,-]+\d{4}(?:[T ,].*)?",
+    re.I,
+)
+
 
 def check_categories(name: str, distinct: Sequence[str], rows: int) -> None:
     """InputError where a column of texts holds names of rows, or nothing but NA."""
@@ -26,9 +45,10 @@ def check_categories(name: str, distinct: Sequence[str], rows: int) -> None:
             f"column {quoted(name)} holds nothing but {quoted(distinct[0])}: if that "
             "is a hole, list the column in --ignore, if it is a text, in --categories"
         )
+    check_dates(name, distinct)
     if len(distinct) <= min(MOST, max(2, rows // 2)):
         return
-    if zeros := [text for text in distinct if ZEROS.fullmatch(text.strip())]:
+    if zeros := [text for text in distinct if _padded(text)]:
         raise InputError(
             f"column {quoted(name)} holds {len(distinct)} different texts, as "
             f"{quoted(zeros[0])}: leading zeros make texts of numbers; write them "
@@ -41,6 +61,80 @@ def check_categories(name: str, distinct: Sequence[str], rows: int) -> None:
         f"as {quoted(distinct[0])}: {hint}; or list the column in --categories or "
         "--ignore"
     )
+
+
+def _padded(text: str) -> bool:
+    """Whether a text is a number but for zeros in front."""
+    known = (number(text, sign) is not None for sign in ".,")
+    return bool(ZEROS.fullmatch(text.strip())) and any(known)
+
+
+def check_dates(name: str, distinct: Sequence[str]) -> None:
+    """InputError where most texts of a column are dates that are not read as such,
+    whether or not they repeat.
+    """
+    hints = [(text, foreign_date(text)) for text in distinct]
+    found = [(text, hint) for text, hint in hints if hint]
+    if found and 2 * len(found) >= len(distinct):
+        text, hint = found[0]
+        raise InputError(
+            f"column {quoted(name)} holds {quoted(text)}: {hint}, or list the column "
+            "in --categories or --ignore"
+        )
+
+
+def foreign_date(text: str) -> str:
+    """How a date in another form than ISO 8601, or of a time zone, can be written;
+    empty where a text is none.
+    """
+    text = text.strip()
+    if _ZONED.fullmatch(text):
+        return (
+            "dates with a time zone: bring them to one zone and write them without "
+            "it, as 2020-01-31T12:30:00"
+        )
+    numeric = _PARTS.fullmatch(text)
+    days = numeric and _is_day(numeric[1], numeric[3], numeric[4])
+    return "dates: write them as 2020-01-31" if days or _MONTH.fullmatch(text) else ""
+
+
+def _is_day(first: str, middle: str, last: str) -> bool:
+    """Whether three numbers are a day, a month and a year in some order.
+
+    Of years with two digits all numbers have two, else it may be a version.
+    """
+    widths = [len(part) for part in (first, middle, last)]
+    if widths != [2, 2, 2] and widths.count(4) != 1:
+        return False
+    rest = (middle, last) if widths[0] == 4 else (first, middle)
+    low, high = sorted(map(int, rest))
+    return 1 <= low <= 12 and high <= 31
+
+
+def check_fields(name: str, distinct: Sequence[str], table: TextTable) -> None:
+    """InputError where the cells of a file's only column have fields of their own,
+    as many as its name: another sign separates them.
+    """
+    if len(table.cells) > 1 or not distinct:
+        return
+    texts = [*distinct, *([name] if table.dialect.header == "first" else [])]
+    for sign, called in ((" ", "blanks"), ("^", "'^'"), (":", "':'")):
+        single = {text.strip().count(sign) for text in texts}
+        runs = {len(text.split(sign)) - 1 for text in map(_squeezed, texts)}
+        if min(runs) < 1 or len(runs) > 1:
+            continue
+        remedy = f"say --separator {sign!r}"
+        if len(single) > 1 or single != runs:
+            remedy = "write one tab or comma between them"
+        raise InputError(
+            f"column {quoted(name)} is the only one, and each of its cells, as "
+            f"{quoted(distinct[0])}, has {runs.pop() + 1} fields separated by "
+            f"{called}: {remedy}, or list the column in --categories"
+        )
+
+
+def _squeezed(text: str) -> str:
+    return re.sub(" +", " ", text.strip())
 
 
 def check_number_like(
@@ -60,7 +154,7 @@ def check_number_like(
             f"column {quoted(name)} of --counts holds the text {quoted(odd[0])}"
         )
     other = "," if sign == "." else "."
-    strange = [t for t in odd if number(t, other) is not None and t.strip()]
+    strange = [t for t in odd if number(without_percent(t), other) is not None]
     if strange:
         raise InputError(
             f"column {quoted(name)} holds {quoted(strange[0])}: the file's decimal "

@@ -132,8 +132,10 @@ def decimal_of(columns: Mapping[str, set[str]], separator: str) -> str:
     for name, texts in columns.items():
         readings = {text: _readings(text) for text in sorted(texts)}
         signs = set(".,").intersection(*readings.values())
-        differing = (t for t in readings if number(t) != number(t, ",") and _signed(t))
-        cell = next((without_percent(t).strip() for t in differing), None)
+        cells = (without_percent(text).strip() for text in readings)
+        cell = next(
+            (c for c in cells if _signed(c) and number(c) != number(c, ",")), None
+        )
         if not texts or cell is None:
             continue
         if len(signs) == 1:

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from vaejax.data.checks import check_mask, check_no_infinity, check_x
+from vaejax.data.checks import array_of, check_mask, check_no_infinity, check_x
 from vaejax.data.kinds import kind_of, with_channels
 from vaejax.data.preprocess import Preprocess
 from vaejax.data.schema import codes
@@ -62,7 +62,7 @@ def observed_of(x: Any, mask: Any, rows: np.ndarray) -> np.ndarray:
         observed &= ~np.ma.getmaskarray(x).reshape(rows.shape)
     if mask is None:
         return observed
-    given = np.asarray(mask)
+    given = array_of(mask, "mask")
     # Images of one channel need not name it.
     given = given[..., None] if given.shape == rows.shape[:-1] else given
     check_mask(given, rows, "mask")
@@ -75,7 +75,8 @@ def rows_in_units(x: Any, spec: Spec) -> np.ndarray:
     InputError where they are of another shape, type or range than the data.
     """
     has_columns = kind_of(spec).has_columns
-    array = frame_rows(x, spec) if has_columns else np.ma.getdata(x)
+    x = frame_rows(x, spec) if has_columns else x
+    array = np.ma.getdata(x) if np.ma.isMaskedArray(x) else array_of(x, "x")
     if array.dtype.kind not in "biuf":
         raise InputError(f"x holds {array.dtype}: give numbers")
     if array.shape != spec.shape and spec.shape[-1] == 1:
@@ -88,8 +89,9 @@ def rows_in_units(x: Any, spec: Spec) -> np.ndarray:
     return levels_of(array, spec)
 
 
-def frame_rows(x: Any, spec: Spec) -> np.ndarray:
-    """Rows as numbers; a DataFrame's columns by their names, where the data has any.
+def frame_rows(x: Any, spec: Spec) -> Any:
+    """Rows as they are given; of a DataFrame its columns as numbers, by their names
+    where the data has any.
 
     Numbers are in the units of `preprocess.restore`; texts are read as those of the
     file that was trained on.
@@ -97,7 +99,7 @@ def frame_rows(x: Any, spec: Spec) -> np.ndarray:
     import pandas as pd
 
     if not isinstance(x, pd.DataFrame):
-        return np.ma.getdata(x)
+        return x
     if not spec.columns:
         return x.to_numpy(np.float64, na_value=np.nan)
     dialect = spec.dialect or Dialect()

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from vaejax.data.dialect import Csv
-from vaejax.data.numerals import number, quoted, text_of
+from vaejax.data.header import header_remarks
+from vaejax.data.numerals import text_of
 from vaejax.data.spec import Column, Dialect, Spec
 
 SHOWN = 30
@@ -15,7 +16,10 @@ SHOWN = 30
 def remarks_of(
     dialect: Dialect, asked: Csv, columns: Sequence[Column], x: np.ndarray
 ) -> tuple[str, ...]:
-    """Remarks on reading a file, and warnings: a header of numbers, count columns."""
+    """Remarks on reading a file, and warnings: of names, and of columns that count.
+
+    InputError where the names are a row.
+    """
     told = asked._asdict()
     read = [
         f"{name} {value!r}{'' if told[name] != 'auto' else ' (found)'}"
@@ -26,14 +30,7 @@ def remarks_of(
     if dialect.ignore:
         lines.append(f"ignored columns: {', '.join(map(repr, dialect.ignore))}")
     names = [column.name for column in columns]
-    if dialect.header == "first" and all(
-        not name.strip() or number(name) is not None or number(name, ",") is not None
-        for name in names
-    ):
-        lines.append(
-            f"warning: all names of columns are numbers ({quoted(', '.join(names))}): "
-            "if the file has no header, say --header none"
-        )
+    lines += header_remarks(dialect, columns)
     lines += [
         f"warning: column {name!r} counts the rows: an index tells nothing of other "
         f"columns; leave it out by --ignore {name or repr('')}"

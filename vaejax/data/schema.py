@@ -11,7 +11,7 @@ import numpy as np
 from vaejax.data.checks import check_no_infinity
 from vaejax.data.dataset import Dataset, describe
 from vaejax.data.dialect import Csv, Texts, TextTable, read_page
-from vaejax.data.names import check_categories, check_number_like
+from vaejax.data.names import check_categories, check_fields, check_number_like
 from vaejax.data.numerals import (
     EXACT,
     HOLES,
@@ -124,6 +124,7 @@ def column_of(
     form = form_of(numeric, dialect.decimal)
     if form is None or not numeric:
         check_number_like(name, cells, distinct, table, name in counts)
+        check_fields(name, distinct, table)
         return category(name, distinct, cells, len(there))
     values = {text: value_of(text, form, dialect.decimal) for text in numeric}
     known = {text: value for text, value in values.items() if value is not None}

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 import numpy as np
 
+from vaejax.data.checks import array_of
 from vaejax.data.dataset import Arrays
+from vaejax.data.numerals import quoted
 from vaejax.data.spec import Column
 from vaejax.errors import InputError
 
@@ -31,9 +34,19 @@ def wanted(
             some = {name for name in names if numeric(name)}
         if not some:
             first = f"{', '.join(names[:20])}{', ...' if len(names) > 20 else ''}"
-            raise InputError(f"{where} has no column {each!r}: it has {first}")
+            raise InputError(f"{where} has no column {quoted(each)}: it has {first}")
         found |= some
     return tuple(name for name in names if name in found)
+
+
+def names_of(value: Any, what: str) -> list[str]:
+    """Names as a list: None are none, a text is one; InputError where it is no list."""
+    if value is None or isinstance(value, str):
+        return [value] if value else []
+    array = array_of(value, what)
+    if array.ndim != 1:
+        raise InputError(f"{what} is no list of names: give one, as in {what}=['a']")
+    return [str(name) for name in array]
 
 
 def of_arrays(
@@ -52,8 +65,6 @@ def of_arrays(
         none.
     """
     x = splits["train"]["x"]
-    if x.ndim != 2 and (len(names) or counts):
-        raise InputError(f"{where}: names and counts are of columns of a table [N, D]")
     if not len(names) and not counts:
         return ()
     names = [str(name) for name in names] or [str(n) for n in range(x.shape[1])]
@@ -66,6 +77,14 @@ def of_arrays(
     for arrays in splits.values():
         check_counts(arrays["x"], names, counted, where)
     return tuple(Column(n, "count" if n in counted else "real") for n in names)
+
+
+def check_table_named(
+    x: np.ndarray, names: Sequence[str], counts: Sequence[str], where: str
+) -> None:
+    """InputError where columns of pictures are named or counted."""
+    if x.ndim != 2 and (names or counts):
+        raise InputError(f"{where}: names and counts are of columns of a table [N, D]")
 
 
 def check_counts(

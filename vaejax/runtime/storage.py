@@ -25,6 +25,11 @@ def path_of(name: str | os.PathLike[str]) -> Path:
 
     InputError where the library for such buckets is not installed.
     """
+    if not isinstance(name, str | os.PathLike):
+        what = type(name).__name__
+        raise InputError(f"a path is of type {what}: give the name of a folder or file")
+    if "\0" in str(name):
+        raise InputError("a path holds the character 0, which no name of a file does")
     # A `Path` has made one slash of the two.
     found = re.match(r"(gs|s3):/+", os.fspath(name))
     if not found:
