@@ -181,6 +181,33 @@ def test_columns_in_groups_are_columns_one_by_one(kinds, seed):
     assert drawn.shape == x.shape
 
 
+def test_slopes_of_a_table_are_those_of_its_columns():
+    """By each number that the decoder gives, of columns whose kinds are mixed."""
+    columns = table([*KINDS, *reversed(KINDS)])
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, [len(c.values) or 6 for c in columns], (9, len(columns)))
+    likelihood = TableLikelihood(columns, Gaussian())
+    out = rng.normal(size=(9, likelihood.outputs(len(columns)))).astype(np.float32)
+    batch = {"x": jnp.asarray(x, jnp.float32)}
+
+    def total(out):
+        return likelihood.apply(variables, out, batch).log_prob(batch["x"]).sum()
+
+    variables = likelihood.init(jax.random.key(0), jnp.asarray(out), batch)
+    found, exact = np.asarray(jax.grad(total)(jnp.asarray(out))), []
+    kinds = ("real", "binary", "count", "category")
+    places = [n for k in kinds for n, c in enumerate(columns) if c.kind == k]
+    # value - mean, of one-hot values for a category: all are exponential families
+    _, means = by_column(columns, out, x)
+    for n in places:
+        width = means[n].shape[1]
+        value = x[:, n : n + 1] if width == 1 else np.eye(width)[x[:, n]]
+        exact.append(value - means[n])
+    exact = np.concatenate(exact, 1)
+    # exp and a difference round; means are below e^4
+    np.testing.assert_allclose(found, exact, rtol=0, atol=8 * EPS * np.exp(4))
+
+
 def test_a_library_shares_a_rows_total_among_its_columns():
     out = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 5)), jnp.float32)
     x = jnp.asarray([[3, 0, 1, 0, 6], [0] * 5, [2, 2, 2, 2, 2]], jnp.float32)
