@@ -86,6 +86,29 @@ def test_gradients_are_those_of_the_closed_form():
     assert (np.abs(by_mean - (x - m)) <= 16 * EPS * size).all()
 
 
+def test_beyond_the_bound_densities_stay_and_gradients_lead_back():
+    """At e^20 and far above, as a decoder may give where a table is wide."""
+    far = jnp.asarray([20.0, 20.5, 300.0, 1e30])
+    few, many = jnp.full(4, 7.0), jnp.full(4, 1e9)
+    theta = jnp.zeros(4)
+    for make, slope in (
+        (Poisson, 7 - np.exp(20)),
+        (lambda m: NegativeBinomial(m, theta), (7 - np.exp(20)) / (1 + np.exp(20))),
+    ):
+        px = make(far)
+        np.testing.assert_array_equal(px.log_prob(few), px.log_prob(few)[0])
+        np.testing.assert_allclose(px.mean, np.exp(20), rtol=20 * EPS)
+        by_mean = jax.grad(lambda m, x, make=make: make(m).log_prob(x).sum())
+        np.testing.assert_allclose(by_mean(far, few), slope, rtol=21 * EPS)
+        # Larger counts pull up to the bound and no further.
+        assert (np.sign(by_mean(far, many)) == [1, 0, 0, 0]).all()
+    mean = jnp.full(4, np.log(3.0))
+    by_theta = jax.grad(lambda t, x: NegativeBinomial(mean, t).log_prob(x).sum())
+    back = np.asarray(by_theta(-far, few))
+    # As theta falls, log p of a count above 0 does as log theta: its slope is 1.
+    np.testing.assert_allclose(back, 1, rtol=1e-6)
+
+
 def test_draws_have_the_mean_and_variance():
     mean, theta = jnp.full(20_000, np.log(3.0)), jnp.full(20_000, np.log(0.8))
     px = NegativeBinomial(mean, theta)
