@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -11,8 +12,9 @@ from scipy import stats
 from scipy.special import digamma, gammaln
 
 import vaejax
-from vaejax import InputError, presets
+from vaejax import InputError, parallel, presets
 from vaejax.data import from_arrays, open_dataset
+from vaejax.data.feed import resident_feed
 from vaejax.data.spec import Column
 from vaejax.distributions import expectation
 from vaejax.distributions.columns import decide, features
@@ -20,6 +22,8 @@ from vaejax.distributions.counts import NegativeBinomial, Poisson
 from vaejax.models.columns import TableLikelihood
 from vaejax.models.counts import NegativeBinomialCounts, OfLibrary, PoissonCounts
 from vaejax.models.likelihoods import Gaussian
+from vaejax.presets.rates import for_counts
+from vaejax.training.loop import first_state
 
 EPS = float(np.finfo(np.float32).eps)
 RATES = np.array([-12.0, -3, -0.5, 0, 0.7, 2, 4.6, 8, 11.5, 14])
@@ -323,3 +327,46 @@ def test_a_model_of_counts_trains_and_samples_totals_of_the_data(tmp_path):
     np.testing.assert_allclose(np.asarray(means).sum(1), train.mean(), rtol=1e-4)
     found = vaejax.evaluate(model, state, samples=10)
     assert np.isfinite(found["nll"])
+
+
+def test_wide_counts_train_at_the_default_rate():
+    """Rates that are those of narrow tables threw the means to infinity."""
+    rng = np.random.default_rng(0)
+    depth = np.exp(rng.normal(0, 0.5, (64, 1)))
+    x = rng.poisson(depth * np.exp(rng.normal(0, 1, 20_000)))
+    data = from_arrays(x, counts=("all",))
+    settings = {"hidden": (32,), "latents": 2, "batch_size": 32}
+    model = presets.vae(dataset=data, **settings)
+    losses = losses_of(model, 30)
+    assert np.isfinite(losses).all()
+    # Two batches of one epoch differ by their depths, whose mean over 32 rows is off by
+    # a tenth: what is above the first by more has been driven away.
+    assert losses.max() < 1.3 * losses[0]
+    assert losses[-2:].mean() < losses[:2].mean()
+
+
+def losses_of(experiment, steps):
+    """The losses of the first steps of training."""
+    mesh = parallel.make_mesh(1, experiment.training.batch_size)
+    feed = resident_feed(experiment.dataset.split("train"), 32, seed=0)
+    advance = parallel.compile_steps(experiment, feed, mesh)
+    resident, root = parallel.place(feed.resident, mesh), jax.random.key(0)
+    state = first_state(experiment, mesh)
+    _, metrics, _ = advance(state, resident, feed.take(0, steps), root)
+    return np.asarray(metrics["vae/loss"])
+
+
+def test_layers_that_read_few_counts_keep_their_rate():
+    """And an optimizer's state is the same with and without wide layers."""
+    wide = from_arrays(np.eye(2, 1001, dtype=int), counts=("all",)).spec
+    plain = optax.sgd(1.0)
+    params = {"encoder": {"kernel": jnp.ones((2002, 3)), "bias": jnp.ones(3)}}
+    params |= {"decoder": {"kernel": jnp.ones((3, 1001)), "bias": jnp.ones(1001)}}
+    made = for_counts(plain, wide)
+    moved, state = made.update(params, made.init(params), params)
+    assert jax.tree.structure(state) == jax.tree.structure(plain.init(params))
+    np.testing.assert_allclose(moved["encoder"]["kernel"], -1000 / 2002, rtol=2 * EPS)
+    for name, part in (("encoder", "bias"), ("decoder", "kernel"), ("decoder", "bias")):
+        np.testing.assert_array_equal(moved[name][part], -1)
+    narrow = from_arrays(WIDE, counts=("all",)).spec
+    assert for_counts(plain, narrow) is plain
