@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -11,8 +12,9 @@ from scipy import stats
 from scipy.special import digamma, gammaln
 
 import vaejax
-from vaejax import InputError, presets
+from vaejax import InputError, parallel, presets
 from vaejax.data import from_arrays, open_dataset
+from vaejax.data.feed import resident_feed
 from vaejax.data.spec import Column
 from vaejax.distributions import expectation
 from vaejax.distributions.columns import decide, features
@@ -20,6 +22,8 @@ from vaejax.distributions.counts import NegativeBinomial, Poisson
 from vaejax.models.columns import TableLikelihood
 from vaejax.models.counts import NegativeBinomialCounts, OfLibrary, PoissonCounts
 from vaejax.models.likelihoods import Gaussian
+from vaejax.presets.rates import for_counts
+from vaejax.training.loop import first_state
 
 EPS = float(np.finfo(np.float32).eps)
 RATES = np.array([-12.0, -3, -0.5, 0, 0.7, 2, 4.6, 8, 11.5, 14])
@@ -84,6 +88,29 @@ def test_gradients_are_those_of_the_closed_form():
     by_mean = jax.grad(lambda m: Poisson(m).log_prob(args[0]).sum())(args[1])
     size = np.abs(x - m) * (1 + np.abs(log_mean)) + x + 1
     assert (np.abs(by_mean - (x - m)) <= 16 * EPS * size).all()
+
+
+def test_beyond_the_bound_densities_stay_and_gradients_lead_back():
+    """At e^20 and far above, as a decoder may give where a table is wide."""
+    far = jnp.asarray([20.0, 20.5, 300.0, 1e30])
+    few, many = jnp.full(4, 7.0), jnp.full(4, 1e9)
+    theta = jnp.zeros(4)
+    for make, slope in (
+        (Poisson, 7 - np.exp(20)),
+        (lambda m: NegativeBinomial(m, theta), (7 - np.exp(20)) / (1 + np.exp(20))),
+    ):
+        px = make(far)
+        np.testing.assert_array_equal(px.log_prob(few), px.log_prob(few)[0])
+        np.testing.assert_allclose(px.mean, np.exp(20), rtol=20 * EPS)
+        by_mean = jax.grad(lambda m, x, make=make: make(m).log_prob(x).sum())
+        np.testing.assert_allclose(by_mean(far, few), slope, rtol=21 * EPS)
+        # Larger counts pull up to the bound and no further.
+        assert (np.sign(by_mean(far, many)) == [1, 0, 0, 0]).all()
+    mean = jnp.full(4, np.log(3.0))
+    by_theta = jax.grad(lambda t, x: NegativeBinomial(mean, t).log_prob(x).sum())
+    back = np.asarray(by_theta(-far, few))
+    # As theta falls, log p of a count above 0 does as log theta: its slope is 1.
+    np.testing.assert_allclose(back, 1, rtol=1e-6)
 
 
 def test_draws_have_the_mean_and_variance():
@@ -181,6 +208,33 @@ def test_columns_in_groups_are_columns_one_by_one(kinds, seed):
     assert drawn.shape == x.shape
 
 
+def test_slopes_of_a_table_are_those_of_its_columns():
+    """By each number that the decoder gives, of columns whose kinds are mixed."""
+    columns = table([*KINDS, *reversed(KINDS)])
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, [len(c.values) or 6 for c in columns], (9, len(columns)))
+    likelihood = TableLikelihood(columns, Gaussian())
+    out = rng.normal(size=(9, likelihood.outputs(len(columns)))).astype(np.float32)
+    batch = {"x": jnp.asarray(x, jnp.float32)}
+
+    def total(out):
+        return likelihood.apply(variables, out, batch).log_prob(batch["x"]).sum()
+
+    variables = likelihood.init(jax.random.key(0), jnp.asarray(out), batch)
+    found, exact = np.asarray(jax.grad(total)(jnp.asarray(out))), []
+    kinds = ("real", "binary", "count", "category")
+    places = [n for k in kinds for n, c in enumerate(columns) if c.kind == k]
+    # value - mean, of one-hot values for a category: all are exponential families
+    _, means = by_column(columns, out, x)
+    for n in places:
+        width = means[n].shape[1]
+        value = x[:, n : n + 1] if width == 1 else np.eye(width)[x[:, n]]
+        exact.append(value - means[n])
+    exact = np.concatenate(exact, 1)
+    # exp and a difference round; means are below e^4
+    np.testing.assert_allclose(found, exact, rtol=0, atol=8 * EPS * np.exp(4))
+
+
 def test_a_library_shares_a_rows_total_among_its_columns():
     out = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 5)), jnp.float32)
     x = jnp.asarray([[3, 0, 1, 0, 6], [0] * 5, [2, 2, 2, 2, 2]], jnp.float32)
@@ -273,3 +327,46 @@ def test_a_model_of_counts_trains_and_samples_totals_of_the_data(tmp_path):
     np.testing.assert_allclose(np.asarray(means).sum(1), train.mean(), rtol=1e-4)
     found = vaejax.evaluate(model, state, samples=10)
     assert np.isfinite(found["nll"])
+
+
+def test_wide_counts_train_at_the_default_rate():
+    """Rates that are those of narrow tables threw the means to infinity."""
+    rng = np.random.default_rng(0)
+    depth = np.exp(rng.normal(0, 0.5, (64, 1)))
+    x = rng.poisson(depth * np.exp(rng.normal(0, 1, 20_000)))
+    data = from_arrays(x, counts=("all",))
+    settings = {"hidden": (32,), "latents": 2, "batch_size": 32}
+    model = presets.vae(dataset=data, **settings)
+    losses = losses_of(model, 30)
+    assert np.isfinite(losses).all()
+    # Two batches of one epoch differ by their depths, whose mean over 32 rows is off by
+    # a tenth: what is above the first by more has been driven away.
+    assert losses.max() < 1.3 * losses[0]
+    assert losses[-2:].mean() < losses[:2].mean()
+
+
+def losses_of(experiment, steps):
+    """The losses of the first steps of training."""
+    mesh = parallel.make_mesh(1, experiment.training.batch_size)
+    feed = resident_feed(experiment.dataset.split("train"), 32, seed=0)
+    advance = parallel.compile_steps(experiment, feed, mesh)
+    resident, root = parallel.place(feed.resident, mesh), jax.random.key(0)
+    state = first_state(experiment, mesh)
+    _, metrics, _ = advance(state, resident, feed.take(0, steps), root)
+    return np.asarray(metrics["vae/loss"])
+
+
+def test_layers_that_read_few_counts_keep_their_rate():
+    """And an optimizer's state is the same with and without wide layers."""
+    wide = from_arrays(np.eye(2, 1001, dtype=int), counts=("all",)).spec
+    plain = optax.sgd(1.0)
+    params = {"encoder": {"kernel": jnp.ones((2002, 3)), "bias": jnp.ones(3)}}
+    params |= {"decoder": {"kernel": jnp.ones((3, 1001)), "bias": jnp.ones(1001)}}
+    made = for_counts(plain, wide)
+    moved, state = made.update(params, made.init(params), params)
+    assert jax.tree.structure(state) == jax.tree.structure(plain.init(params))
+    np.testing.assert_allclose(moved["encoder"]["kernel"], -1000 / 2002, rtol=2 * EPS)
+    for name, part in (("encoder", "bias"), ("decoder", "kernel"), ("decoder", "bias")):
+        np.testing.assert_array_equal(moved[name][part], -1)
+    narrow = from_arrays(WIDE, counts=("all",)).spec
+    assert for_counts(plain, narrow) is plain

@@ -45,16 +45,17 @@ def wide(x) -> np.ndarray:
 
 @cache
 def slopes(make):
-    """log p(x) `[N]` and its slopes by each parameter, compiled once."""
+    """log p(x) `[N]` and its slopes by x and by each parameter, compiled once."""
 
-    def log_prob(parameters, x):
+    def log_prob(arguments):
+        x, *parameters = arguments
         value = make(*parameters).log_prob(x)
         return value.sum(), value
 
     graded = jax.jit(jax.grad(log_prob, has_aux=True))
 
-    def found(x, *parameters):
-        gradient, value = graded(tuple(map(jnp.asarray, parameters)), jnp.asarray(x))
+    def found(*arguments):
+        gradient, value = graded(tuple(map(jnp.asarray, arguments)))
         return wide(value), *map(wide, gradient)
 
     return found
@@ -73,8 +74,9 @@ units = numbers(0, 1, 0.0, 0.5, 1.0)
 @some
 @given(logits, units)
 def test_bernoulli(logit, x):
-    got, slope = slopes(d.Bernoulli)(x, logit)
+    got, by_value, slope = slopes(d.Bernoulli)(x, logit)
     logit, x = wide(logit), wide(x)
+    np.testing.assert_array_equal(by_value, logit)
     bit = (x == 0) | (x == 1)
     want = np.where(x > 0, x * log_expit(logit), 0) + np.where(
         x < 1, (1 - x) * log_expit(-logit), 0
@@ -96,8 +98,9 @@ def test_slope_at_a_logit_of_zero(make, x):
 @some
 @given(numbers(-1e4, 1e4, 0.0, 0.1, -0.1, 1e-30, 88.0, -104.0), units)
 def test_continuous_bernoulli(logit, x):
-    got, slope = slopes(d.ContinuousBernoulli)(x, logit)
+    got, by_value, slope = slopes(d.ContinuousBernoulli)(x, logit)
     logit, x = wide(logit), wide(x)
+    np.testing.assert_array_equal(by_value, logit)
     small = np.abs(logit) < 1e-3  # where the next terms are below 1e-13
     safe = np.where(small, 1.0, logit)
     with np.errstate(over="ignore"):
@@ -128,10 +131,12 @@ def test_student_t(log_freedom, x, loc, scale):
     rounding = 1 + np.abs(np.log(scale)) + tail + (v + 1) * share
     by_freedom = 0.5 * (digamma((v + 1) / 2) - digamma(v / 2) - 1 / v)
     by_freedom += (v + 1) / (2 * v) * share - tail / (v + 1)
+    by_loc = (v + 1) * u / (v + u**2) / scale
     expected = (
         (want, rounding),
+        (-by_loc, np.abs(by_loc)),
         (by_freedom, 1 / v + share + tail / (v + 1)),
-        ((v + 1) * u / (v + u**2) / scale, (v + 1) * np.abs(u) / (v + u**2) / scale),
+        (by_loc, np.abs(by_loc)),
         (((v + 1) * share - 1) / scale, ((v + 1) * share + 1) / scale),
     )
     for got, (value, size) in zip(found, expected, strict=True):
@@ -140,8 +145,9 @@ def test_student_t(log_freedom, x, loc, scale):
 
 
 LOCATED = {
-    "normal": (d.Normal, lambda u: -(u**2) / 2 - np.log(2 * np.pi) / 2),
-    "laplace": (d.Laplace, lambda u: -np.abs(u) - np.log(2)),
+    # log p of u = (x - loc) / scale, and its slope by u, which is 0 at a peak
+    "normal": (d.Normal, lambda u: -(u**2) / 2 - np.log(2 * np.pi) / 2, lambda u: -u),
+    "laplace": (d.Laplace, lambda u: -np.abs(u) - np.log(2), lambda u: -np.sign(u)),
 }
 
 
@@ -149,11 +155,20 @@ LOCATED = {
 @some
 @given(numbers(-1e6, 1e6, 0.0), numbers(-1e6, 1e6, 0.0), numbers(1e-3, 1e3))
 def test_of_location_and_scale(name, x, loc, scale):
-    make, standard = LOCATED[name]
-    got, *_ = slopes(make)(x, loc, scale)
+    make, standard, slope = LOCATED[name]
+    x[0] = loc[0]
+    got, *gradient = slopes(make)(x, loc, scale)
     x, loc, scale = map(wide, (x, loc, scale))
-    want = standard((x - loc) / scale) - np.log(scale)
+    away = np.where(np.abs(x - loc) < np.finfo(np.float32).tiny, 0, x - loc)  # flushed
+    u = away / scale
+    want = standard(u) - np.log(scale)
     assert_within(got, want, 8 * EPS * (np.abs(want) + 1 + np.abs(np.log(scale))))
+    by_u = slope(u)
+    by_scale = (-u * by_u - 1) / scale
+    sizes = np.abs(by_u), np.abs(by_u), np.abs(u * by_u) + 1
+    wanted = -by_u * [[-1], [1]] / scale
+    for got, want, size in zip(gradient, (*wanted, by_scale), sizes, strict=True):
+        assert_within(got, want, 8 * EPS * size / scale + 1e-30)  # small u^2 is flushed
 
 
 @cache
@@ -222,13 +237,89 @@ def test_logistic_mixture(level, weights, locs, log_scales):
         assert np.all(np.abs(off[smooth]) < 1e-3)
 
 
+# Shapes and bounds of a pixel's parameters; coefficients of red in green, red in blue,
+# green in blue.
+COLOURS = {
+    "weights": ((2,), -4, 4),
+    "locs": ((3, 2), -1.5, 1.5),
+    "log_scales": ((3, 2), -3, 3),
+    "coefficients": ((3, 2), -1, 1),
+}
+
+
+def colour_reference(x, weights, locs, log_scales, coefficients):
+    """The mixture of colours `[N, 3]` on [-1, 1], in float64 by masses of bins."""
+    red, green = x[:, :1], x[:, 1:2]
+    in_green, red_in_blue, green_in_blue = np.moveaxis(coefficients, 1, 0)
+    in_blue = red_in_blue * red + green_in_blue * green
+    before = np.stack([np.zeros_like(in_blue), in_green * red, in_blue], 1)
+    centred = x[..., None] - locs - before
+    upper = (centred + 1 / 255) * np.exp(-log_scales)
+    lower = (centred - 1 / 255) * np.exp(-log_scales)
+    inside = log_expit(upper) + log_expit(-lower) + np.log(-np.expm1(lower - upper))
+    log_mass = np.where(x[..., None] == -1, log_expit(upper), inside)
+    log_mass = np.where(x[..., None] == 1, log_expit(-lower), log_mass)
+    return logsumexp(log_mass.sum(1) + log_softmax(weights, axis=-1), axis=-1)
+
+
+def central(function, arguments, place, h):
+    """The slopes of `function` `[N]` by the argument in a place, by differences."""
+    found = np.zeros_like(arguments[place])
+    for entry in np.ndindex(found.shape[1:]):
+        sides = []
+        for step in (h, -h):
+            moved = [a.copy() for a in arguments]
+            moved[place][(slice(None), *entry)] += step
+            sides.append(function(*moved))
+        found[(slice(None), *entry)] = (sides[0] - sides[1]) / (2 * h)
+    return found
+
+
+def test_slopes_of_a_mixture_of_colours():
+    """By weights, locations, scales and what a colour takes from those before it."""
+
+    def log_prob(parameters, x):
+        weights, locs, log_scales, rows = parameters
+        full = d.lower_triangular(rows, 3)
+        value = d.LogisticMixture(weights, locs, log_scales, full).log_prob(x)
+        return value.sum(), value
+
+    rng, count = np.random.default_rng(0), 200
+    level = rng.choice([0, 255, *range(256)], (count, 3))
+    parameters = [
+        rng.uniform(low, high, (count, *shape)).astype(np.float32)
+        for shape, low, high in COLOURS.values()
+    ]
+    graded = jax.jit(jax.grad(log_prob, has_aux=True))
+    gradient, got = graded(tuple(parameters), np.float32(level / 255))
+    exact = [2 * level / 255 - 1, *map(wide, parameters)]
+    want = colour_reference(*exact)
+    steep = np.exp(-exact[3].min((1, 2)))  # the largest slope of a term
+    # |u| <= (1 + 1.5 + 2 + .1) steep bounds an argument, and it and 10 each of the
+    # logarithms of three masses and a weight
+    rounded = 8 * EPS * (4 * 10 + 3 * 4.6 * steep)
+    assert_within(wide(got), want, rounded)
+    for place, (name, (shape, *_)) in enumerate(COLOURS.items()):
+        h = 1e-5
+        difference = central(colour_reference, exact, place + 1, h)
+        # a slope times what rounding does to arguments and shares of components
+        size = {"weights": 1, "log_scales": 4.6 * steep}.get(name, steep)
+        # the difference: its third order, and roundings of two values
+        own = h**2 * steep**3 + 4 * np.finfo(float).eps * (40 + 14 * steep) / h
+        slack = (rounded * size + own).reshape(-1, *(1,) * len(shape))
+        assert_within(wide(gradient[place]), difference, slack)
+
+
 @some
 @given(arrays(np.float32, (N, 5), elements=st.floats(-1e4, 1e4, width=32)))
 def test_levels(logits):
     level = np.arange(N) % 5
-    got = d.Levels(jnp.asarray(logits)).log_prob(jnp.asarray(level / 4, jnp.float32))
-    want = log_softmax(wide(logits), axis=-1)[np.arange(N), level]
-    assert_within(wide(got), want, 4 * EPS * (1 + np.abs(want)))
+    got, _, slope = slopes(d.Levels)(np.float32(level / 4), logits)
+    each = log_softmax(wide(logits), axis=-1)
+    want = each[np.arange(N), level]
+    assert_within(got, want, 4 * EPS * (1 + np.abs(want)))
+    # a rounded logarithm l moves exp(l) by EPS |l| exp(l), which is below EPS
+    assert_within(slope, np.eye(5)[level] - np.exp(each), 4 * EPS)
 
 
 @cache

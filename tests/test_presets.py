@@ -179,6 +179,7 @@ def queries_of(experiment, state, x, given):
     return {
         "encode": lambda: vaejax.encode(*run, x, given).mean,
         "reconstruct": lambda: vaejax.reconstruct(*run, x, given),
+        "attribute": lambda: vaejax.attribute(*run, x, np.arange(rows) % 2, given),
         "log_likelihood": lambda: vaejax.log_likelihood(*run, x, KEY, 2, given),
         "sample": lambda: vaejax.sample(*run, KEY, rows, given=given),
         "decode": lambda: vaejax.decode(*run, z, given),
@@ -197,9 +198,11 @@ def test_queries_with_and_without_conditions(played):
     asks = queries_of(experiment, state, x, {**wanted, **own})
     bare = queries_of(experiment, state, x, own)
     lacking = set(asks) if name == "classifier" else set()
-    lacking |= {"encode", "reconstruct"} if name in NOT_INFERRED else set()
+    of_x = {"encode", "reconstruct", "attribute"}
+    lacking |= of_x if name in NOT_INFERRED else set()
     lacking |= {"log_likelihood"} if name in NO_DENSITY else set()
     labelled = "y" in conditions_of(experiment.model)
+    z_size = 0 if name == "classifier" else latent_shape(experiment, state)[0]
     for query, ask in asks.items():
         if query in lacking:
             for each in (ask, bare[query]):
@@ -207,7 +210,7 @@ def test_queries_with_and_without_conditions(played):
                     each()
             continue
         answer = np.asarray(ask())
-        assert answer.shape[0] == rows
+        assert answer.shape[0] == (z_size if query == "attribute" else rows)
         assert np.isfinite(answer).all(), query
         generates = query in ("sample", "decode")
         asked = (labelled and query != "sample") or (name == "cvae_sohn" and generates)
@@ -217,6 +220,59 @@ def test_queries_with_and_without_conditions(played):
         else:
             np.testing.assert_array_equal(bare[query](), answer, err_msg=query)
     assert weighs(experiment, state) == (name not in NO_DENSITY)
+
+
+# Of presets with two conditions, by the one that is given: the queries it suffices for.
+OF_X = {"encode", "reconstruct", "attribute", "log_likelihood"}
+SUFFICES = {
+    "cvae_sohn": {"context": OF_X | {"sample", "decode"}, "seen": OF_X},
+    "vae_completion": {"context": set(), "seen": OF_X},
+}
+
+
+def test_queries_with_one_condition_of_two(played):
+    """What is seen follows from the preset's region, a context from x and what is seen;
+    without them one line asks for the other.
+    """
+    experiment, _, state, *_ = played
+    wanted = dict(conditions_to_generate(experiment, 8))
+    suffices = SUFFICES.get(experiment.name, {})
+    assert suffices.keys() == (wanted.keys() if len(wanted) > 1 else set())
+    x = held_out_examples(experiment, 8)["x"]
+    both = queries_of(experiment, state, x, wanted)
+    for condition, answered in suffices.items():
+        (other,) = wanted.keys() - {condition}
+        alone = queries_of(experiment, state, x, {condition: wanted[condition]})
+        for query, ask in alone.items():
+            if query in answered:
+                np.testing.assert_array_equal(ask(), both[query]())
+                continue
+            with pytest.raises(InputError, match=f"conditioned on {other}: pass given"):
+                ask()
+
+
+def test_queries_impute_where_a_model_infers_without_labels(played):
+    """Two draws of every third entry; else one line says why there are none."""
+    experiment, _, state, *_ = played
+    x = held_out_examples(experiment, 8)["x"]
+    mask = np.arange(x.size).reshape(x.shape) % 3 > 0
+    settings = {"multiple": 2, "samples": 2, "batch_size": 8}
+    ask = partial(vaejax.impute, experiment, state, x, mask, KEY, **settings)
+    labelled = "y" in conditions_of(experiment.model)
+    if experiment.name in NO_DENSITY or labelled:
+        says = "no posterior|point mass|needs labels"
+        with pytest.raises(InputError, match=says) as caught:
+            ask()
+        assert "\n" not in str(caught.value)
+        return
+    filled = ask()
+    for whole in (filled.single, *filled.draws):
+        np.testing.assert_array_equal(whole[mask], x[mask])
+        assert np.isfinite(whole).all()
+    assert filled.draws.shape == (2, *x.shape)
+    # Of two weights that sum to 1 the effective size is between 1 and 2.
+    eps = np.finfo(np.float32).eps
+    assert ((filled.ess >= 1 - 4 * eps) & (filled.ess <= 2 + 8 * eps)).all()
 
 
 def test_raw_inputs_are_units_and_wrong_ones_one_line(played):
@@ -242,6 +298,16 @@ def test_raw_inputs_are_units_and_wrong_ones_one_line(played):
         for ask, more in ((vaejax.encode, ()), (vaejax.log_likelihood, (KEY, 2))):
             with pytest.raises(InputError) as caught:
                 ask(*run, bad, *more, given=conditions)
+            assert "\n" not in str(caught.value)
+    generates = experiment.name != "classifier"
+    z = np.zeros((4, *(latent_shape(*run) if generates else (2,))))
+    for _, conditions in wrong[-4:]:
+        for ask in (
+            partial(vaejax.sample, *run, KEY, 4),
+            partial(vaejax.decode, *run, z),
+        ):
+            with pytest.raises(InputError) as caught:
+                ask(given=conditions)
             assert "\n" not in str(caught.value)
 
 

@@ -16,7 +16,11 @@ from numpyro.distributions import constraints
 from vaejax.types import Array, Key
 
 LARGEST = 20.0
-"""Largest logarithm of means and dispersions: 4.9e8, which draws as int32 can hold."""
+"""Largest logarithm of means and dispersions: 4.9e8, which draws as int32 can hold.
+
+Beyond it densities are those of the bound, and so are their gradients where they point
+back to it: else a unit that went too far would stay there for good.
+"""
 HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 FRACTION = (1 / 30, 0.25487725, 0.79118351)
 REST = 1.28612021
@@ -25,19 +29,19 @@ to stand for the rest: its error is below 1e-8 from 1 on."""
 
 
 class Poisson(dist.Distribution):
-    """Poisson(mu), mu = exp(log_mean); `log_prob` is elementwise, nats."""
+    """Poisson(mu), log mu = min(log_mean, LARGEST); `log_prob` elementwise, nats."""
 
     arg_constraints = {"log_mean": constraints.real}
     support = constraints.nonnegative_integer  # pyright: ignore[reportAssignmentType]
     pytree_data_fields = ("log_mean",)
 
     def __init__(self, log_mean: Array) -> None:
-        self.log_mean = jnp.minimum(log_mean, LARGEST)
+        self.log_mean = log_mean
         super().__init__(batch_shape=jnp.shape(log_mean), validate_args=False)
 
     @property
     def mean(self) -> Array:
-        return jnp.exp(self.log_mean)
+        return jnp.exp(jnp.minimum(self.log_mean, LARGEST))
 
     @property
     def variance(self) -> Array:
@@ -60,8 +64,8 @@ class NegativeBinomial(dist.Distribution):
     theta grows this is Poisson(mu).
 
     Args:
-      log_mean: log mu `[..., D]`.
-      log_inverse_dispersion: log theta, of the same number of axes.
+      log_mean: log mu `[..., D]`, at most `LARGEST`.
+      log_inverse_dispersion: log theta, of the same number of axes, bounded likewise.
     """
 
     arg_constraints = {
@@ -72,19 +76,21 @@ class NegativeBinomial(dist.Distribution):
     pytree_data_fields = ("log_mean", "log_inverse_dispersion")
 
     def __init__(self, log_mean: Array, log_inverse_dispersion: Array) -> None:
-        self.log_mean = jnp.minimum(log_mean, LARGEST)
-        self.log_inverse_dispersion = jnp.clip(
-            log_inverse_dispersion, -LARGEST, LARGEST
-        )
+        self.log_mean = log_mean
+        self.log_inverse_dispersion = log_inverse_dispersion
         super().__init__(batch_shape=jnp.shape(log_mean), validate_args=False)
 
     @property
     def mean(self) -> Array:
-        return jnp.exp(self.log_mean)
+        return jnp.exp(jnp.minimum(self.log_mean, LARGEST))
+
+    @property
+    def inverse_dispersion(self) -> Array:
+        return jnp.exp(within(self.log_mean, self.log_inverse_dispersion)[1])
 
     @property
     def variance(self) -> Array:
-        return self.mean + jnp.square(self.mean) / jnp.exp(self.log_inverse_dispersion)
+        return self.mean + jnp.square(self.mean) / self.inverse_dispersion
 
     def log_prob(self, value: Array) -> Array:
         return negative_binomial_log_prob(
@@ -95,9 +101,15 @@ class NegativeBinomial(dist.Distribution):
         """A Poisson variable whose rate is Gamma distributed."""
         gamma_key, poisson_key = jax.random.split(key)
         shape = (*sample_shape, *self.batch_shape)
-        theta = jnp.broadcast_to(jnp.exp(self.log_inverse_dispersion), shape)
+        theta = jnp.broadcast_to(self.inverse_dispersion, shape)
         rate = jax.random.gamma(gamma_key, theta) * self.mean / theta
         return jax.random.poisson(poisson_key, rate, shape)
+
+
+def inward(slope: Array, logarithm: Array, least: float = -math.inf) -> Array:
+    """A slope at the bounded logarithm; beyond a bound only if it leads back."""
+    slope = jnp.where(logarithm > LARGEST, jnp.minimum(slope, 0), slope)
+    return jnp.where(logarithm < least, jnp.maximum(slope, 0), slope)
 
 
 @jax.custom_jvp
@@ -105,7 +117,7 @@ def poisson_log_prob(value: Array, log_mean: Array) -> Array:
     """x log mu - mu - log x!, nats; counts themselves have no gradient."""
     some = value > 0
     x = jnp.where(some, value, 1.0)
-    log_x = jnp.log(x)
+    log_mean, log_x = jnp.minimum(log_mean, LARGEST), jnp.log(x)
     deviance = half_deviance(x, log_mean - log_x)
     found = -deviance - stirling_error(x) - HALF_LOG_TAU - 0.5 * log_x
     return jnp.where(some, found, -jnp.exp(log_mean))
@@ -115,8 +127,8 @@ def poisson_log_prob(value: Array, log_mean: Array) -> Array:
 def _(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
     """x - mu, by log mu; derivatives of the deviance would cancel each other."""
     value, log_mean = primals
-    slope = (value - jnp.exp(log_mean)) * tangents[1]
-    return poisson_log_prob(value, log_mean), slope
+    slope = inward(value - jnp.exp(jnp.minimum(log_mean, LARGEST)), log_mean)
+    return poisson_log_prob(value, log_mean), slope * tangents[1]
 
 
 @jax.custom_jvp
@@ -126,13 +138,14 @@ def negative_binomial_log_prob(
     """log(theta / n) + log of the binomial density of theta in n = x + theta, of
     probability theta / (theta + mu) [Loader 2000], nats.
     """
+    log_mean, log_theta = within(log_mean, log_inverse_dispersion)
     x = jnp.where(value > 0, value, 1.0)
-    theta, log_x = jnp.exp(log_inverse_dispersion), jnp.log(x)
-    share, log_ratio = ratios(value, log_mean, log_inverse_dispersion)
+    theta, log_x = jnp.exp(log_theta), jnp.log(x)
+    share, log_ratio = ratios(value, log_mean, log_theta)
     deviance = theta * (share - log_ratio)  # share is expm1(log_ratio)
     deviance += half_deviance(x, log_ratio + log_mean - log_x)
     errors = stirling_error(x + theta) - small_stirling_error(theta)
-    scale = 0.5 * (log_inverse_dispersion - log_x - jnp.log(x + theta))
+    scale = 0.5 * (log_theta - log_x - jnp.log(x + theta))
     found = scale - HALF_LOG_TAU + errors - stirling_error(x) - deviance
     return jnp.where(value > 0, found, theta * log_ratio)
 
@@ -142,15 +155,23 @@ def _(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, A
     """theta r by log mu, r = (x - mu) / (theta + mu); by log theta
     theta (log(1 + r) - r + d(x + theta) - d(theta)), d(y) = digamma(y) - log y.
     """
-    value, _, log_inverse_dispersion = primals
-    theta = jnp.exp(log_inverse_dispersion)
-    share, log_ratio = ratios(*primals)
+    value, *logarithms = primals
+    log_mean, log_theta = within(*logarithms)
+    theta = jnp.exp(log_theta)
+    share, log_ratio = ratios(value, log_mean, log_theta)
     whole = jnp.where(value > 0, value, 1.0) + theta
     change = slope_of(stirling_error, whole) - 0.5 / whole
     change -= slope_of(small_stirling_error, theta) - 0.5 / theta
     by_theta = theta * (log_ratio - share + jnp.where(value > 0, change, 0.0))
-    slope = theta * share * tangents[1] + by_theta * tangents[2]
+    slope = inward(theta * share, logarithms[0]) * tangents[1]
+    slope += inward(by_theta, logarithms[1], -LARGEST) * tangents[2]
     return negative_binomial_log_prob(*primals), slope
+
+
+def within(log_mean: Array, log_inverse_dispersion: Array) -> tuple[Array, Array]:
+    """Both logarithms within their bounds; means have none below."""
+    log_theta = jnp.clip(log_inverse_dispersion, -LARGEST, LARGEST)
+    return jnp.minimum(log_mean, LARGEST), log_theta
 
 
 def ratios(

@@ -33,6 +33,7 @@ from vaejax.presets.likelihood import (
     named_likelihood,
 )
 from vaejax.presets.priors import build_prior
+from vaejax.presets.rates import for_counts
 from vaejax.runtime.limits import MOST
 from vaejax.training.schedules import SCHEDULES
 from vaejax.types import Objective
@@ -200,10 +201,11 @@ def one_player(
 ) -> Experiment:
     """A game of one player, who owns all parts of the model."""
     steps = epoch_steps(view.dataset, training) * training.epochs
+    optimizer = for_counts(adam(training, steps), view.dataset.spec)
     parts = tuple(f.name for f in dataclasses.fields(model) if f.name not in OF_LINEN)
     return Experiment(
         model=model,
-        players={"vae": Player(objective, adam(training, steps), parts, schedules)},
+        players={"vae": Player(objective, optimizer, parts, schedules)},
         dataset=view.dataset,
         preprocess=view.preprocess,
         metrics=metrics,
