@@ -21,6 +21,7 @@ from vaejax.parallel.placement import (
     study_mesh,
 )
 from vaejax.parallel.steps import (
+    Steps,
     abstract_state,
     check_memory,
     compile_init,
@@ -41,6 +42,7 @@ from vaejax.parallel.studies import (
 __all__ = [
     "Build",
     "Own",
+    "Steps",
     "abstract_state",
     "axes",
     "can_trace",

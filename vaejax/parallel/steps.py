@@ -27,6 +27,7 @@ from vaejax.parallel.placement import (
     stack,
     state_sharding,
 )
+from vaejax.parallel.work import convolves, slow_guess, slow_in_scan
 from vaejax.runtime.memory import available_on, bytes_of, refuse_above
 from vaejax.training import step as game
 from vaejax.types import Array, Batch, Key, Metrics
@@ -88,6 +89,43 @@ LIBRARIES = re.compile(r"/(jax|flax|optax|numpyro|jaxtyping|beartype)/|<@beartyp
 Loop = Callable[[TrainState, Any, Any, Key], tuple[TrainState, Metrics]]
 
 
+class Steps:
+    """Many steps as one call: what `compile_steps` returns."""
+
+    def __init__(self, experiment: Experiment, feed: Feed, mesh: Mesh) -> None:
+        self._mode: Parallel = experiment.training.parallel
+        self._mesh = mesh
+        self._kept = state_layout(experiment, mesh)
+        self._inner = traced_move(experiment, feed, mesh)
+        self._move = compile_parted(self._inner, mesh, 0, self._mode, self._kept)
+        self._loop: Loop | None = None
+
+    def __call__(
+        self, state: TrainState, resident: Any, xs: Any, root: Key
+    ) -> tuple[TrainState, Metrics, Array]:
+        xs = fed(xs, self._mesh, axis=1)
+        if self._loop is None:  # decided once, by the program of the first step
+            single = self._mode == "pmap" or (
+                slow_in_scan() and convolves(self._traced(state, resident, xs, root))
+            )
+            several = partial(compile_scan, self._inner, self._mesh)
+            alone = partial(one_by_one, self._move)
+            self._loop = alone if single else several(self._mode, self._kept)
+        state, metrics = self._loop(state, resident, xs, root)
+        return state, metrics, all_finite(state.params)
+
+    def guess(self, state: TrainState, resident: Any, xs: Any, root: Key) -> float:
+        """Seconds of a step, before any has run: too many rather than too few."""
+        if self._mode == "pmap":  # is not traced apart, nor compiled for its length
+            return math.inf
+        xs = fed(xs, self._mesh, axis=1)
+        return slow_guess(self._traced(state, resident, xs, root).jaxpr)
+
+    def _traced(self, state: TrainState, resident: Any, xs: Any, root: Key) -> Any:
+        """The first step, traced: whatever is compiled of it later is not again."""
+        return self._move.trace(state, resident, row(xs, 0), root)
+
+
 def compile_steps(
     experiment: Experiment, feed: Feed, mesh: Mesh
 ) -> Callable[[TrainState, Any, Any, Key], tuple[TrainState, Metrics, Array]]:
@@ -104,27 +142,7 @@ def compile_steps(
     if jax.config.jax_debug_nans:  # pyright: ignore[reportAttributeAccessIssue]
         watched = partial(one_by_one, watched_move(experiment, feed))
         return lambda *arguments: (*watched(*arguments), jnp.array(True))
-    mode, kept = experiment.training.parallel, state_layout(experiment, mesh)
-    inner = traced_move(experiment, feed, mesh)
-    move = compile_parted(inner, mesh, 0, mode, kept)
-    loop: Loop | None = None
-
-    def many(
-        state: TrainState, resident: Any, xs: Any, root: Key
-    ) -> tuple[TrainState, Metrics, Array]:
-        nonlocal loop
-        xs = fed(xs, mesh, axis=1)
-        if loop is None:  # decided once, by the program of the first step
-            first = state, resident, row(xs, 0), root
-            single = mode == "pmap" or (
-                slow_in_scan() and convolves(move.trace(*first))
-            )
-            several = partial(compile_scan, inner, mesh, mode, kept)
-            loop = partial(one_by_one, move) if single else several()
-        state, metrics = loop(state, resident, xs, root)
-        return state, metrics, all_finite(state.params)
-
-    return many
+    return Steps(experiment, feed, mesh)
 
 
 def step_over(mesh: Mesh, mode: Parallel) -> Callable[..., Any]:
@@ -269,20 +287,6 @@ def one_by_one(
         state, metrics = move(state, resident, row(xs, number), root)
         history.append(metrics)
     return state, stack(history)
-
-
-def slow_in_scan() -> bool:
-    """Whether a step with convolutions is better called by itself.
-
-    XLA's CPU backend compiles a convolution inside a loop to naive code, some 20 times
-    slower than outside; a step that has one is long enough to be called by itself.
-    """
-    return jax.default_backend() == "cpu"
-
-
-def convolves(traced: Any) -> bool:
-    """Whether a traced function has a convolution."""
-    return "conv_general_dilated" in str(traced.jaxpr)
 
 
 @jax.jit

@@ -14,10 +14,9 @@ from vaejax.parallel.placement import row, rows, stack
 from vaejax.parallel.steps import (
     all_finite,
     compile_scan,
-    convolves,
     one_by_one,
-    slow_in_scan,
 )
+from vaejax.parallel.work import convolves, slow_in_scan
 from vaejax.training import step as game
 from vaejax.types import Array, Batch, Key, Metrics
 

@@ -1,6 +1,7 @@
 """Advances a run: its steps, and the batches that feed them."""
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +14,10 @@ from vaejax import parallel
 from vaejax.data.feed import Feed
 from vaejax.experiment import TrainState
 from vaejax.purposes import OfRun
+from vaejax.runtime import multihost
+from vaejax.runtime.preemption import Interrupts
 from vaejax.training.hooks import divergence
+from vaejax.training.pace import Calls, Pace
 from vaejax.training.profiling import Trace
 from vaejax.training.run import Interval, Run
 from vaejax.types import Key
@@ -25,7 +29,8 @@ def training_key(seed: int) -> Key:
 
 
 class Stepper:
-    """One run on its own: the steps of a range, as few compiled calls as can be.
+    """One run on its own: the steps of a range, as few compiled calls as can be while
+    each is short enough for a signal to wait for.
 
     `waited` is the time in seconds, so far, for which no step ran for want of a batch.
     """
@@ -37,8 +42,13 @@ class Stepper:
         feed: Feed,
         mesh: Mesh,
         trace: Trace,
+        interrupts: Interrupts | None = None,
     ) -> None:
         self.state, self.waited = state, 0.0
+        self._interrupts = interrupts or Interrupts()
+        self._part = run.recorder.part(int(state.step))
+        self._pace, self._compiled, self._guessed = Pace(), set[int](), False
+        self._finite: Any = True
         self._run, self._feed = run, feed
         self._root = training_key(run.experiment.training.seed)
         self._trace = trace
@@ -57,35 +67,80 @@ class Stepper:
     def advance(self, start: int, stop: int) -> Iterator[tuple[Run, Interval]]:
         """Takes the steps `start` + 1 to `stop`: the run, and what they came to."""
         began, waited = time.perf_counter(), self.waited
-        history, running, finite = [], {}, True
+        at, calls = start, Calls(self._pace, self._compiled)
         with self._first_nan_named(start, stop):
-            for first, last in self._pieces(start, stop):
-                self._trace.before(first, running)
-                xs = self._take(first, last, running)
-                self.state, metrics, finite = self._steps(
-                    self.state, self._resident, xs, self._root
-                )
-                # One call runs while the next one's batches are taken, and no more.
-                history.append(jax.device_get(running))
-                running = metrics
-                self._trace.after(last, self.state)
-            history.append(jax.device_get(running))
+            for at in self._calls(start, stop, calls):
+                if at < stop and self._told():
+                    break
+            terms = calls.terms()
             jax.block_until_ready(self.state)
-        terms = {n: np.concatenate([each[n] for each in history[1:]]) for n in running}
         seconds = time.perf_counter() - began
         size = self._run.experiment.training.batch_size
-        yield (
-            self._run,
-            Interval(
-                start,
-                stop,
-                self.state,
-                terms,
-                bool(finite),
-                (stop - start) * size / seconds,
-                (self.waited - waited) / seconds,
-            ),
+        first, terms = self._whole(start, terms)
+        interval = Interval(
+            first,
+            at,
+            self.state,
+            terms,
+            bool(self._finite),
+            (at - start) * size / seconds,
+            (self.waited - waited) / seconds,
+            cut=at < stop,
         )
+        yield self._run, interval
+
+    def _told(self) -> bool:
+        """Whether to leave before the interval ends.
+
+        Several hosts cut and leave at the ends of intervals only: each has a clock and
+        signals of its own, and they would wait for each other for ever.
+        """
+        return multihost.alone() and self._interrupts.came()
+
+    def _whole(
+        self, start: int, terms: dict[str, np.ndarray]
+    ) -> tuple[int, dict[str, np.ndarray]]:
+        """The start and the terms of an interval that an earlier call was stopped in:
+        it is reported, and its events happen, as if it had not been.
+        """
+        part, self._part = self._part, None
+        if part is None:
+            return start, terms
+        joined = {n: np.concatenate([part.terms[n], terms[n]]) for n in terms}
+        return part.start, joined
+
+    def _calls(self, start: int, stop: int, calls: Calls) -> Iterator[int]:
+        """Takes the steps; after each call, the last one that was begun."""
+        for first, last in self._pieces(start, stop):
+            self._trace.before(first, calls.running)
+            xs, at = self._take(first, last, calls.running), first
+            while at < last:
+                count = self._length(last - at, xs)
+                now, xs = parted(xs, count) if count < last - at else (xs, None)
+                self._call(calls, count, now)
+                at += count
+                if at == last:
+                    self._trace.after(last, self.state)
+                yield at
+
+    def _call(self, calls: Calls, count: int, xs: Any) -> None:
+        """Begins the next steps, once those before the last ones are done."""
+        began = time.perf_counter()
+        self.state, metrics, self._finite = self._steps(
+            self.state, self._resident, xs, self._root
+        )
+        calls.add(count, began, metrics)
+
+    def _length(self, left: int, xs: Any) -> int:
+        """How many of the steps that are left the next call takes."""
+        if left == 1 or not multihost.alone():
+            return left
+        if not self._guessed:
+            self._guessed = True
+            given = (self.state, self._resident, xs, self._root)
+            plain = isinstance(self._steps, parallel.Steps)  # not watched for NaN
+            self._pace.guess(self._steps.guess(*given) if plain else math.inf)
+        return min(left, self._pace.size)
 
     def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """The calls that the steps are taken in."""
@@ -114,3 +169,9 @@ class Stepper:
         except FloatingPointError as error:
             found = " ".join(str(error).split())
             raise divergence(found, self._run, start, stop) from error
+
+
+def parted(xs: Any, count: int) -> tuple[Any, Any]:
+    """What is fed for the first `count` steps, and for those after them."""
+    first = jax.tree.map(lambda a: a[:count], xs)
+    return first, jax.tree.map(lambda a: a[count:], xs)

@@ -51,6 +51,8 @@ def divergence(found: str, run: Run, start: int, stop: int) -> Diverged:
 
 def log_terms(run: Run, interval: Interval) -> None:
     """Writes the means of the terms, and the speed."""
+    if interval.cut:
+        return
     run.recorder.report(
         interval.stop, interval.history, interval.speed, interval.waiting
     )
@@ -64,7 +66,8 @@ class HeldOut(NamedTuple):
     def __call__(self, run: Run, interval: Interval) -> None:
         experiment = run.experiment
         every = experiment.training.evaluate_every * experiment.epoch_steps
-        if is_last(run, interval) or passes(interval.start, interval.stop, every):
+        due = is_last(run, interval) or passes(interval.start, interval.stop, every)
+        if due and not interval.cut:
             values = self.evaluate(run, interval)
             split = held_out_split(experiment)
             run.recorder.evaluated(interval.stop, split, values, interval.state)
@@ -103,6 +106,8 @@ class Preemption:
         """Begins a checkpoint where one is due."""
         every = run.experiment.training.checkpoint_every
         due = passes(interval.start, interval.stop, every)
+        if interval.cut:
+            run.recorder.keep_part(interval.start, interval.stop, interval.history)
         if due or run.ended or self.leaving:
             run.recorder.save(interval.stop, interval.state)
 

@@ -74,7 +74,7 @@ def train(
             with contextlib.ExitStack() as ends:
                 ends.callback(feed.close)
                 trace = ends.enter_context(Trace(profile))
-                alone = Stepper(run, state, feed, mesh, trace)
+                alone = Stepper(run, state, feed, mesh, trace, interrupts)
                 evaluate = held_out_metrics(experiment, mesh)
                 run_intervals(alone, experiment, step, evaluate, interrupts)
             state = alone.state
@@ -114,15 +114,17 @@ def run_intervals(
     preemption = Preemption(interrupts)
     hooks = standard_hooks(evaluate, preemption)
     for start, stop in intervals(step, steps, length):
+        at = stop
         for run, interval in runs.advance(start, stop):
+            at = interval.stop
             try:
                 for hook in hooks:
                     hook(run, interval)
             except Diverged as error:
                 run.diverge(error)
         signum = interrupts.signum
-        if preemption.leaving and signum is not None and stop < steps:
-            raise Stopped(runs.stopped(stop, signum), signum)
+        if preemption.leaving and signum is not None and at < steps:
+            raise Stopped(runs.stopped(at, signum), signum)
         if not runs.training:
             break
 

@@ -22,7 +22,7 @@ from vaejax.runtime import multihost
 from vaejax.runtime.environment import device_words, environment
 from vaejax.runtime.jsonlines import read_rows
 from vaejax.runtime.lock import Lock
-from vaejax.training import config, metric_writer
+from vaejax.training import config, metric_writer, parts
 from vaejax.training.stamp import check_stamp
 from vaejax.training.workdir import claim, is_claimable
 
@@ -215,6 +215,15 @@ class Recorder:
         checkpoints = self._open("checkpoints")
         if checkpoints is not None:
             checkpoints.save(step, state)
+
+    def keep_part(self, start: int, step: int, terms: Mapping[str, np.ndarray]) -> None:
+        """Keeps the terms of an interval that is cut at `step`, for the next call."""
+        if self._folder is not None:
+            parts.write(self._folder, parts.Part(start, step, terms))
+
+    def part(self, step: int) -> parts.Part | None:
+        """The interval that was cut at the step where this training goes on."""
+        return None if self._folder is None else parts.read(self._folder, step)
 
     def stopped(self, step: int, signum: int) -> str:
         """The message when a signal stopped the run."""

@@ -28,6 +28,8 @@ class Interval(NamedTuple):
     """Examples/s."""
     waiting: float = 0.0
     """Share of the time for which no step ran for want of data."""
+    cut: bool = False
+    """Whether a signal ended it early: it is saved, and reported when it is whole."""
 
 
 @dataclasses.dataclass
