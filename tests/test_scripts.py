@@ -171,7 +171,7 @@ BAD_USES = [
     ("evaluate {run} --sample 3", "--samples"),
     ("evaluate", "WORKDIR"),
     ("sample {run} --num 0", "--num"),
-    ("sample {run} --out x.jpg", ".png, .npz or .csv"),
+    ("sample {run} --out x.jpg", "give --out a name ending in .png or .npz"),
     ("sample {other}", "is not a run"),
     ("sample {run} --label 3", "is not conditioned on labels"),
     ("sample {run} --label 10", "the classes are 0 to 9"),
