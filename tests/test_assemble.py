@@ -56,6 +56,36 @@ def test_grey_targets_of_a_bernoulli_are_said():
     )
 
 
+PICTURES = "pictures 8 x 8 x 1 (height, width, channels): "
+
+
+@pytest.mark.parametrize(
+    ("preset", "settings", "line"),
+    [
+        ("vae", {"likelihood": "bernoulli"}, PICTURES + "--likelihood bernoulli"),
+        (
+            "vae_flax_example",
+            {},
+            PICTURES + "likelihood Bernoulli, fixed by the preset",
+        ),
+        ("gan", {}, PICTURES + "no likelihood"),
+        (
+            "vae",
+            {"dataset": "breast_cancer"},
+            "table of 30 columns: --likelihood gaussian (auto)",
+        ),
+        (
+            "miwae",
+            {"dataset": "breast_cancer", "likelihood": "student_t"},
+            "table of 30 columns: --likelihood student_t",
+        ),
+    ],
+)
+def test_every_run_names_its_example_and_its_likelihood(preset, settings, line):
+    experiment = getattr(presets, preset)(**{"dataset": "digits"} | settings)
+    assert experiment.notes[0] == line
+
+
 def photographs(channels):
     levels = np.random.default_rng(0).integers(0, 256, (40, 6, 5, channels))
     return vaejax.from_arrays(levels.astype(np.uint8), name="photographs")

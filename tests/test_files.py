@@ -446,6 +446,26 @@ def test_numbers_of_a_run_that_cannot_be_written(copy, tmp_path, monkeypatch, ca
     assert not (copy / "evaluation.json").exists()
 
 
+def test_numbers_of_a_run_that_another_process_writes_to(copy, tmp_path, capsys):
+    with held(copy):
+        before = content(copy)
+        call("evaluate", copy, "--samples", 0)
+        said = capsys.readouterr()
+        assert "negative ELBO" in said.out
+        assert "wrote" not in said.out
+        who = f"warning: another process writes to {copy} (process {os.getpid()} on "
+        assert said.err.startswith(who)
+        assert said.err.endswith("nothing was written; give --out FILE to keep this\n")
+        assert said.err.count("\n") == 1
+        assert content(copy) == before
+        call("evaluate", copy, "--samples", 0, "--out", tmp_path / "e.json")
+        assert (tmp_path / "e.json").exists()
+    call("evaluate", copy, "--samples", 0)
+    assert (copy / "evaluation.json").exists()
+    assert (copy / "report.html").exists()
+    assert not (copy / NAME).exists()
+
+
 HANGS = """
 import threading, time
 from vaejax.cli import parse

@@ -283,6 +283,14 @@ class TestImportanceWeights:
         bound, _ = evaluate(objectives.iwae, WRONG, samples=5)
         np.testing.assert_allclose(terms["bound"], -bound, rtol=2 * EPS)
 
+    @pytest.mark.parametrize("beta", [0.0, 0.3, 4.0])
+    def test_tempered_weights_imply_no_sigma(self, beta):
+        """They are no bound of the same model with another sigma, as a beta-ELBO is."""
+        _, terms = evaluate(objectives.iwae, WRONG, samples=5, beta=beta)
+        assert "implied_sigma" not in terms
+        assert "effective_beta" not in terms
+        assert "sigma" in terms
+
     @pytest.mark.parametrize("samples", [2, 5, 50])
     def test_bound_is_tighter_than_the_elbo_on_any_draws(self, samples):
         """Jensen: log mean w >= mean log w. The popular reference has it reversed."""

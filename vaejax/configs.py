@@ -272,9 +272,12 @@ class Training:
     fsdp: int = 1
     """Devices that share one copy of the state, for large models."""
     patience: int = 0
-    """Stop after this many evaluations without a better validation loss; 0: never."""
+    """Stop after this many evaluations no better on validation data than the best: of
+    `vaegan*`, `cvaegan*` and `ali` by `mse`, `aae` and autoencoders by `distortion`,
+    `classifier` by `cross_entropy`, others by the ELBO or bound; 0: never."""
     log_every: int = 0
-    """Steps between lines of the log, compiled as one call; 0: an epoch."""
+    """Steps between lines of the log, compiled as one call where that takes no more
+    than seconds; 0: an epoch."""
     evaluate_every: int = 5
     """Epochs between evaluations (at the next line of the log)."""
     checkpoint_every: int = 2000

@@ -10,7 +10,7 @@ import jax
 
 from vaejax import parallel
 from vaejax.cli.effort import check_measuring
-from vaejax.cli.outcome import finite, keep_numbers, place_of
+from vaejax.cli.outcome import finite, keep_numbers, place_of, writing
 from vaejax.cli.tables import markdown, print_table
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
@@ -109,7 +109,8 @@ def evaluate_run(
 ) -> None:
     """Prints a table and writes it as JSON: to `out`, or else `evaluation.json`.
 
-    The numbers are printed first. A run that cannot be written keeps its page.
+    The numbers are printed first. A run that cannot be written, or that another process
+    writes to, keeps its page.
     """
     workdir = workdir_of(workdir)
     place = place_of(out, workdir / "evaluation.json")
@@ -129,8 +130,12 @@ def evaluate_run(
         print(f"{split} negative ELBO {-values['elbo']:.2f} nats")
     for name, value in seen.items():
         print(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
-    if keep_numbers(found.record, values, place, named=out is not None) and out is None:
-        try_report(workdir, experiment, state)
+    if out is not None:
+        keep_numbers(found.record, values, place, named=True)
+        return
+    with writing(workdir) as allowed:
+        if allowed and keep_numbers(found.record, values, place, named=False):
+            try_report(workdir, experiment, state)
 
 
 class Measured(NamedTuple):

@@ -1,13 +1,15 @@
 """Numbers of an evaluation as a file: after they were printed, and finite only."""
 
+import contextlib
 import errno
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from vaejax.errors import InputError
+from vaejax.runtime.lock import Held, held
 from vaejax.runtime.storage import is_remote, path_of
 from vaejax.training.workdir import write_json
 
@@ -39,6 +41,23 @@ def keep_numbers(
         return False
     print(f"wrote {place}")
     return True
+
+
+@contextlib.contextmanager
+def writing(workdir: Path) -> Iterator[bool]:
+    """Whether a run may be written while entered; a warning says who else writes."""
+    with contextlib.ExitStack() as ends:
+        try:
+            ends.enter_context(held(workdir))
+            allowed = True
+        except Held as error:
+            print(
+                f"warning: {error.holder}: nothing was written; give --out FILE to "
+                "keep this",
+                file=sys.stderr,
+            )
+            allowed = False
+        yield allowed
 
 
 def finite(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,8 +28,10 @@ from vaejax.models.columns import Reader
 from vaejax.presets.bodies import Bodies, build_bodies
 from vaejax.presets.choice import pick
 from vaejax.presets.likelihood import (
+    chosen_words,
+    fixed_words,
     likelihood_name,
-    likelihood_notes,
+    likelihood_note,
     named_likelihood,
 )
 from vaejax.presets.priors import build_prior
@@ -61,7 +63,7 @@ class View(NamedTuple):
     preprocess: Preprocess
     likelihood: li.Likelihood
     notes: tuple[str, ...] = ()
-    """Lines about the likelihood that a run prints."""
+    """Lines about an example and its likelihood that a run prints."""
     chosen: str = ""
     """The likelihood by the name in the settings, if they choose it."""
 
@@ -85,11 +87,11 @@ def open_data(settings: Data, likelihood: li.Likelihood | Network) -> View:
         settings.hide_columns,
         settings.hide_seed,
     )
-    name, notes = "", ()
+    name, words = "", ""
     if isinstance(likelihood, Network):
         asked = (likelihood.likelihood, settings.binarize, settings.dequantize)
         name = likelihood_name(dataset.spec, *asked)
-        notes = likelihood_notes(dataset.spec, likelihood.likelihood, name)
+        words = chosen_words(likelihood.likelihood, name)
         named = dataclasses.replace(likelihood, likelihood=name)
         likelihood = named_likelihood(named, dataset)
     elif mixed(dataset.spec.columns):
@@ -102,7 +104,8 @@ def open_data(settings: Data, likelihood: li.Likelihood | Network) -> View:
         binarize = "dynamic" if isinstance(likelihood, li.Bernoulli) else "none"
     pre = preprocess(dataset.spec, binarize, settings.dequantize)
     li.check_fit(likelihood, pre.values)
-    return View(dataset, pre, likelihood, (*notes, *likelihood.notes(pre.values)), name)
+    note = likelihood_note(dataset.spec, words or fixed_words(likelihood))
+    return View(dataset, pre, likelihood, (note, *likelihood.notes(pre.values)), name)
 
 
 def require_complete(view: View) -> None:

@@ -36,12 +36,25 @@ def likelihood_name(spec: Spec, asked: str, binarize: str, dequantize: bool) -> 
     return "gaussian_optimal" if dequantize or holes else "logistic_mixture"
 
 
-def likelihood_notes(spec: Spec, asked: str, name: str) -> tuple[str, ...]:
-    """The line about the likelihood that `auto` chose for pictures."""
-    if asked != "auto" or kind_of(spec).has_columns:
-        return ()
+def likelihood_note(spec: Spec, words: str) -> str:
+    """The line about the shape of an example and the likelihood of it."""
+    kind = kind_of(spec)
     shape = " x ".join(map(str, spec.shape))
-    return (f"pictures {shape} (height, width, channels): --likelihood {name} (auto)",)
+    if kind.has_columns:
+        return f"table of {shape} {'column' if shape == '1' else 'columns'}: {words}"
+    return f"pictures {shape} ({', '.join(kind.axes)}): {words}"
+
+
+def chosen_words(asked: str, name: str) -> str:
+    """The likelihood that the settings name, or that `auto` chose."""
+    return f"--likelihood {name}" + (" (auto)" if asked == "auto" else "")
+
+
+def fixed_words(likelihood: li.Likelihood) -> str:
+    """The likelihood of a preset that has no setting for it."""
+    if isinstance(likelihood, li.Implicit):
+        return "no likelihood"
+    return f"likelihood {type(likelihood).__name__}, fixed by the preset"
 
 
 def named_likelihood(network: Network, dataset: Dataset) -> li.Likelihood:

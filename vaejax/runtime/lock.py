@@ -32,8 +32,16 @@ DAY = 24 * 3600  # seconds
 TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 
+class Held(InputError):
+    """Another process has the lock; `holder` says which, without what to do."""
+
+    def __init__(self, holder: str) -> None:
+        self.holder = holder
+        super().__init__(f"{holder}: wait for it or stop it, or give another --workdir")
+
+
 class Lock:
-    """The lock of a folder that exists; InputError where another process has it.
+    """The lock of a folder that exists; Held where another process has it.
 
     A folder that cannot be written is not locked: nothing can be damaged there.
     """
@@ -51,7 +59,7 @@ class Lock:
             except OSError as error:
                 os.close(file)
                 if error.errno in TAKEN:
-                    raise InputError(who_holds(self._path)) from None
+                    raise Held(who_holds(self._path)) from None
                 log.warning("%s has no locks: let one process at a time write", folder)
                 return
             if current(file, self._path):
@@ -107,17 +115,14 @@ def sign(file: int) -> None:
 
 
 def who_holds(path: Path) -> str:
-    """Who holds the lock, and what to do."""
+    """Who holds the lock."""
     try:
         holder = json.loads(path.read_text("utf-8"))
         who = f"process {holder['process']} on {holder['host']}, since "
         who += f"{holder['since']}"
     except (OSError, ValueError, KeyError, TypeError):
         who = "it has not said which"
-    return (
-        f"another process writes to {path.parent} ({who}): wait for it or stop it, "
-        "or give another --workdir"
-    )
+    return f"another process writes to {path.parent} ({who})"
 
 
 @contextlib.contextmanager
