@@ -167,5 +167,4 @@ def test_wide_networks_begin_with_few_steps(monkeypatch):
         with pytest.raises(Stopped, match="seen"):
             train(tiny(hidden=hidden, log_every=0), quiet=True, devices=1)
     narrow, wide = guesses
-    assert 14 * narrow < LIMIT  # an epoch is one call
-    assert 14 * wide > LIMIT
+    assert 100 * narrow < LIMIT < 100 * wide

@@ -115,7 +115,7 @@ class Steps:
         return state, metrics, all_finite(state.params)
 
     def guess(self, state: TrainState, resident: Any, xs: Any, root: Key) -> float:
-        """Seconds of a step, before any has run: too many rather than too few."""
+        """Seconds of a step by its arithmetic, before any has run."""
         if self._mode == "pmap":  # is not traced apart, nor compiled for its length
             return math.inf
         xs = fed(xs, self._mesh, axis=1)

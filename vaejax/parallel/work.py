@@ -6,14 +6,17 @@ from typing import Any
 
 import jax
 
-SPEED: Mapping[str, float] = {"cpu": 2e10}
-"""Operations per second that a backend does even on a bad day; of others see below."""
+SPEED: Mapping[str, float] = {"cpu": 1e11}
+"""Operations per second of a few idle cores; of others see below. A lower number would
+cut, and compile for several lengths, where an epoch is one call of a second or two; a
+busy machine may take longer once, and is measured from then on.
+"""
 ACCELERATOR = 1e12
 LEAST = 5e-4  # seconds of the smallest step
 
 
 def slow_guess(jaxpr: Any) -> float:
-    """Seconds of a traced step on slow hardware, by its products and convolutions."""
+    """Seconds of a traced step on modest hardware, by its products and convolutions."""
     return LEAST + operations(jaxpr) / SPEED.get(jax.default_backend(), ACCELERATOR)
 
 
