@@ -184,15 +184,23 @@ def test_columns_in_groups_are_columns_one_by_one(kinds, seed):
     likelihood = TableLikelihood(columns, Gaussian())
     out = rng.normal(size=(4, likelihood.outputs(len(columns)))).astype(np.float32)
     batch = {"x": jnp.asarray(x)}
-    variables = likelihood.init(jax.random.key(0), jnp.asarray(out)[None], batch)
-    px = likelihood.apply(variables, jnp.asarray(out)[None], batch)
+
+    @jax.jit  # one program rather than some fifty for each of the examples
+    def computed(out, batch, key):
+        variables = likelihood.init(jax.random.key(0), out[None], batch)
+        px = likelihood.apply(variables, out[None], batch)
+        wide = features(batch["x"], columns)
+        log_p, drawn = px.log_prob(batch["x"][None])[0], px.sample(key)[0]
+        return log_p, expectation(px)[0], wide, decide(wide, columns), drawn
+
+    key = jax.random.key(seed % 2**31)
+    found, averages, wide, decided, drawn = map(
+        np.asarray, computed(jnp.asarray(out), batch, key)
+    )
     log_p, means = by_column(columns, out, x)
-    found = np.asarray(px.log_prob(jnp.asarray(x)[None])[0])
     constant = [c.kind == "constant" for c in columns]
     np.testing.assert_allclose(found, log_p, rtol=1e-5, atol=1e-5)
-    averages = np.asarray(expectation(px)[0])
     np.testing.assert_allclose(averages, np.concatenate(means, 1), rtol=1e-5, atol=1e-6)
-    wide = np.asarray(features(jnp.asarray(x), columns))
     slow = [
         np.eye(len(c.values))[x[:, n].astype(int)]
         if c.kind == "category"
@@ -200,10 +208,8 @@ def test_columns_in_groups_are_columns_one_by_one(kinds, seed):
         for n, c in enumerate(columns)
     ]
     np.testing.assert_array_equal(wide, np.concatenate(slow, 1))
-    decided = np.asarray(decide(jnp.asarray(wide), columns))
     binary = np.array([c.kind == "binary" for c in columns])
     np.testing.assert_array_equal(decided, np.where(binary, x > 0.5, x))
-    drawn = np.asarray(px.sample(jax.random.key(seed % 2**31))[0])
     assert (drawn[:, constant] == 0).all()
     assert drawn.shape == x.shape
 
