@@ -1,21 +1,18 @@
 """Kinds of data: code asks for facts of a kind, so that a new kind is one entry."""
 
-import ast
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import vaejax
+from tests.studies.house import kind_tests, sources
 from tests.test_presets import game, host
 from vaejax import InputError, plots
 from vaejax.data.dataset import in_memory
 from vaejax.data.kinds import KINDS, Kind, by_kind, with_channels
 from vaejax.data.spec import Spec
 
-PACKAGE = Path(vaejax.__file__).parent
 KEY = jax.random.key(3)
 SHAPE = (12, 2)
 
@@ -26,15 +23,7 @@ def spec_of(kind, shape):
 
 def test_no_code_compares_the_name_of_a_kind():
     """Columns have kinds, too; those are of columns."""
-    compared = []
-    for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Compare):
-                sides = [node.left, *node.comparators]
-                names = {s.value for s in sides if isinstance(s, ast.Constant)}
-                if names & set(KINDS) and ".kind" in ast.unparse(node):
-                    compared.append(f"{path.name}: {ast.unparse(node)}")
-    assert compared == []
+    assert kind_tests(sources()) == []
 
 
 @pytest.fixture

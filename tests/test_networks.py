@@ -52,7 +52,7 @@ def test_convolutional_bodies_fit_every_size(size, channels, blocks):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_bodies_without_a_dense_layer_give_and_take_maps(size):
-    """Of any number of channels; the sizes are those that the stages halve to."""
+    """Each stage halves a map; the latents may have any number of channels."""
     shape = (*size, 3)
     stages = {"channels": (4, 6), "hidden": None}
     encoder, decoder = net.ConvEncoder(**stages), net.ConvDecoder(shape, **stages)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests import test_train
 from tests.test_train import assert_same_run
 from vaejax import InputError, presets, train
 from vaejax.parallel import Steps
@@ -18,16 +19,7 @@ from vaejax.training import pace, parts
 from vaejax.training.advance import Stepper
 from vaejax.training.pace import LIMIT, Pace
 
-TINY = {
-    "dataset": "digits",
-    "hidden": (16,),
-    "latents": 3,
-    "batch_size": 96,
-    "epochs": 2,
-    "log_every": 4,
-    "evaluate_every": 1,
-    "checkpoint_every": 12,
-}
+TINY = test_train.TINY | {"epochs": 2, "checkpoint_every": 12}
 
 
 def tiny(**settings):
@@ -104,17 +96,17 @@ def test_events_inside_a_cut_interval_wait_for_its_end(tmp_path, monkeypatch, ca
 
 
 def test_a_part_of_an_interval_is_of_its_step_or_of_nothing(tmp_path):
-    assert parts.read(tmp_path, 6) is None
+    assert parts.read_part(tmp_path, 6) is None
     terms = {"vae/loss": np.array([0.1, 1 / 3], np.float32)}
-    parts.write(tmp_path, parts.Part(4, 6, terms))
-    found = parts.read(tmp_path, 6)
+    parts.write_part(tmp_path, parts.Part(4, 6, terms))
+    found = parts.read_part(tmp_path, 6)
     assert found is not None
     assert found.start == 4
     assert found.terms["vae/loss"].tobytes() == terms["vae/loss"].tobytes()
-    assert parts.read(tmp_path, 7) is None
+    assert parts.read_part(tmp_path, 7) is None
     (tmp_path / parts.NAME).write_text("{")
     with pytest.raises(InputError, match=r"interval\.json is damaged: remove it"):
-        parts.read(tmp_path, 6)
+        parts.read_part(tmp_path, 6)
 
 
 def test_calls_grow_and_shrink_by_what_they_took():

@@ -231,8 +231,8 @@ SUFFICES = {
 
 
 def test_queries_with_one_condition_of_two(played):
-    """What is seen follows from the preset's region, a context from x and what is seen;
-    without them one line asks for the other.
+    """A model takes `seen` from its preset's region and a context from x and `seen`;
+    where it can do neither, one line asks for the entry that is missing.
     """
     experiment, _, state, *_ = played
     wanted = dict(conditions_to_generate(experiment, 8))

@@ -50,7 +50,7 @@ def batch_of_examples(
         raise InputError(
             f"the examples have no entry 'x': they have {', '.join(map(str, x))}"
         )
-    given = {**x, **entries(given)} if told else given
+    given = {**x, **given_entries(given)} if told else given
     binary = experiment.preprocess.values == "binary"
     values, holes = checked_x(
         x["x"] if told else x, experiment.dataset.spec, binary=binary, told=told
@@ -104,7 +104,7 @@ def checked_given(
     experiment: Experiment, given: Given, shape: tuple[Size, ...]
 ) -> dict[str, Array]:
     """The given entries as arrays; InputError where one cannot be meant."""
-    for name in entries(given):
+    for name in given_entries(given):
         if name not in ENTRIES + WITHOUT_USE:
             close = nearest(name if isinstance(name, str) else "", ENTRIES)
             raise InputError(f"given has no entry {as_text(name)}: {close}")
@@ -119,8 +119,8 @@ def checked_given(
     return found
 
 
-def entries(given: Any) -> Given:
-    """What is given, by name; InputError where it has no names."""
+def given_entries(given: Any) -> Given:
+    """The given entries by name; InputError where they have none."""
     if not isinstance(given, Mapping):
         raise InputError(
             f"given is a {type(given).__name__}: name what it holds, as in "
@@ -130,8 +130,8 @@ def entries(given: Any) -> Given:
 
 
 def given_or_in_turn(experiment: Experiment, num: Size, given: Given) -> Given:
-    """What is given, with labels that go through the classes where it has none."""
-    return {**classes_in_turn(experiment, num), **entries(given)}
+    """The given entries; without labels, these go through the classes in turn."""
+    return {**classes_in_turn(experiment, num), **given_entries(given)}
 
 
 def classes_in_turn(experiment: Experiment, num: Size) -> Given:

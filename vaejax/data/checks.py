@@ -13,7 +13,7 @@ KEYS = (*ARRAYS, "columns")
 
 
 def array_of(value: Any, what: str) -> np.ndarray:
-    """What a user gives as an array; InputError where it is none."""
+    """A user's value as an array; InputError where it cannot be one."""
     try:
         array = np.asarray(value)
     except ValueError:

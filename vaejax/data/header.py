@@ -20,17 +20,17 @@ def header_remarks(dialect: Dialect, columns: Sequence[Column]) -> tuple[str, ..
         return ()
     named = [column for column in columns if column.name.strip()]
     names = [column.name for column in columns]
-    if all(is_number(column.name) for column in named):
+    if all(reads_as_number(column.name) for column in named):
         return (
             f"warning: all names of columns are numbers ({quoted(', '.join(names))}): "
             "if the file has no header, say --header none",
         )
-    numbers = [c.name for c in named if is_number(c.name) and not has_texts(c)]
+    numbers = [c.name for c in named if reads_as_number(c.name) and not has_texts(c)]
     dates = [c.name for c in named if pattern_of(c.name) and c.form.startswith("%Y")]
     texts = [c.name for c in named if is_own_value(c)]
     # Whole numbers, as years, and those in order, as wavelengths, can be meant.
     broken = [name for name in numbers if not name.strip().isdecimal()]
-    broken = [] if in_order(numbers) else broken
+    broken = [] if monotonic(numbers) else broken
     all_texts = len(texts) == len(named)
     if broken or dates or all_texts or (numbers and texts):
         odd = (broken or dates or texts)[0]
@@ -46,12 +46,12 @@ def header_remarks(dialect: Dialect, columns: Sequence[Column]) -> tuple[str, ..
     )
 
 
-def is_number(text: str) -> bool:
+def reads_as_number(text: str) -> bool:
     """Whether a text is a number by either decimal sign."""
     return number(text) is not None or number(text, ",") is not None
 
 
-def in_order(names: Sequence[str]) -> bool:
+def monotonic(names: Sequence[str]) -> bool:
     """Whether three or more numbers go up or down."""
     readings = [[number(name, sign) for sign in ".,"] for name in names]
     steps = np.diff([next(v for v in found if v is not None) for found in readings])
@@ -60,7 +60,7 @@ def in_order(names: Sequence[str]) -> bool:
 
 def has_texts(column: Column) -> bool:
     """Whether cells of a column are texts; those of bits may be 0 and 1."""
-    return not all(is_number(value) for value in column.values)
+    return not all(reads_as_number(value) for value in column.values)
 
 
 def is_own_value(column: Column) -> bool:

@@ -16,10 +16,10 @@ T = TypeVar("T")
 
 
 class Kind(NamedTuple):
-    """What all examples of a kind have in common."""
+    """The facts that all examples of a kind share."""
 
     axes: tuple[str, ...]
-    """What the axes of an example are."""
+    """Names of the axes of an example."""
     stored: type[np.generic]
     """The type in which arrays of the data set hold an entry."""
     on_device: type

@@ -116,7 +116,7 @@ class Stepper:
             xs, at = self._take(first, last, calls.running), first
             while at < last:
                 count = self._length(last - at, xs)
-                now, xs = parted(xs, count) if count < last - at else (xs, None)
+                now, xs = split_at(xs, count) if count < last - at else (xs, None)
                 self._call(calls, count, now)
                 at += count
                 if at == last:
@@ -171,7 +171,7 @@ class Stepper:
             raise divergence(found, self._run, start, stop) from error
 
 
-def parted(xs: Any, count: int) -> tuple[Any, Any]:
-    """What is fed for the first `count` steps, and for those after them."""
+def split_at(xs: Any, count: int) -> tuple[Any, Any]:
+    """The batches of the first `count` steps, and those of the steps after them."""
     first = jax.tree.map(lambda a: a[:count], xs)
     return first, jax.tree.map(lambda a: a[count:], xs)

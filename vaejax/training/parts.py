@@ -25,14 +25,14 @@ class Part(NamedTuple):
     """Each `[step - start]`."""
 
 
-def write(workdir: Path, part: Part) -> None:
+def write_part(workdir: Path, part: Part) -> None:
     """Keeps a part in a workdir."""
     terms = {name: values.tolist() for name, values in part.terms.items()}
     kinds = {name: str(values.dtype) for name, values in part.terms.items()}
     write_json(workdir / NAME, {**part._asdict(), "terms": terms, "dtypes": kinds})
 
 
-def read(workdir: Path, step: int) -> Part | None:
+def read_part(workdir: Path, step: int) -> Part | None:
     """The part that ends at a step; None where the run goes on from elsewhere."""
     path = workdir / NAME
     try:

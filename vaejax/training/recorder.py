@@ -219,11 +219,11 @@ class Recorder:
     def keep_part(self, start: int, step: int, terms: Mapping[str, np.ndarray]) -> None:
         """Keeps the terms of an interval that is cut at `step`, for the next call."""
         if self._folder is not None:
-            parts.write(self._folder, parts.Part(start, step, terms))
+            parts.write_part(self._folder, parts.Part(start, step, terms))
 
     def part(self, step: int) -> parts.Part | None:
         """The interval that was cut at the step where this training goes on."""
-        return None if self._folder is None else parts.read(self._folder, step)
+        return None if self._folder is None else parts.read_part(self._folder, step)
 
     def stopped(self, step: int, signum: int) -> str:
         """The message when a signal stopped the run."""
