@@ -355,10 +355,10 @@ def losses_of(experiment, steps):
     """The losses of the first steps of training."""
     mesh = parallel.make_mesh(1, experiment.training.batch_size)
     feed = resident_feed(experiment.dataset.split("train"), 32, seed=0)
-    advance = parallel.compile_steps(experiment, feed, mesh)
     resident, root = parallel.place(feed.resident, mesh), jax.random.key(0)
     state = first_state(experiment, mesh)
-    _, metrics, _ = advance(state, resident, feed.take(0, steps), root)
+    made = parallel.compile_steps(experiment, feed, mesh, state, resident)
+    _, metrics, _ = made.advance(state, resident, feed.take(0, steps), root)
     return np.asarray(metrics["vae/loss"])
 
 

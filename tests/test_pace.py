@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +10,13 @@ import pytest
 
 from tests import test_train
 from tests.test_train import assert_same_run
-from vaejax import InputError, presets, train
-from vaejax.parallel import Steps
+from vaejax import InputError, parallel, presets, train
+from vaejax.data.feed import resident_feed
 from vaejax.parallel.work import LEAST, operations, slow_guess
 from vaejax.runtime.preemption import Stopped
 from vaejax.training import pace, parts
 from vaejax.training.advance import Stepper
+from vaejax.training.loop import first_state
 from vaejax.training.pace import LIMIT, Pace
 
 TINY = test_train.TINY | {"epochs": 2, "checkpoint_every": 12}
@@ -110,9 +110,7 @@ def test_a_part_of_an_interval_is_of_its_step_or_of_nothing(tmp_path):
 
 
 def test_calls_grow_and_shrink_by_what_they_took():
-    made = Pace()
-    assert made.size == sys.maxsize
-    made.guess(1.0)
+    made = Pace(1.0)
     assert made.size == 2
     made.took(2, 0.002)  # much less than the limit: by 8 at most
     assert made.size == 16
@@ -146,17 +144,15 @@ def test_a_step_is_guessed_by_its_products_and_convolutions():
     assert slow_guess(product) > LEAST
 
 
-def test_wide_networks_begin_with_few_steps(monkeypatch):
-    guesses = []
-    plain = Steps.guess
+def test_wide_networks_begin_with_few_steps():
+    mesh = parallel.make_mesh(1, 1)
 
-    def noted(self, *given):
-        guesses.append(plain(self, *given))
-        raise Stopped("seen", signal.SIGTERM)
+    def guess(**settings):
+        experiment = tiny(**settings)
+        feed = resident_feed(experiment.dataset.split("train"), 100, seed=0)
+        state = jax.eval_shape(lambda: first_state(experiment, mesh))
+        resident = parallel.place(feed.resident, mesh)
+        return parallel.compile_steps(experiment, feed, mesh, state, resident).guess
 
-    monkeypatch.setattr(Steps, "guess", noted)
-    for hidden in ((16,), (4096, 4096)):
-        with pytest.raises(Stopped, match="seen"):
-            train(tiny(hidden=hidden, log_every=0), quiet=True, devices=1)
-    narrow, wide = guesses
+    narrow, wide = guess(hidden=(16,)), guess(hidden=(4096, 4096))
     assert 100 * narrow < LIMIT < 100 * wide

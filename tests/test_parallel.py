@@ -38,9 +38,10 @@ def moved(experiment, devices, steps=3):
     mesh = parallel.make_mesh(devices, 16, experiment.training.fsdp)
     feed = resident_feed(experiment.dataset.split("train"), 16, seed=0)
     resident = parallel.place(feed.resident, mesh)
-    advance = parallel.compile_steps(experiment, feed, mesh)
-    state, metrics, finite = advance(
-        first_state(experiment, mesh), resident, feed.take(0, steps), jax.random.key(3)
+    state = first_state(experiment, mesh)
+    made = parallel.compile_steps(experiment, feed, mesh, state, resident)
+    state, metrics, finite = made.advance(
+        state, resident, feed.take(0, steps), jax.random.key(3)
     )
     assert finite
     for leaf, placed in zip(

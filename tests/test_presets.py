@@ -45,12 +45,13 @@ def game(experiment, devices):
     mesh = parallel.make_mesh(devices, experiment.training.batch_size)
     feed = resident_feed(experiment.dataset.split("train"), 8, seed=0)
     resident = parallel.place(feed.resident, mesh)
-    advance = parallel.compile_steps(experiment, feed, mesh)
-    root = jax.random.key(3)
-    return (
-        first_state(experiment, mesh),
-        lambda state, step=0: advance(state, resident, feed.take(step, step + 2), root),
-    )
+    state, root = first_state(experiment, mesh), jax.random.key(3)
+    made = parallel.compile_steps(experiment, feed, mesh, state, resident)
+
+    def move(state, step=0):
+        return made.advance(state, resident, feed.take(step, step + 2), root)
+
+    return state, move
 
 
 def host(tree):

@@ -320,6 +320,14 @@ def test_the_benchmark_prints_speeds(words, last, capsys):
     assert float(number) > 0
 
 
+def test_the_benchmark_times_a_whole_run(tmp_path):
+    """Three checkpoints and a half, 28 steps here; by default some thousands."""
+    small = {"hidden": (8,), "latents": 2, "batch_size": 500, "checkpoint_every": 8}
+    speed, share = benchmark.whole_run(presets.vae(**small), tmp_path / "run")
+    assert speed > 0
+    assert 0 < share < 1
+
+
 COMPLETE = """
 source {file}
 try() {{

@@ -215,6 +215,10 @@ def test_the_share_of_time_without_data_is_kept(tmp_path, monkeypatch, capsys):
     assert "of the time waiting for data" in capsys.readouterr().err
 
 
+def shape_of(array):
+    return array.shape, array.dtype
+
+
 @pytest.mark.parametrize("seed", [0, 3])
 def test_batches_are_those_from_memory_whatever_is_taken_first(seed):
     mesh, order = parallel.make_mesh(4, 8), Shuffled(56, 8, seed)
@@ -226,6 +230,7 @@ def test_batches_are_those_from_memory_whatever_is_taken_first(seed):
         seen = []
         for feed in feeds:
             x = parallel.row(feed.take(step, step + 1), 0)
+            assert jax.tree.map(shape_of, x) == jax.tree.map(shape_of, feed.one)
             seen.append(feed.select(feed.resident, x))
         jax.tree.map(np.testing.assert_array_equal, *seen)
     feeds[0].close()

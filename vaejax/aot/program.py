@@ -164,7 +164,8 @@ def steps_per_program(experiment: Experiment, batch: int) -> int:
 def abstract_feed(spec: Spec, batch: int) -> Feed:
     """How a step is given its batch; nothing is taken from it."""
     if spec.streams:
-        return Feed({}, lambda start, stop: None, as_it_is)
+        one = jax.eval_shape(lambda: blank(spec, batch))
+        return Feed({}, lambda start, stop: None, as_it_is, one)
     return resident_feed(examples_of(spec), batch, seed=0)
 
 

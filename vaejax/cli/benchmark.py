@@ -1,6 +1,5 @@
 """Speed of training, as a ratio to its matrix products alone."""
 
-import dataclasses
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -63,8 +62,8 @@ def epoch_speeds(experiment: Experiment, epochs: int) -> Iterator[float]:
     mesh = parallel.make_mesh(1, settings.batch_size)
     feed = resident_feed(experiment.dataset.split("train"), settings.batch_size, 0)
     resident = parallel.place(feed.resident, mesh)
-    advance = parallel.compile_steps(experiment, feed, mesh)
     state, root = first_state(experiment, mesh), jax.random.key(0)
+    advance = parallel.compile_steps(experiment, feed, mesh, state, resident).advance
     for epoch in range(epochs + 1):
         start = time.perf_counter()
         xs = feed.take(epoch * steps, (epoch + 1) * steps)
@@ -84,11 +83,11 @@ def study_lines(experiment: Experiment, epochs: int, seeds: int) -> Iterator[str
     mesh, wide = parallel.make_mesh(1, 1), parallel.study_mesh(None, seeds)
     feed = resident_feed(experiment.dataset.split("train"), settings.batch_size, 0)
     resident = parallel.place(feed.resident, mesh)
-    one = parallel.compile_steps(experiment, feed, mesh)
     many = parallel.compile_study(lambda settings: experiment, feed, wide)
     everywhere = parallel.place(feed.resident, wide)
     keys = list(jax.random.split(jax.random.key(0), seeds))
     alone = [first_state(experiment, mesh) for _ in keys]
+    one = parallel.compile_steps(experiment, feed, mesh, alone[0], resident).advance
     states = parallel.shard_replicas(alone, wide)
     own = parallel.shard_replicas([parallel.Own(key, {}) for key in keys], wide)
     ratios = []
@@ -117,11 +116,9 @@ def whole_run(experiment: Experiment, folder: Path) -> tuple[float, float]:
     """
     every = experiment.training.checkpoint_every
     epochs = -(-7 * every // 2 // experiment.epoch_steps)
-    settings = dataclasses.replace(
-        experiment.training, epochs=epochs, evaluate_every=epochs
-    )
-    experiment = dataclasses.replace(experiment, training=settings)
-    train(experiment, folder, devices=1, quiet=True)
+    longer = {"epochs": epochs, "evaluate_every": epochs}
+    run = vae(**{**experiment.arguments, **longer})
+    train(run, folder, devices=1, quiet=True)
     timing = read_rows(folder / "timing.jsonl")
     rows = [row for row in timing if row["step"] > every + experiment.epoch_steps]
     wall = rows[-1]["seconds"] - rows[0]["seconds"]

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -20,13 +21,15 @@ from vaejax.types import Array, Batch
 class Feed(NamedTuple):
     """`take(start, stop)` gives `xs`; `select(resident, x)` one raw batch of it.
 
-    `most` is the number of steps that may be taken at once. `ready()` is False where
-    `take` would have to wait for data, and `close()` ends what works ahead.
+    `one` has the shapes and dtypes of such a slice, so that a step can be traced before
+    any. `most` is the number of steps that may be taken at once. `ready()` is False
+    where `take` would have to wait for data; `close()` ends what works ahead.
     """
 
     resident: Any
     take: Callable[[int, int], Any]
     select: Callable[[Any, Any], Batch]
+    one: Any
     most: int = sys.maxsize
     ready: Callable[[], bool] = lambda: True
     close: Callable[[], None] = lambda: None
@@ -92,7 +95,8 @@ def ordered_feed(arrays: dict[str, np.ndarray], order: Order) -> Feed:
     def take(start: int, stop: int) -> np.ndarray:
         return np.stack([order.rows(step) for step in range(start, stop)])
 
-    return Feed(resident=arrays, take=take, select=gather_batch)
+    one = jax.ShapeDtypeStruct(order.rows(0).shape, np.int32)
+    return Feed(resident=arrays, take=take, select=gather_batch, one=one)
 
 
 def permutation(size: int, seed: int, epoch: int) -> np.ndarray:

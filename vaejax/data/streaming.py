@@ -10,6 +10,7 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -21,6 +22,7 @@ from vaejax.data import Dataset
 from vaejax.data.batches import Batches, Decoded
 from vaejax.data.examples import Notes, Warned
 from vaejax.data.feed import Feed, Order, ordered_feed
+from vaejax.data.preprocess import blank
 from vaejax.data.quiet import one_line
 from vaejax.errors import InputError
 from vaejax.runtime.preemption import SIGNALS
@@ -54,10 +56,12 @@ def feed_of(
     if not dataset.spec.streams:
         return ordered_feed(dataset.split(split), order)
     rows = parallel.rows(mesh)
-    own = own_rows(rows, len(order.rows(0)))
+    size = len(order.rows(0))
+    one = jax.eval_shape(partial(blank, dataset.spec, size))
+    own = own_rows(rows, size)
     batches = Batches(dataset.examples(split), order, own, augment)
     stream = Stream(batches, steps, parallel.rows(mesh, 1), workers)
-    return Feed({}, stream.take, as_it_is, 1, stream.ready, stream.close)
+    return Feed({}, stream.take, as_it_is, one, 1, stream.ready, stream.close)
 
 
 def as_it_is(resident: Any, x: Batch) -> Batch:

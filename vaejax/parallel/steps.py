@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -89,51 +89,25 @@ LIBRARIES = re.compile(r"/(jax|flax|optax|numpyro|jaxtyping|beartype)/|<@beartyp
 Loop = Callable[[TrainState, Any, Any, Key], tuple[TrainState, Metrics]]
 
 
-class Steps:
-    """Many steps as one call: what `compile_steps` returns."""
+class Steps(NamedTuple):
+    """Many steps as one call, as `compile_steps` makes them."""
 
-    def __init__(self, experiment: Experiment, feed: Feed, mesh: Mesh) -> None:
-        self._mode: Parallel = experiment.training.parallel
-        self._mesh = mesh
-        self._kept = state_layout(experiment, mesh)
-        self._inner = traced_move(experiment, feed, mesh)
-        self._move = compile_parted(self._inner, mesh, 0, self._mode, self._kept)
-        self._loop: Loop | None = None
-
-    def __call__(
-        self, state: TrainState, resident: Any, xs: Any, root: Key
-    ) -> tuple[TrainState, Metrics, Array]:
-        xs = fed(xs, self._mesh, axis=1)
-        if self._loop is None:  # decided once, by the program of the first step
-            single = self._mode == "pmap" or (
-                slow_in_scan() and convolves(self._traced(state, resident, xs, root))
-            )
-            several = partial(compile_scan, self._inner, self._mesh)
-            alone = partial(one_by_one, self._move)
-            self._loop = alone if single else several(self._mode, self._kept)
-        state, metrics = self._loop(state, resident, xs, root)
-        return state, metrics, all_finite(state.params)
-
-    def guess(self, state: TrainState, resident: Any, xs: Any, root: Key) -> float:
-        """Seconds of a step by its arithmetic, before any has run."""
-        if self._mode == "pmap":  # is not traced apart, nor compiled for its length
-            return math.inf
-        xs = fed(xs, self._mesh, axis=1)
-        return slow_guess(self._traced(state, resident, xs, root).jaxpr)
-
-    def _traced(self, state: TrainState, resident: Any, xs: Any, root: Key) -> Any:
-        """The first step, traced: whatever is compiled of it later is not again."""
-        return self._move.trace(state, resident, row(xs, 0), root)
+    advance: Callable[[TrainState, Any, Any, Key], tuple[TrainState, Metrics, Array]]
+    guess: float
+    """Seconds of a step by its arithmetic, before any has run; infinite where the call
+    takes them one by one anyway.
+    """
 
 
 def compile_steps(
-    experiment: Experiment, feed: Feed, mesh: Mesh
-) -> Callable[[TrainState, Any, Any, Key], tuple[TrainState, Metrics, Array]]:
-    """Many steps as one call of (state, resident, xs, root).
+    experiment: Experiment, feed: Feed, mesh: Mesh, state: TrainState, resident: Any
+) -> Steps:
+    """The steps of a run, of (state, resident, xs, root); here are the first of these.
 
-    Returns the state (the given one is donated), metrics stacked over steps, and
+    They return the state (the given one is donated), metrics stacked over steps, and
     whether all parameters are finite afterwards. Batches are split over the mesh: a
-    gather from indices that are sharded along the batch stays data-parallel.
+    gather from indices that are sharded along the batch stays data-parallel. The step
+    is traced here, once.
 
     With `jax_debug_nans` the steps are checked one by one, and FloatingPointError names
     the operation and the line that made the first NaN (JAX's own check is off then: it
@@ -141,8 +115,25 @@ def compile_steps(
     """
     if jax.config.jax_debug_nans:  # pyright: ignore[reportAttributeAccessIssue]
         watched = partial(one_by_one, watched_move(experiment, feed))
-        return lambda *arguments: (*watched(*arguments), jnp.array(True))
-    return Steps(experiment, feed, mesh)
+        return Steps(lambda *given: (*watched(*given), jnp.array(True)), math.inf)
+    mode, kept = experiment.training.parallel, state_layout(experiment, mesh)
+    inner = traced_move(experiment, feed, mesh)
+    move = compile_parted(inner, mesh, 0, mode, kept)
+    loop: Loop = partial(one_by_one, move)
+    guess = math.inf
+    if mode != "pmap":  # which is not traced apart, nor compiled for a number of steps
+        step = move.trace(state, resident, feed.one, jax.random.key(0)).jaxpr
+        guess = slow_guess(step)
+        if not (slow_in_scan() and convolves(step)):
+            loop = compile_scan(inner, mesh, mode, kept)
+
+    def advance(
+        state: TrainState, resident: Any, xs: Any, root: Key
+    ) -> tuple[TrainState, Metrics, Array]:
+        state, metrics = loop(state, resident, fed(xs, mesh, axis=1), root)
+        return state, metrics, all_finite(state.params)
+
+    return Steps(advance, guess)
 
 
 def step_over(mesh: Mesh, mode: Parallel) -> Callable[..., Any]:

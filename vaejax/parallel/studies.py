@@ -57,7 +57,7 @@ def compile_study(
         nonlocal loop
         if loop is None:
             first = row(states, 0), resident, row(row(xs, 0), 0), row(own, 0)
-            slow = slow_in_scan() and convolves(single.trace(*first))
+            slow = slow_in_scan() and convolves(single.trace(*first).jaxpr)
             loop = partial(one_after_another, single) if slow else None
             loop = loop or compile_scan(
                 side_by_side, mesh, kept=rows(mesh), rooted=rows(mesh)

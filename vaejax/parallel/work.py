@@ -61,6 +61,6 @@ def slow_in_scan() -> bool:
     return jax.default_backend() == "cpu"
 
 
-def convolves(traced: Any) -> bool:
+def convolves(jaxpr: Any) -> bool:
     """Whether a traced function has a convolution."""
-    return "conv_general_dilated" in str(traced.jaxpr)
+    return "conv_general_dilated" in str(jaxpr)

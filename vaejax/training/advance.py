@@ -1,7 +1,6 @@
 """Advances a run: its steps, and the batches that feed them."""
 
 import contextlib
-import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -47,13 +46,15 @@ class Stepper:
         self.state, self.waited = state, 0.0
         self._interrupts = interrupts or Interrupts()
         self._part = run.recorder.part(int(state.step))
-        self._pace, self._compiled, self._guessed = Pace(), set[int](), False
         self._finite: Any = True
         self._run, self._feed = run, feed
         self._root = training_key(run.experiment.training.seed)
         self._trace = trace
         self._resident = parallel.place(feed.resident, mesh)
-        self._steps = parallel.compile_steps(run.experiment, feed, mesh)
+        self._steps = parallel.compile_steps(
+            run.experiment, feed, mesh, state, self._resident
+        )
+        self._pace, self._compiled = Pace(self._steps.guess), set[int]()
 
     @property
     def training(self) -> bool:
@@ -115,7 +116,7 @@ class Stepper:
             self._trace.before(first, calls.running)
             xs, at = self._take(first, last, calls.running), first
             while at < last:
-                count = self._length(last - at, xs)
+                count = min(last - at, self._pace.size if multihost.alone() else last)
                 now, xs = split_at(xs, count) if count < last - at else (xs, None)
                 self._call(calls, count, now)
                 at += count
@@ -126,21 +127,10 @@ class Stepper:
     def _call(self, calls: Calls, count: int, xs: Any) -> None:
         """Begins the next steps, once those before the last ones are done."""
         began = time.perf_counter()
-        self.state, metrics, self._finite = self._steps(
+        self.state, metrics, self._finite = self._steps.advance(
             self.state, self._resident, xs, self._root
         )
         calls.add(count, began, metrics)
-
-    def _length(self, left: int, xs: Any) -> int:
-        """How many of the steps that are left the next call takes."""
-        if left == 1 or not multihost.alone():
-            return left
-        if not self._guessed:
-            self._guessed = True
-            given = (self.state, self._resident, xs, self._root)
-            plain = isinstance(self._steps, parallel.Steps)  # not watched for NaN
-            self._pace.guess(self._steps.guess(*given) if plain else math.inf)
-        return min(left, self._pace.size)
 
     def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """The calls that the steps are taken in."""

@@ -1,6 +1,5 @@
 """How many steps one compiled call may take, so that a signal is answered soon."""
 
-import sys
 import time
 from typing import Any
 
@@ -19,15 +18,12 @@ class Pace:
     little that its start costs more than the compilation of another.
     """
 
-    def __init__(self) -> None:
-        self.size = sys.maxsize
-        """Steps that the next call may take."""
-        self.slow = False
-        """Whether one call is so long that a second must not wait behind it."""
-
-    def guess(self, each: float) -> None:
+    def __init__(self, guess: float) -> None:
         """Begins with a guess of a step's seconds."""
-        self.size, self.slow = power_below(LIMIT / each), each > LIMIT / 2
+        self.size = power_below(LIMIT / guess)
+        """Steps that the next call may take."""
+        self.slow = guess > LIMIT / 2
+        """Whether one call is so long that a second must not wait behind it."""
 
     def took(self, steps: int, seconds: float) -> None:
         """Notes the time of a call, without that of its compilation."""
