@@ -8,7 +8,6 @@ are the expected share of what is hidden among the columns that can be.
 """
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import expit
 
 from vaejax.errors import InputError
@@ -68,6 +67,7 @@ def above_mean(x: np.ndarray, columns: int) -> np.ndarray:
 
 def logistic(score: np.ndarray, rate: float) -> np.ndarray:
     """sigmoid(STEEPNESS (score - b)), with b so that its mean is `rate`."""
+    from scipy.optimize import brentq  # takes a tenth of a second to load
 
     def excess(b: float) -> float:
         return float(expit(STEEPNESS * (score - b)).mean() - rate)

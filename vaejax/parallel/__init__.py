@@ -29,6 +29,7 @@ from vaejax.parallel.steps import (
     compile_steps,
     one_move,
     state_layout,
+    state_shapes,
     traced_move,
 )
 from vaejax.parallel.studies import (
@@ -67,6 +68,7 @@ __all__ = [
     "rows",
     "shard_replicas",
     "state_layout",
+    "state_shapes",
     "state_sharding",
     "study_mesh",
     "traced_move",

@@ -55,11 +55,10 @@ def abstract_state(experiment: Experiment, mesh: Mesh | None = None) -> TrainSta
     )
 
 
-def check_memory(experiment: Experiment, mesh: Mesh, replicas: int = 1) -> None:
+def check_memory(shapes: TrainState, mesh: Mesh, replicas: int = 1) -> None:
     """InputError where parameters, optimizer and gradients of so many runs at once are
     more than the memory of the mesh's devices: a lower bound, known before compiling.
     """
-    shapes = state_shapes(experiment)
     alone = bytes_of(shapes) + bytes_of(shapes.params)
     local, split = mesh.local_devices, mesh.shape.get(FSDP, 1)
     copies = len(local) / (split if replicas == 1 else mesh.size)

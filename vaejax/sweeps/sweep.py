@@ -116,7 +116,8 @@ def made(
         experiment = make(**{**fixed, **changes})
         if not found:
             mesh = parallel.study_mesh(devices, count)
-            parallel.check_memory(experiment, mesh, count)
+            shapes = parallel.state_shapes(experiment)
+            parallel.check_memory(shapes, mesh, count)
         check_patience(experiment)
         check_parallel(experiment)
         found.append((changes, experiment))

@@ -22,6 +22,7 @@ from vaejax.training.profiling import Profile, Trace
 from vaejax.training.recorder import Recorder
 from vaejax.training.run import Diverged, Interval, Run
 from vaejax.training.workdir import workdir_of
+from vaejax.types import Batch, Key
 
 
 def train(
@@ -57,12 +58,13 @@ def train(
     check_patience(experiment)
     training = experiment.training
     mesh = parallel.make_mesh(devices, training.batch_size, training.fsdp)
-    parallel.check_memory(experiment, mesh)
+    init, given = parallel.compile_init(experiment, mesh), blank_start(experiment, mesh)
+    parallel.check_memory(jax.eval_shape(init, *given), mesh)
     folder = None if workdir is None else workdir_of(workdir)
     with Interrupts() as interrupts, Recorder(experiment, folder, quiet) as recorder:
         state = recorder.restore(mesh)
         if state is None:
-            state = first_state(experiment, mesh)
+            state = init(*given)
         step, run = int(state.step), Run(experiment, recorder)
         recorder.begin(step)
         recorder.introduce(state, mesh)
@@ -140,9 +142,13 @@ def check_patience(experiment: Experiment) -> None:
 
 def first_state(experiment: Experiment, mesh: Mesh) -> TrainState:
     """The state before the first step."""
+    return parallel.compile_init(experiment, mesh)(*blank_start(experiment, mesh))
+
+
+def blank_start(experiment: Experiment, mesh: Mesh) -> tuple[Key, Batch]:
+    """What a state is made from: the key of the seed, and the shapes of the data."""
     raw = parallel.place(blank(experiment.dataset.spec), mesh)
-    key = jax.random.key(experiment.training.seed)
-    return parallel.compile_init(experiment, mesh)(key, raw)
+    return jax.random.key(experiment.training.seed), raw
 
 
 def training_feed(experiment: Experiment, mesh: Mesh, workers: int = 0) -> Feed:
