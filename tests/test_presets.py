@@ -40,12 +40,13 @@ def tiny(name, **settings):
     return PRESETS[name](**common | tiny_settings(PRESETS[name]) | settings)
 
 
-def game(experiment, devices):
-    """A state, and a function that moves it two steps."""
+def game(experiment, devices, begun=lambda: None):
+    """A state, and a function that moves it two steps; calls `begun` between."""
     mesh = parallel.make_mesh(devices, experiment.training.batch_size)
     feed = resident_feed(experiment.dataset.split("train"), 8, seed=0)
     resident = parallel.place(feed.resident, mesh)
     state, root = first_state(experiment, mesh), jax.random.key(3)
+    begun()
     made = parallel.compile_steps(experiment, feed, mesh, state, resident)
 
     def move(state, step=0):
@@ -77,9 +78,8 @@ def played(request):
 
     players = {n: counted(n, p) for n, p in experiment.players.items()}
     experiment = dataclasses.replace(experiment, players=players)
-    state, move = game(experiment, devices=1)
+    state, move = game(experiment, devices=1, begun=traces.clear)
     before = host(state)
-    traces.clear()
     state, metrics, finite = move(state)
     after, history = host(state), host(metrics)
     state, _, _ = move(state, step=2)

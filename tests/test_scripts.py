@@ -13,6 +13,7 @@ import pytest
 
 from tests.npz import read_npz
 from vaejax import load, presets, train
+from vaejax.cli import benchmark
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 TINY = "--dataset digits --hidden 16 --latents 2 --epochs 2 --batch-size 96"
