@@ -246,10 +246,11 @@ def parameters_and_gradient(encoder, decoder):
 
 
 def test_blocks_computed_again_give_the_same_gradient():
+    one = RESIDUAL | {"blocks": 1}
     kept, again = (
         parameters_and_gradient(
-            net.ConvEncoder(**RESIDUAL, remat=remat),
-            net.ConvDecoder((8, 8, 1), **RESIDUAL, remat=remat),
+            net.ConvEncoder(**one, remat=remat),
+            net.ConvDecoder((8, 8, 1), **one, remat=remat),
         )
         for remat in (False, True)
     )
@@ -262,7 +263,7 @@ def test_blocks_computed_again_give_the_same_gradient():
         again[2],
     )
     assert "remat" not in str(kept[1])
-    assert str(again[1]).count("remat") >= 8  # two blocks, two stages, two networks
+    assert str(again[1]).count("remat") >= 4  # a block, two stages, two networks
 
 
 @pytest.mark.parametrize(
