@@ -18,9 +18,10 @@ import vaejax
 from tests.test_scripts import call, refused
 from vaejax import parallel, plots, presets
 from vaejax.cli import commands
-from vaejax.reports import comparison, facts, page, pictures
+from vaejax.reports import comparison, page, pictures
 from vaejax.reports.groups import SeedGroup, group_by_seed
 from vaejax.runtime.preemption import Stopped
+from vaejax.training import facts
 from vaejax.training.loop import first_state
 
 TINY = ("--hidden", 16, "--latents", 2, "--batch-size", 96, "--devices", 1)

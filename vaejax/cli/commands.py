@@ -20,6 +20,7 @@ from vaejax.runtime.limits import check_count
 from vaejax.runtime.storage import is_remote, write_whole
 from vaejax.sweeps.summary import summarize
 from vaejax.sweeps.sweep import study
+from vaejax.training.card import keep_card
 from vaejax.training.evaluator import evaluate as evaluate_split
 from vaejax.training.loop import train as train_experiment
 from vaejax.training.profiling import Profile
@@ -135,6 +136,7 @@ def evaluate_run(
         return
     with writing(workdir) as allowed:
         if allowed and keep_numbers(found.record, values, place, named=False):
+            keep_card(workdir)
             try_report(workdir, experiment, state)
 
 
@@ -217,6 +219,7 @@ def train_study(
         loaded = load(replica.folder)
         found = measured(*loaded, samples, "test", 100, classifier, num)
         write_json(replica.folder / "evaluation.json", finite(found.record))
+        keep_card(replica.folder)
         numbers.append(found.values | found.seen)
         try_report(replica.folder, *loaded)
     rows = summarize(replicas, numbers)

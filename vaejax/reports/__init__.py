@@ -12,7 +12,7 @@ from vaejax.training.recorder import count_parameters
 from vaejax.training.workdir import load, read_config
 
 if TYPE_CHECKING:  # loads what no training needs
-    from vaejax.reports.facts import Facts
+    from vaejax.training.facts import Facts
 
 NAME = "report.html"
 MOST_SAMPLED = 8
@@ -42,7 +42,7 @@ def report(
         single run without a checkpoint; a run that is given twice.
     """
     from vaejax.reports.comparison import check_comparable, expanded
-    from vaejax.reports.facts import gather_facts
+    from vaejax.training.facts import gather_facts
 
     if not workdirs:
         raise InputError("there is no run to report on: give at least one workdir")
@@ -69,8 +69,8 @@ def write_report(
 ) -> Path:
     """Writes the page about a run that is loaded already."""
     from vaejax.reports import pictures  # loads matplotlib
-    from vaejax.reports.facts import gather_facts
     from vaejax.reports.page import page
+    from vaejax.training.facts import gather_facts
 
     place = out or workdir / NAME
     facts = gather_facts(workdir)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from vaejax.errors import InputError
 from vaejax.experiment import Quantity
 from vaejax.metrics.quantities import Quantities, rank
-from vaejax.reports.facts import Facts
+from vaejax.training.facts import Facts
 
 
 class ComparedLine(NamedTuple):

@@ -11,9 +11,9 @@ from vaejax.reports.comparison import (
     requested,
     side_by_side,
 )
-from vaejax.reports.facts import Facts, Value
 from vaejax.reports.page import words
 from vaejax.sweeps.summary import mean_and_deviation
+from vaejax.training.facts import Facts, Value
 
 
 class SeedGroup(NamedTuple):

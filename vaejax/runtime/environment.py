@@ -2,8 +2,10 @@
 
 import functools
 import platform
+import subprocess
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from types import MappingProxyType
 
 import jax
@@ -24,11 +26,37 @@ def versions() -> Mapping[str, str]:
     return MappingProxyType(found)
 
 
+@functools.cache
+def source() -> Mapping[str, str]:
+    """Commit and state of the checkout that vaejax is run from; empty without one."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():  # installed, perhaps below a checkout of another
+        return MappingProxyType({})
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(root), *words],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+        return done.stdout.strip()
+
+    try:
+        commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "-uno")
+    except (OSError, subprocess.SubprocessError):  # no git, or not this user's checkout
+        return MappingProxyType({})
+    return MappingProxyType(
+        {"commit": commit, "tree": "changed" if changes else "clean"}
+    )
+
+
 def environment(mesh: Mesh) -> dict[str, str]:
-    """Versions, the system, and the devices that train, each as words."""
+    """Versions, the source, the system, and the devices that train, each as words."""
     machine = {"system": f"{platform.system()} {platform.machine()}"}
     hosts = {"hosts": str(jax.process_count())}
-    return {**versions(), **machine, "devices": device_words(mesh), **hosts}
+    return {**versions(), **source(), **machine, "devices": device_words(mesh), **hosts}
 
 
 def device_words(mesh: Mesh) -> str:

@@ -19,13 +19,12 @@ from vaejax.training.advance import training_key
 from vaejax.training.evaluator import Evaluator
 from vaejax.training.hooks import held_out_split
 from vaejax.training.metric_writer import Progress
-from vaejax.training.recorder import Recorder
+from vaejax.training.recorder import Recorder, count_parameters
 from vaejax.training.run import Diverged, Interval, Run
-from vaejax.training.workdir import write_json
+from vaejax.training.workdir import DIVERGENCE, write_json
 from vaejax.types import Key
 
 Changes = Mapping[str, Any]
-RECORD = "diverged.json"  # in the workdir of a replica that did
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -49,7 +48,7 @@ class Replica(Run):
     def diverge(self, error: Diverged) -> None:
         """Records the divergence: the other replicas go on."""
         self.diverged = str(error)
-        write_json(self.folder / RECORD, {"message": self.diverged})
+        write_json(self.folder / DIVERGENCE, {"message": self.diverged})
 
 
 def open_replica(
@@ -64,7 +63,7 @@ def open_replica(
         folder=folder,
         state=recorder.restore(mesh),
     )
-    replica.diverged = message_of(folder / RECORD)
+    replica.diverged = message_of(folder / DIVERGENCE)
     if not replica.diverged:
         recorder.begin(replica.step)
         replica.ended = replica.step >= experiment.steps or recorder.exhausted()
@@ -153,6 +152,11 @@ class Group:
         """
         training = still_training(self.replicas)
         return [n for n in training if self.replicas[n].step <= start]
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that the players of one replica move."""
+        return count_parameters(self._states) // len(self.replicas)
 
     @property
     def training(self) -> bool:

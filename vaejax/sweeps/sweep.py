@@ -237,7 +237,7 @@ def train_group(group: Group, interrupts: Interrupts, quiet: bool) -> None:
     experiment = group.experiment
     for number in still_training(group.replicas):
         replica = group.replicas[number]
-        replica.recorder.starts(replica.step, group.mesh)
+        replica.recorder.starts(replica.step, group.mesh, group.parameters)
     with contextlib.ExitStack() as ends:
         if not quiet:
             known = quantities_of(experiment)

@@ -19,7 +19,7 @@ from vaejax.training.advance import Stepper
 from vaejax.training.evaluator import Evaluator
 from vaejax.training.hooks import Evaluate, Preemption, held_out_split, standard_hooks
 from vaejax.training.profiling import Profile, Trace
-from vaejax.training.recorder import Recorder
+from vaejax.training.recorder import Recorder, count_parameters
 from vaejax.training.run import Diverged, Interval, Run
 from vaejax.training.workdir import workdir_of
 from vaejax.types import Batch, Key
@@ -69,7 +69,7 @@ def train(
         recorder.begin(step)
         recorder.introduce(state, mesh)
         if step < experiment.steps and not recorder.exhausted():
-            recorder.starts(step, mesh)
+            recorder.starts(step, mesh, count_parameters(state))
             if profile:
                 profile.check(step, experiment.steps)
             feed = training_feed(experiment, mesh, workers)

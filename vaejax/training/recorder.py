@@ -23,6 +23,7 @@ from vaejax.runtime.environment import device_words, environment
 from vaejax.runtime.jsonlines import read_rows
 from vaejax.runtime.lock import Lock
 from vaejax.training import config, metric_writer, parts
+from vaejax.training.card import keep_card
 from vaejax.training.stamp import check_stamp
 from vaejax.training.workdir import claim, is_claimable
 
@@ -68,6 +69,10 @@ class Recorder:
             self._release()
             raise
 
+    def _keep_card(self) -> None:
+        if self._folder is not None and multihost.first():
+            keep_card(self._folder)
+
     def _release(self) -> None:
         if self._lock is not None:
             self._lock.release()
@@ -83,6 +88,7 @@ class Recorder:
     ) -> None:
         with contextlib.ExitStack() as closing:  # all, even where one cannot be closed
             closing.callback(self._release)
+            closing.callback(self._keep_card)
             for checkpoints in self._checkpoints.values():
                 closing.callback(checkpoints.close)
             for rows in (*self._writers, *([self._timing] if self._timing else [])):
@@ -147,11 +153,12 @@ class Recorder:
         rows = [row for row in read_rows(path) if row["step"] <= step]
         self._held_out = [row["selection"] for row in rows if "selection" in row]
 
-    def starts(self, step: int, mesh: Mesh) -> None:
+    def starts(self, step: int, mesh: Mesh, parameters: int) -> None:
         """Records what the steps after `step` are computed with."""
         if self._folder is not None and multihost.first():
             rows = metric_writer.rows_writer(self._folder / "environment.jsonl", step)
-            rows.write(step, "train", environment(mesh))
+            found = {**environment(mesh), "parameters": parameters}
+            rows.write(step, "train", found)
             rows.close()
 
     def introduce(self, state: TrainState, mesh: Mesh) -> None:

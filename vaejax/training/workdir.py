@@ -25,6 +25,8 @@ from vaejax.training.config import (
     experiment_of,
 )
 
+DIVERGENCE = "diverged.json"  # of a replica of a study that did
+
 log = logging.getLogger(__name__)
 
 

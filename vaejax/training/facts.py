@@ -17,7 +17,6 @@ from vaejax.runtime.jsonlines import (
     read_rows,
     whole_number,
 )
-from vaejax.sweeps.replicas import RECORD
 from vaejax.training.config import (
     defaults_of,
     experiment_of,
@@ -25,7 +24,7 @@ from vaejax.training.config import (
     with_defaults,
 )
 from vaejax.training.metric_writer import since_best
-from vaejax.training.workdir import read_config
+from vaejax.training.workdir import DIVERGENCE, read_config
 
 Row = Mapping[str, Any]
 NAMED = 20  # at most that many classes are listed
@@ -120,6 +119,12 @@ class Facts(NamedTuple):
         return f"{count}: {', '.join(names[:NAMED])}{more}"
 
     @property
+    def parameters(self) -> int | None:
+        """Numbers that players move; None where the run is older than this note."""
+        noted = [row["parameters"] for row in self.environments if "parameters" in row]
+        return noted[-1] if noted else None
+
+    @property
     def patience(self) -> int:
         return self.arguments.get("patience", 0)
 
@@ -156,7 +161,7 @@ def gather_facts(workdir: Path) -> Facts:
     """
     config = read_config(workdir)
     rows = read_rows(workdir / "metrics.jsonl")
-    diverged = message_of(workdir / RECORD)
+    diverged = message_of(workdir / DIVERGENCE)
     if not rows and not diverged:
         raise InputError(f"{workdir} has no metrics yet: train it to its first report")
     arguments, defaults = with_defaults(config), defaults_of(config["preset"])
