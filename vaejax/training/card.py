@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from vaejax.errors import InputError
+from vaejax.runtime.jsonlines import read_object
 from vaejax.training.facts import Evaluation, Facts, gather_facts
 from vaejax.training.workdir import write_json
 
@@ -79,6 +80,8 @@ def keep_card(workdir: Path) -> None:
     if not (workdir / "metrics.jsonl").exists():
         return
     try:
-        write_json(workdir / NAME, card_of(gather_facts(workdir)))
+        card = card_of(gather_facts(workdir))
+        if read_object(workdir / NAME) != card:  # else a finished run stays untouched
+            write_json(workdir / NAME, card)
     except (InputError, OSError) as error:
         log.warning("no card of %s: %s", workdir, " ".join(str(error).split()))
