@@ -38,7 +38,7 @@ SMALL = {
     "7_scaling": {"epochs": 2, "seeds": 2, "batch_size": 256},
 }
 """What replaces the values of the cell tagged `parameters`."""
-OPTIMIZED = {"1_vae", "2_latent_space", "3_players"}
+OPTIMIZED = {"1_vae", "2_latent_space"}
 """Those that train for longer than they compile, or compare numbers to rounding."""
 
 
