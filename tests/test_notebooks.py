@@ -38,8 +38,6 @@ SMALL = {
     "7_scaling": {"epochs": 2, "seeds": 2, "batch_size": 256},
 }
 """What replaces the values of the cell tagged `parameters`."""
-OPTIMIZED = {"1_vae", "2_latent_space"}
-"""Those that train for longer than they compile, or compare numbers to rounding."""
 
 
 def read(path):
@@ -76,9 +74,7 @@ def kernels(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs(path, tmp_path, kernels, monkeypatch):
-    if path.stem in OPTIMIZED:
-        monkeypatch.delenv("XLA_FLAGS")
+def test_a_notebook_runs(path, tmp_path, kernels):
     notebook = read(path)
     number, values = parameters(notebook)
     small = SMALL[path.stem]
