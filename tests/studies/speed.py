@@ -3,7 +3,7 @@ python tests/studies/speed.py ROUNDS NAME='COMMAND' NAME='COMMAND' ...
 
 Each program prints lines `examples_per_s NUMBER`, of which the median counts; it is
 ended when it begins to print something else. Prints a row for each round: examples/s of
-each, and how many times that is the first one's share of it.
+each, and how many times as fast as every other program the first one is.
 """
 
 import shlex

@@ -93,20 +93,20 @@ class Steps(NamedTuple):
 
     advance: Callable[[TrainState, Any, Any, Key], tuple[TrainState, Metrics, Array]]
     guess: float
-    """Seconds of a step by its arithmetic, before any has run; infinite where the call
-    takes them one by one anyway.
+    """Seconds of a step by its arithmetic, before any has run; infinite where a step is
+    not traced ahead: under pmap, and where NaNs are looked for.
     """
 
 
 def compile_steps(
     experiment: Experiment, feed: Feed, mesh: Mesh, state: TrainState, resident: Any
 ) -> Steps:
-    """The steps of a run, of (state, resident, xs, root); here are the first of these.
+    """Compiles a run's steps as a call of (state, resident, xs, root).
 
     They return the state (the given one is donated), metrics stacked over steps, and
     whether all parameters are finite afterwards. Batches are split over the mesh: a
     gather from indices that are sharded along the batch stays data-parallel. The step
-    is traced here, once.
+    is traced here, once, from the first `state` and the data on the devices.
 
     With `jax_debug_nans` the steps are checked one by one, and FloatingPointError names
     the operation and the line that made the first NaN (JAX's own check is off then: it

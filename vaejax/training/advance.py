@@ -116,7 +116,9 @@ class Stepper:
             self._trace.before(first, calls.running)
             xs, at = self._take(first, last, calls.running), first
             while at < last:
-                count = min(last - at, self._pace.size if multihost.alone() else last)
+                count = last - at
+                if multihost.alone():  # hosts must not cut at different steps
+                    count = min(count, self._pace.size)
                 now, xs = split_at(xs, count) if count < last - at else (xs, None)
                 self._call(calls, count, now)
                 at += count

@@ -146,7 +146,7 @@ def first_state(experiment: Experiment, mesh: Mesh) -> TrainState:
 
 
 def blank_start(experiment: Experiment, mesh: Mesh) -> tuple[Key, Batch]:
-    """What a state is made from: the key of the seed, and the shapes of the data."""
+    """The arguments that initialize a state: a key, and a raw batch of zeros."""
     raw = parallel.place(blank(experiment.dataset.spec), mesh)
     return jax.random.key(experiment.training.seed), raw
 
