@@ -84,7 +84,7 @@ def from_npz(path: Path, spec: Spec) -> tuple[Arrays, np.ndarray]:
     if shape != spec.shape:
         raise InputError(f"{what} holds examples {shape}: the model's are {spec.shape}")
     if not kind_of(spec).has_columns:
-        found = {"x": levels_of(x, spec, what).reshape(len(x), -1)}
+        found = {"x": levels_of(x, spec, what, mask).reshape(len(x), -1)}
     else:
         order = columns_in_order(arrays.get("columns"), spec, str(path))
         x, mask = x[:, order], mask[:, order]

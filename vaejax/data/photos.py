@@ -1,9 +1,9 @@
 """Users' own pictures, of any size, mode and depth: made plain, and surveyed.
 
-Rules, each of which a run states where it applies: what EXIF says of the orientation is
-done; transparent parts are laid on white; grey of 16 bits becomes levels by
-`levels.DEEP`; of several frames the first is taken; pictures become grey where all are,
-by their modes, else colour. Colour profiles are not applied.
+Rules, each of which a run states where it applies: pictures are turned as EXIF says;
+transparent parts are laid on white; grey of 16 bits becomes levels by the rule `deep`
+of `vaejax.data.levels`; of several frames the first is taken; pictures become grey
+where all are, by their modes, else colour. Colour profiles are not applied.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple, Protocol
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from vaejax.data.levels import DEEP, remedy
+from vaejax.data.levels import RULES, remedy
 from vaejax.data.quiet import one_line
 from vaejax.data.records import Records
 from vaejax.errors import InputError
@@ -92,7 +92,7 @@ def of_16_bits(image: Image.Image) -> Image.Image:
     clear = image.info.get("transparency")
     if isinstance(clear, int):
         values[values == clear] = TOP
-    return Image.fromarray(DEEP.convert(values))
+    return Image.fromarray(RULES["deep"].convert(values))
 
 
 def is_grey(image: Image.Image) -> bool:
@@ -256,7 +256,7 @@ def survey_remarks(found: Survey, size: int) -> tuple[str, ...]:
     if 0 < grey < count:
         lines.append(f"{grey:,} grey pictures among colour: all become colour")
     if any(look.top for look in looks):
-        lines.append(f"grey of 16 bits is taken by {DEEP.code}")
+        lines.append(f"grey of 16 bits is taken by {RULES['deep'].code}")
     for many, says in (
         (sum(look.turned for look in looks), "turned as their EXIF says"),
         (sum(look.alpha for look in looks), "transparent in part: white shows through"),
