@@ -47,7 +47,7 @@ def reproduce_rows(
     keep_compiled()
     for row in chosen:
         outcome = reproduce(row, every, places, seeds=seeds, budget=budget)
-        published = (
+        beside = (
             f", published {row.published} [{row.label}]" if row.published else ""
         )
         said = verdict(row, outcome)
