@@ -13,7 +13,7 @@ from vaejax.apply.capabilities import require_encoder
 from vaejax.apply.tables import open_holey
 from vaejax.data.arrays import read_npz
 from vaejax.data.checks import check_mask, check_x
-from vaejax.data.classes import check_y, plain
+from vaejax.data.classes import check_y, labels_of, plain
 from vaejax.data.dataset import Arrays, in_memory
 from vaejax.data.holes import hide
 from vaejax.data.kinds import kind_of, with_channels
@@ -37,6 +37,8 @@ class Codes(NamedTuple):
     """`[N, latents]`."""
     scale: np.ndarray
     """Standard deviations, `[N, latents]`; 0 where the encoder is deterministic."""
+    label: np.ndarray | None = None
+    """The data's own labels `[N]`, where the file has any."""
 
 
 def read_own(path: Path, spec: Spec) -> Arrays:
@@ -167,4 +169,6 @@ def encode_own(
         q: Any = query.encode(experiment, state, known)
         means.append(np.asarray(q.mean))
         scales.append(np.sqrt(np.asarray(q.variance)))
-    return Codes(*(np.concatenate(each)[:count] for each in (means, scales)))
+    mean, scale = (np.concatenate(each)[:count] for each in (means, scales))
+    names = experiment.dataset.spec.class_names
+    return Codes(mean, scale, labels_of(arrays["y"], names) if "y" in arrays else None)

@@ -19,7 +19,8 @@ def main(
       workdir: folder of the run.
       input: .csv with the columns that were trained on, or .npz with x and, where the
         model wants them, labels y and a mask; in the data's own units.
-      out: .csv with columns mean_0, ..., scale_0, ..., or .npz with mean and scale.
+      out: .csv with columns mean_0, ..., scale_0, ..., or .npz with mean and scale; and
+        label, where the file has labels.
       batch_size: examples at a time.
       seed: seed of the noise of preprocessing (images that are binarized).
     """
