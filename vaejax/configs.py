@@ -51,7 +51,8 @@ class Data:
     """The data to train on."""
 
     dataset: DatasetName = "mnist_5k"
-    """mnist_5k, digits, breast_cancer, another TFDS name, npz:PATH or csv:PATH."""
+    """mnist_5k, digits, breast_cancer, another TFDS name; npz:PATH, csv:PATH,
+    folder:PATH (pictures, in sub-folders by label), hf:PATH or hf:NAME."""
     validation: float = 0.0
     """Fraction of the training split held out for validation."""
     binarize: Literal["auto", "dynamic", "static", "none"] = "auto"
@@ -59,7 +60,7 @@ class Data:
     dequantize: bool = False
     """Add uniform noise within a grey level, so that densities bound probabilities."""
     counts: tuple[str, ...] = ()
-    """Columns of a csv: or npz: table that are counts: names, patterns (g*), or all."""
+    """Columns of a csv:, npz: or hf: table that are counts: names, g*, or all."""
     categories: tuple[str, ...] = ()
     """Columns of a csv: table whose numbers stand for categories."""
     missing: tuple[str, ...] = ()

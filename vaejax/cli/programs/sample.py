@@ -21,7 +21,8 @@ def main(
       workdir: folder of the run.
       num: number of samples.
       out: a .png (a grid of images), an .npz with `x` in the data's own units and, of
-        conditional models, labels `y`, or a .csv: rows with the names, texts and units of the table that was trained on.
+        conditional models, labels `y`, or a .csv: rows with the names, texts and units
+        of the table that was trained on.
       label: classes to sample by their names, in turn (conditional models); all by
         default.
       noise: draw x from p(x | z) instead of taking its mean; rows of a .csv always are.
