@@ -12,9 +12,11 @@ import pytest
 from PIL import ExifTags, Image
 
 import vaejax
+from vaejax.apply.own import own_of, read_own
 from vaejax.cli.examples import write_samples
 from vaejax.data import folder as folder_module
 from vaejax.data import open_dataset
+from vaejax.data.listing import listing
 from vaejax.data.reading import Reading
 from vaejax.errors import InputError
 
@@ -454,9 +456,26 @@ def test_a_run_on_a_folder_knows_its_classes(various, tmp_path):
     assert config["data"]["name"] == f"folder:{various}"
     write_samples(tmp_path / "run", 3, tmp_path / "s.png", ("\u732b",), False, 0)
     again, _ = vaejax.load(tmp_path / "run")
-    np.testing.assert_array_equal(
-        again.dataset.split("test")["x"], model.dataset.split("test")["x"]
-    )
+    test = model.dataset.split("test")
+    np.testing.assert_array_equal(again.dataset.split("test")["x"], test["x"])
+    # The pictures of the test split, as a folder of their own, are that split.
+    spec, entries = model.dataset.spec, listing(various).splits["test"]
+    for entry in entries:
+        place = tmp_path / "new" / entry.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(various / entry.name, place)
+    found = own_of(again, tmp_path / "new")
+    np.testing.assert_array_equal(found["x"], test["x"])
+    np.testing.assert_array_equal(found["y"], test["y"])
+    keep(tmp_path / "new" / "cow" / "1.png", COLOUR)
+    with pytest.raises(InputError, match="no class 'cow': the classes are K"):
+        own_of(again, tmp_path / "new")
+    # Without a size of training, sizes are those of training.
+    with pytest.raises(InputError, match="the model's pictures are 4 x 4"):
+        read_own(tmp_path / "new", spec)
+    keep(tmp_path / "grey" / "1.png", COLOUR)
+    with pytest.raises(InputError, match=r"1\.png is in colour"):
+        read_own(tmp_path / "grey", spec._replace(shape=(7, 5, 1)))
 
 
 def test_names_of_bytes_that_are_no_text(tmp_path):

@@ -13,11 +13,20 @@ import numpy as np
 
 from vaejax.data.cache import read_cache, write_cache
 from vaejax.data.classes import MOST, WHOLE
-from vaejax.data.dataset import Dataset
-from vaejax.data.listing import Entry, Listing, listing, plain_name, printable
+from vaejax.data.dataset import Arrays, Dataset
+from vaejax.data.kinds import require_images
+from vaejax.data.listing import (
+    Entry,
+    Listing,
+    class_entries,
+    listing,
+    plain_name,
+    printable,
+)
 from vaejax.data.places import user_cache
 from vaejax.data.reading import Reading
 from vaejax.data.records import Record
+from vaejax.data.spec import Spec
 from vaejax.errors import InputError
 from vaejax.runtime.storage import absolute, is_remote
 
@@ -128,3 +137,22 @@ def with_indices(
         for split, own in texts.items()
     }
     return found, tuple(names)
+
+
+def read_own_folder(root: Path, spec: Spec, reading: Reading) -> Arrays:
+    """The pictures of a folder for a trained model: `x` uint8 `[N, H, W, C]`, in the
+    order of their names, and, where they are in folders that are classes, `y` `[N]`.
+
+    `reading` is that of training. InputError where they are unlike those of training.
+    """
+    from vaejax.data.gallery import pictures_like
+
+    require_images(spec, f"a folder of pictures, {printable(str(root))},")
+    entries, _ = class_entries(root)
+    names = tuple(entry.name for entry in entries)
+    labels = np.zeros(len(names), np.int32)
+    pictures = FolderPictures(str(root), names, labels)
+    arrays = {"x": pictures_like(pictures, spec, reading, str(root))}
+    if spec.classes and entries[0].label:
+        arrays["y"] = spec.label_index([entry.label for entry in entries])
+    return arrays

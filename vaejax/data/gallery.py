@@ -7,18 +7,20 @@ from typing import Any
 import numpy as np
 
 from vaejax.data.dataset import Dataset, describe
-from vaejax.data.examples import Examples
-from vaejax.data.images import halved, images_in_memory, stream
+from vaejax.data.examples import Examples, Warned
+from vaejax.data.images import all_examples, halved, images_in_memory, stream
 from vaejax.data.photos import (
     Pictures,
     check_depth,
     stored_shape,
     survey,
     survey_remarks,
+    times,
 )
-from vaejax.data.pictures import frame_of
+from vaejax.data.pictures import Frame, frame_of
 from vaejax.data.reading import Reading
 from vaejax.data.records import Subset
+from vaejax.data.spec import Spec
 from vaejax.data.splits import TEST_SHARE
 from vaejax.errors import InputError
 from vaejax.runtime.memory import check_fits
@@ -74,6 +76,33 @@ def pictures_dataset(
         dataset = describe(name, arrays, len(given), names=given)
     classes = names if dataset.spec.classes else ()
     return dataset._replace(spec=dataset.spec._replace(names=classes, remarks=lines))
+
+
+def pictures_like(
+    pictures: Pictures, spec: Spec, reading: Reading, what: str
+) -> np.ndarray:
+    """Pictures for a trained model, uint8 `[N, H, W, C]`, as those of training.
+
+    `reading` is that of training. InputError where one cannot be read, is in colour for
+    a model of grey, or of another size where training resized none.
+    """
+    found = survey({"all": pictures}, skip=False)
+    *sides, channels = spec.shape
+    stored = tuple(side + reading.crop for side in sides)
+    for look, name in zip(found.looks, found.names, strict=True):
+        if channels == 1 and not look.grey:
+            raise InputError(
+                f"{name} is in colour, and the model's pictures are grey: convert it "
+                "by picture.convert('L')"
+            )
+        if not reading.size and look[1:3] != stored:
+            raise InputError(
+                f"{name} is {times(look[1:3])}, and the model's pictures are "
+                f"{times(stored)} (height x width): crop or resize it"
+            )
+    size = reading.size + reading.crop if reading.size else 0
+    frame = Frame((sides[0], sides[1], channels), size, reading.crop, own=True)
+    return all_examples(Examples(pictures, frame, False), Warned())["x"]
 
 
 def check_trained_on(

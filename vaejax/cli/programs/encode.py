@@ -17,8 +17,9 @@ def main(
 
     Args:
       workdir: folder of the run.
-      input: .csv with the columns that were trained on, or .npz with x and, where the
-        model wants them, labels y and a mask; in the data's own units.
+      input: .csv with the columns that were trained on, .npz with x and, where the
+        model wants them, labels y and a mask, in the data's own units; or a folder of
+        pictures, which are taken in the order of their names.
       out: .csv with columns mean_0, ..., scale_0, ..., or .npz with mean and scale; and
         label, where the file has labels.
       batch_size: examples at a time.

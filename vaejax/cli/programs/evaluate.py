@@ -39,8 +39,8 @@ def main(
       hosts: number of hosts, where JAX cannot find it out.
       host: the number of this one, from 0, where JAX does not know it.
       heartbeat: seconds of silence after which a host is given up and all end.
-      input: .csv or .npz with examples to evaluate on, like those that were trained
-        on, instead of a split; on one host.
+      input: .csv, .npz or folder of pictures to evaluate on, like those that were
+        trained on, instead of a split; on one host.
     """
     if input is not None:
         if classifier is not None or distributed or split != "test":
