@@ -1,32 +1,6 @@
 """Does it fit a TPU slice: python scripts/compile_check.py vae --topology v5e:2x4"""
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated
-
-import tyro
-
-from vaejax import Experiment
-from vaejax.aot import report, topology
-from vaejax.cli import parse
-
-
-def main(
-    make: Callable[..., Experiment],
-    topology: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
-    images: str = "",
-    json: Path | None = None,
-) -> None:
-    """Compiles the training steps for accelerators that are not here.
-
-    Args:
-      topology: a slice, as v5e:4x4, v5p:4x4x4 or h100:8; may be given several times.
-      images: data that need not be here, as 162770x64x64x3; in 10 classes.
-      json: file for the figures.
-    """
-    report.compile_check(make, topology, images, json)
-
+from vaejax.cli.programs.compile_check import run
 
 if __name__ == "__main__":
-    topology.without_hardware()
-    parse.run_preset(main, parse.with_maker)
+    run()

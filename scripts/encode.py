@@ -1,29 +1,6 @@
 """Codes of own examples: python scripts/encode.py runs/a --input new.csv --out c.csv"""
 
-from pathlib import Path
-
-from vaejax.cli import commands_data, parse
-
-
-def main(
-    workdir: parse.Workdir,
-    input: Path,
-    out: Path,
-    batch_size: int = 500,
-    seed: int = 0,
-) -> None:
-    """Encodes the examples of a file: means and deviations of q(z | x), row by row.
-
-    Args:
-      workdir: folder of the run.
-      input: .csv with the columns that were trained on, or .npz with x and, where the
-        model wants them, labels y and a mask; in the data's own units.
-      out: .csv with columns mean_0, ..., scale_0, ..., or .npz with mean and scale.
-      batch_size: examples at a time.
-      seed: seed of the noise of preprocessing (images that are binarized).
-    """
-    commands_data.encode_file(workdir, input, out, batch_size, seed)
-
+from vaejax.cli.programs.encode import run
 
 if __name__ == "__main__":
-    parse.run_script(main)
+    run()

@@ -1,56 +1,6 @@
 """Evaluates a run: python scripts/evaluate.py runs/a --samples 5000"""
 
-from pathlib import Path
-
-from vaejax.cli import commands, commands_data, parse
-from vaejax.errors import InputError
-
-
-def main(
-    workdir: parse.Workdir,
-    samples: int = 5000,
-    split: str = "test",
-    batch_size: int = 100,
-    classifier: Path | None = None,
-    num: int = 10_000,
-    devices: int = 1,
-    out: Path | None = None,
-    distributed: bool = False,
-    coordinator: str | None = None,
-    hosts: int | None = None,
-    host: int | None = None,
-    heartbeat: int = 100,
-    input: Path | None = None,
-) -> None:
-    """ELBO, importance-weighted likelihood, bits/dim and active units of a run.
-
-    Args:
-      workdir: folder of the run.
-      samples: importance samples for each example; 0 leaves the likelihood out.
-      split: train, validation or test.
-      batch_size: examples at a time.
-      classifier: run of the preset classifier, which judges samples of this run.
-      num: samples that the classifier judges.
-      devices: devices to use of each host, over which batches are split.
-      out: where to write the numbers; by default evaluation.json of the run.
-      distributed: evaluate on several hosts together; start the same command on all.
-      coordinator: address:port of host 0, where JAX does not know it.
-      hosts: number of hosts, where JAX cannot find it out.
-      host: the number of this one, from 0, where JAX does not know it.
-      heartbeat: seconds of silence after which a host is given up and all end.
-      input: .csv or .npz with examples to evaluate on, like those that were trained
-        on, instead of a split; on one host.
-    """
-    if input is not None:
-        if classifier is not None or distributed or split != "test":
-            raise InputError("--input goes without --split, --classifier and hosts")
-        commands_data.evaluate_own(workdir, input, samples, batch_size, devices, out)
-        return
-    commands.join_hosts(distributed, coordinator, hosts, host, heartbeat)
-    commands.evaluate_run(
-        workdir, samples, split, batch_size, classifier, num, devices, out
-    )
-
+from vaejax.cli.programs.evaluate import run
 
 if __name__ == "__main__":
-    parse.run_script(main)
+    run()

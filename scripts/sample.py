@@ -1,34 +1,6 @@
 """Samples from a run: python scripts/sample.py runs/a --num 64 --out samples.png"""
 
-from pathlib import Path
-
-from vaejax.cli import examples, parse
-
-
-def main(
-    workdir: parse.Workdir,
-    num: int = 64,
-    out: Path = Path("samples.png"),
-    label: tuple[str, ...] = (),
-    noise: bool = False,
-    seed: int = 0,
-    mean: bool = False,
-) -> None:
-    """Draws examples from a trained model, as a picture, arrays or rows of a table.
-
-    Args:
-      workdir: folder of the run.
-      num: number of samples.
-      out: a .png (a grid of images), an .npz with `x` in the data's own units, or a
-        .csv: rows with the names, texts and units of the table that was trained on.
-      label: classes to sample by their names, in turn (conditional models); all by
-        default.
-      noise: draw x from p(x | z) instead of taking its mean; rows of a .csv always are.
-      seed: seed of the draws.
-      mean: write means to a .csv, the most probable of categories, instead of draws.
-    """
-    examples.write_samples(workdir, num, out, label, noise, seed, mean)
-
+from vaejax.cli.programs.sample import run
 
 if __name__ == "__main__":
-    parse.run_script(main)
+    run()

@@ -1,42 +1,6 @@
 """Trains a preset: python scripts/train.py vae --latents 64 --workdir runs/a"""
 
-from pathlib import Path
-
-from vaejax import Experiment
-from vaejax.cli import commands, parse
-
-
-def main(
-    experiment: Experiment,
-    workdir: Path | None = None,
-    devices: int | None = None,
-    debug_nans: bool = False,
-    profile: str = "",
-    workers: int = 0,
-    distributed: bool = False,
-    coordinator: str | None = None,
-    hosts: int | None = None,
-    host: int | None = None,
-    heartbeat: int = 100,
-) -> None:
-    """Trains a model; the same command again resumes.
-
-    Args:
-      workdir: folder of the run; by default runs/PRESET.
-      devices: devices to use of each host; all by default.
-      debug_nans: stop at the operation that makes a NaN (slow).
-      profile: steps to write a trace of for XProf, as 100:105.
-      workers: processes of each host that decode what streams; 0 is threads.
-      distributed: train on several hosts together; start the same command on all.
-      coordinator: address:port of host 0, where JAX does not know it.
-      hosts: number of hosts, where JAX cannot find it out.
-      host: the number of this one, from 0, where JAX does not know it.
-      heartbeat: seconds of silence after which a host is given up and all end.
-    """
-    commands.join_hosts(distributed, coordinator, hosts, host, heartbeat)
-    folder = workdir or Path("runs") / experiment.name
-    commands.train_run(experiment, folder, devices, debug_nans, profile, workers)
-
+from vaejax.cli.programs.train import run
 
 if __name__ == "__main__":
-    parse.run_preset(main, parse.with_settings)
+    run()

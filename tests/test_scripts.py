@@ -1,6 +1,6 @@
 """The command line as its user meets it: help, results, and one line for bad input."""
 
-import importlib.util
+import importlib
 import json
 import os
 import shutil
@@ -8,12 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from tests.npz import read_npz
 from vaejax import load, presets, train
 from vaejax.cli import benchmark
+from vaejax.cli import main as command
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 TINY = "--dataset digits --hidden 16 --latents 2 --epochs 2 --batch-size 96"
@@ -21,20 +23,13 @@ TINY = "--dataset digits --hidden 16 --latents 2 --epochs 2 --batch-size 96"
 
 def call(name, *words):
     """Runs a script's command line in this process; SystemExit where it exits."""
-    path = SCRIPTS / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    parse, arguments = module.parse, [str(word) for word in words]
-    of_preset = {
-        "train": parse.with_settings,
-        "study": parse.with_varied_settings,
-        "compile_check": parse.with_maker,
-    }
-    if name in of_preset:
-        parse.run_preset(module.main, of_preset[name], arguments)
-    else:
-        parse.run_script(module.main, arguments)
+    program = importlib.import_module(f"vaejax.cli.programs.{name}")
+    # compile_check turns the cache off, which the tests that follow want on.
+    cached = jax.config.jax_enable_compilation_cache
+    try:
+        program.run([str(word) for word in words])
+    finally:
+        jax.config.update("jax_enable_compilation_cache", cached)
 
 
 def refused(capsys, name, *words):
@@ -329,6 +324,38 @@ def test_the_benchmark_times_a_whole_run(tmp_path):
     assert 0 < share < 1
 
 
+def commanded(monkeypatch, *words):
+    """Runs a line of the installed command in this process."""
+    monkeypatch.setattr("sys.argv", ["/bin/vaejax", *map(str, words)])
+    command.main()
+
+
+def test_the_command_runs_the_programs(run, tmp_path, capsys, monkeypatch):
+    commanded(monkeypatch, "--help")
+    said = capsys.readouterr().out
+    assert all(f"  {path.stem} " in said for path in SCRIPTS.glob("*.py"))
+    out = tmp_path / "samples.npz"
+    commanded(monkeypatch, "sample", run, "--num", 4, "--out", out)
+    assert read_npz(out)["x"].shape[:3] == (4, 8, 8)
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ("trai", "no program 'trai': did you mean train?"),
+        ("train vea", "no preset 'vea': did you mean vae, cvae?"),
+        ("evaluate --sampels 3", "(see vaejax evaluate --help)"),
+    ],
+)
+def test_the_command_refuses_in_one_line(words, said, capsys, monkeypatch):
+    with pytest.raises(SystemExit) as stop:
+        commanded(monkeypatch, *words.split())
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
 COMPLETE = """
 source {file}
 try() {{
@@ -346,15 +373,21 @@ try python other.py --spl
 """
 
 
-def test_bash_completes_presets_flags_and_choices(tmp_path, capsys):
+def completed_by_bash(script, tmp_path, capsys):
+    """The lines of what bash says when it has sourced our completion."""
     call("completion", "bash")
     file = tmp_path / "completion"
     file.write_text(capsys.readouterr().out)
     done = subprocess.run(
-        ["bash", "-c", COMPLETE.format(file=file)], capture_output=True, text=True
+        ["bash", "-c", script.format(file=file)], capture_output=True, text=True
     )
     assert done.stderr == ""
-    assert done.stdout.splitlines() == [
+    return done.stdout.splitlines()
+
+
+def test_bash_completes_presets_flags_and_choices(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["completion.py"])
+    assert completed_by_bash(COMPLETE, tmp_path, capsys) == [
         "vaegan vaegan_authors_code vaegan_paper",
         "--latents",
         "--split",
@@ -363,8 +396,26 @@ def test_bash_completes_presets_flags_and_choices(tmp_path, capsys):
     ]
 
 
+def test_bash_completes_the_command(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["vaejax completion"])
+    tried = (
+        COMPLETE.partition("try train.py")[0]
+        + """
+try vaejax eva
+try vaejax train vaeg
+try vaejax evaluate --spl
+"""
+    )
+    assert completed_by_bash(tried, tmp_path, capsys) == [
+        "evaluate",
+        "vaegan vaegan_authors_code vaegan_paper",
+        "--split",
+    ]
+
+
 @pytest.mark.skipif(not shutil.which("zsh"), reason="no zsh here")
-def test_zsh_reads_the_completion(tmp_path, capsys):
+def test_zsh_reads_the_completion(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["completion.py"])
     call("completion", "zsh")
     file = tmp_path / "completion"
     file.write_text(capsys.readouterr().out)

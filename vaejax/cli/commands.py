@@ -11,6 +11,7 @@ import jax
 from vaejax import parallel
 from vaejax.cli.effort import check_measuring
 from vaejax.cli.outcome import finite, keep_numbers, place_of, writing
+from vaejax.cli.parse import command_line
 from vaejax.cli.tables import markdown, print_table
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
@@ -63,7 +64,7 @@ def train_run(
     )
     try_report(workdir, experiment, of_this_host(state))
     if multihost.first():
-        print(f"done; next: python scripts/evaluate.py {workdir}")
+        print(f"done; next: {command_line('evaluate')} {workdir}")
 
 
 def of_this_host(state: TrainState) -> TrainState:

@@ -31,6 +31,7 @@ Workdirs = Annotated[
     tyro.conf.arg(metavar="RUN [RUN ...]", name="workdirs", help_behavior_hint=""),
 ]
 CONFIG = (tyro.conf.OmitArgPrefixes,)
+COMMAND = "vaejax"
 COMPLETION = "--tyro-print-completion"
 Wrap = Callable[[Callable[..., None], Callable[..., Any]], Callable[..., None]]
 """From a `main` and a preset to the command that is parsed."""
@@ -76,8 +77,15 @@ def run_preset(
 
 
 def program() -> str:
-    """The name of the script, as typed."""
+    """The name of the script, as typed: `train.py`, or `vaejax train`."""
     return Path(sys.argv[0]).name
+
+
+def command_line(name: str) -> str:
+    """The words that run another program, in the way that this one was run."""
+    if program().startswith(f"{COMMAND} "):
+        return f"{COMMAND} {name}"
+    return f"python scripts/{name}.py"
 
 
 def overview(main: Callable[..., None]) -> str:

@@ -4,7 +4,7 @@ JAX and what it needs load for seconds, and its compiled programs run for longer
 both, Python does not come to its handlers of signals, and taking down the interpreter
 beside XLA's threads crashes. So a thread waits for signals, and ends the process
 itself. This module needs nothing but the standard library and is imported first; in a
-program that is not one of the scripts it does nothing.
+program that is not one of the scripts, nor the command `vaejax`, it does nothing.
 """
 
 import contextlib
@@ -22,7 +22,8 @@ from typing import NoReturn
 
 from vaejax.runtime.preemption import Interrupts, caught
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+PACKAGE = Path(__file__).resolve().parents[1]
+SCRIPTS = PACKAGE.parent / "scripts"
 
 
 class Kept(io.FileIO):
@@ -41,10 +42,15 @@ class Kept(io.FileIO):
 
 
 def is_script() -> bool:
-    """Whether this process runs one of the scripts, and is not a worker of it."""
+    """Whether this process runs a script or the command, and is not a worker of it."""
     file = vars(sys.modules["__main__"]).get("__file__")
-    worker = multiprocessing.parent_process() is not None
-    return bool(file) and not worker and Path(file).resolve().parent == SCRIPTS
+    if multiprocessing.parent_process() is not None:
+        return False
+    if not file:  # `python -m vaejax`, which has found the package but not run it
+        return sys.argv[:1] == ["-m"] and sys.orig_argv[1:3] == ["-m", PACKAGE.name]
+    path = Path(file).resolve()
+    command = path.stem == PACKAGE.name and path.suffix in ("", ".exe")
+    return command or path.parent == SCRIPTS or path == PACKAGE / "__main__.py"
 
 
 def keep_streams() -> None:

@@ -1,0 +1,36 @@
+"""The program `sample`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vaejax.cli import examples, parse
+
+
+def main(
+    workdir: parse.Workdir,
+    num: int = 64,
+    out: Path = Path("samples.png"),
+    label: tuple[str, ...] = (),
+    noise: bool = False,
+    seed: int = 0,
+    mean: bool = False,
+) -> None:
+    """Draws examples from a trained model, as a picture, arrays or rows of a table.
+
+    Args:
+      workdir: folder of the run.
+      num: number of samples.
+      out: a .png (a grid of images), an .npz with `x` in the data's own units, or a
+        .csv: rows with the names, texts and units of the table that was trained on.
+      label: classes to sample by their names, in turn (conditional models); all by
+        default.
+      noise: draw x from p(x | z) instead of taking its mean; rows of a .csv always are.
+      seed: seed of the draws.
+      mean: write means to a .csv, the most probable of categories, instead of draws.
+    """
+    examples.write_samples(workdir, num, out, label, noise, seed, mean)
+
+
+def run(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line: `argv`, or else the arguments of the process."""
+    parse.run_script(main, argv)
