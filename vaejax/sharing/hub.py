@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from vaejax.data.quiet import one_line
 from vaejax.errors import InputError
-from vaejax.sharing.manifest import CARD, NAME, NEEDED
+from vaejax.sharing.manifest import CARD, NAME, NEEDED, is_of_hub
 
 # A `Path` has made one slash of the two.
 ADDRESS = re.compile(r"hf:/+([\w.-]+/[\w.-]+)(?:@(\S+))?", re.ASCII)
@@ -28,11 +28,6 @@ class Repository(NamedTuple):
     def __str__(self) -> str:
         at = f"@{self.revision}" if self.revision else ""
         return f"hf://{self.name}{at}"
-
-
-def is_of_hub(name: str | os.PathLike[str]) -> bool:
-    """Whether it is an address of the hub and no path."""
-    return isinstance(name, str | os.PathLike) and os.fspath(name).startswith("hf:/")
 
 
 def repository_of(name: str | os.PathLike[str]) -> Repository:

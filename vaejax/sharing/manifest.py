@@ -5,6 +5,7 @@ edited files; whoever rewrites the manifest as well is told by the revision of a
 """
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -41,14 +42,21 @@ class Manifest(NamedTuple):
     """By path inside the folder."""
 
 
+def is_of_hub(name: str | os.PathLike[str]) -> bool:
+    """Whether it is an address of a hub, hf://owner/name, and no path."""
+    return isinstance(name, str | os.PathLike) and os.fspath(name).startswith("hf:/")
+
+
 def is_shared(folder: Path) -> bool:
     """Whether a folder was written by `share.py`, complete or not: it is no run."""
     return any((folder / name).is_file() for name in (NAME, PARAMETERS))
 
 
 def refuse_shared(folder: Path, remedy: str) -> None:
-    """InputError where a folder is a shared one, which is read and never written to."""
-    if folder.is_dir() and is_shared(folder):
+    """InputError where a folder is a shared one, or an address of the hub: these are
+    read and never written to, and keep no log.
+    """
+    if is_of_hub(folder) or is_shared(folder):
         raise InputError(f"{folder} is a shared model, not a run: {remedy}")
 
 

@@ -55,7 +55,8 @@ def read_tensors(path: Path, abstract: TrainState, step: int) -> TrainState:
 
     try:
         with safe_open(path, framework="numpy") as file:
-            there = {name: kind_in(file.get_slice(name)) for name in file.keys()}
+            names = file.keys()
+            there = {name: kind_in(file.get_slice(name)) for name in names}
             wanted = older_structure(dict.fromkeys(map(keys_of, there)), abstract)
             wanted, whole = variables_of(wanted), variables_of(abstract)
             check_kinds(there, wanted, path)

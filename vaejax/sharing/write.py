@@ -33,9 +33,7 @@ from vaejax.training.workdir import load, read_config, workdir_of, write_json
 PICTURES = "pictures"
 
 
-def share(
-    workdir: Path, out: Path, pictures: bool, license: str, push: str
-) -> None:
+def share(workdir: Path, out: Path, pictures: bool, license: str, push: str) -> None:
     """Shares a run, says what was written, and pushes it where that is asked for."""
     repository = hub.check_push(push) if push else None
     write_shared(workdir, out, pictures, license, str(repository or ""))
@@ -82,7 +80,12 @@ def write_shared(
         write_json(made / CARD, card)
         shown = list(drawn(named, state, workdir, made)) if pictures else []
         text = readme(
-            card, changed_of(facts, card), named, int(state.step), shown, license,
+            card,
+            changed_of(facts, card),
+            named,
+            int(state.step),
+            shown,
+            license,
             address,
         )
         (made / "README.md").write_text(text, "utf-8")
