@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from vaejax.data.quiet import one_line
 from vaejax.errors import InputError
-from vaejax.sharing.manifest import CARD, NAME, NEEDED, is_of_hub
+from vaejax.sharing.manifest import CARD, NAME, NEEDED, hub_address, is_of_hub
 
 # A `Path` has made one slash of the two.
 ADDRESS = re.compile(r"hf:/+([\w.-]+/[\w.-]+)(?:@(\S+))?", re.ASCII)
@@ -35,7 +35,7 @@ def repository_of(name: str | os.PathLike[str]) -> Repository:
     found = ADDRESS.fullmatch(os.fspath(name))
     if not found:
         raise InputError(
-            f"{os.fspath(name)} is no model of the hub: write hf://owner/name or "
+            f"{hub_address(name)} is no model of the hub: write hf://owner/name or "
             "hf://owner/name@revision"
         )
     return Repository(found[1], found[2])
@@ -84,6 +84,7 @@ def library(what: str) -> Any:
     if importlib.util.find_spec("huggingface_hub") is None:
         raise InputError(f"{what} needs huggingface_hub: pip install 'vaejax[hub]'")
     import huggingface_hub
+    import huggingface_hub.errors
 
     return huggingface_hub
 

@@ -6,6 +6,7 @@ edited files; whoever rewrites the manifest as well is told by the revision of a
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -47,6 +48,11 @@ def is_of_hub(name: str | os.PathLike[str]) -> bool:
     return isinstance(name, str | os.PathLike) and os.fspath(name).startswith("hf:/")
 
 
+def hub_address(name: str | os.PathLike[str]) -> str:
+    """An address or path as its user wrote it: a `Path` makes one slash of two."""
+    return re.sub("^hf:/+", "hf://", os.fspath(name))
+
+
 def is_shared(folder: Path) -> bool:
     """Whether a folder was written by `share.py`, complete or not: it is no run."""
     return any((folder / name).is_file() for name in (NAME, PARAMETERS))
@@ -57,7 +63,9 @@ def refuse_shared(folder: Path, remedy: str) -> None:
     read and never written to, and keep no log.
     """
     if is_of_hub(folder) or is_shared(folder):
-        raise InputError(f"{folder} is a shared model, not a run: {remedy}")
+        raise InputError(
+            f"{hub_address(folder)} is a shared model, not a run: {remedy}"
+        )
 
 
 def manifest_of(folder: Path, version: str, step: int) -> Manifest:

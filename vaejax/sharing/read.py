@@ -1,10 +1,13 @@
 """Loading a shared folder: no file of it is code, and none is believed unchecked."""
 
 import contextlib
+import dataclasses
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
+from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
 from vaejax.runtime.storage import is_remote, reached
 from vaejax.sharing.manifest import (
@@ -14,6 +17,8 @@ from vaejax.sharing.manifest import (
     check_files,
     read_manifest,
 )
+
+T = TypeVar("T")
 
 
 def read_shared(folder: Path) -> tuple[Experiment, TrainState]:
@@ -33,9 +38,34 @@ def read_shared(folder: Path) -> tuple[Experiment, TrainState]:
     manifest = read_manifest(folder)
     with on_this_machine(folder, manifest) as here:
         check_files(here, manifest)
-        experiment = recorded_experiment(here)
+        experiment = without_data(recorded_experiment(here))
         abstract = abstract_state(experiment)
         return experiment, read_tensors(here / PARAMETERS, abstract, manifest.step)
+
+
+def without_data(experiment: Experiment) -> Experiment:
+    """The experiment, whose data may lie where it is looked for or not: an error says
+    what to do then.
+    """
+    dataset = experiment.dataset
+    hint = (
+        f"a shared model comes without its data, {dataset.spec.name}: bring that here, "
+        "or give examples of your own"
+    )
+
+    def hinted(read: Callable[[str], T]) -> Callable[[str], T]:
+        def call(split: str) -> T:
+            try:
+                return read(split)
+            except InputError as error:
+                raise InputError(f"{error} ({hint})") from None
+
+        return call
+
+    there = dataset._replace(
+        split=hinted(dataset.split), examples=hinted(dataset.examples)
+    )
+    return dataclasses.replace(experiment, dataset=there)
 
 
 @contextlib.contextmanager

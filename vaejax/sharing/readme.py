@@ -74,6 +74,7 @@ def readme(
         address=address or "hf://OWNER/NAME",
         about=paragraph(card["preset"]),
         tags=tags_of(card["preset"], spec),
+        most=NAMED,
         classes=list(spec.class_names[:NAMED]) if spec.names else [],
         made=made,
         calls=calls_of(experiment),

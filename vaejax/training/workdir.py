@@ -17,7 +17,12 @@ from vaejax.runtime import lock
 from vaejax.runtime.jsonlines import parsed, whole_number
 from vaejax.runtime.storage import SCRATCH, is_remote, path_of, reached, write_whole
 from vaejax.sharing.hub import fetch_model
-from vaejax.sharing.manifest import is_of_hub, is_shared, refuse_shared
+from vaejax.sharing.manifest import (
+    hub_address,
+    is_of_hub,
+    is_shared,
+    refuse_shared,
+)
 from vaejax.training.config import (
     FORMAT,
     LAYOUT,
@@ -37,7 +42,8 @@ def workdir_of(name: str | os.PathLike[str]) -> Path:
     """The path of a workdir; InputError where no checkpoint could be written to it."""
     if is_of_hub(name):
         raise InputError(
-            f"{name} is an address of the hub, where no run is kept: give a folder"
+            f"{hub_address(name)} is an address of the hub, where no run is kept: give "
+            "a folder"
         )
     path = path_of(name)
     if str(path).startswith("s3:"):
