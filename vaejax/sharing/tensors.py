@@ -39,7 +39,7 @@ def write_tensors(state: TrainState, path: Path) -> None:
 
     leaves, _ = jax.tree_util.tree_flatten_with_path(variables_of(state))
     # A view that is not contiguous would be written in the order of its memory.
-    arrays = {name_of(at): np.ascontiguousarray(leaf) for at, leaf in leaves}
+    arrays = {name_of(at): np.asarray(leaf, order="C") for at, leaf in leaves}
     save_file(arrays, path)
 
 
