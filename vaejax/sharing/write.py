@@ -2,7 +2,6 @@
 
 import base64
 import dataclasses
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,7 +97,7 @@ def check_out_folder(out: Path) -> None:
     """InputError where the folder cannot be written as a whole."""
     if is_remote(out) or str(out).startswith(("gs:", "s3:")):
         raise InputError(f"--out {out}: give a folder of this machine, and copy it")
-    if out.exists() and (not out.is_dir() or any(os.scandir(out))):
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--out {out}: give a folder that is empty or not there")
 
 
