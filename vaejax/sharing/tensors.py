@@ -61,7 +61,7 @@ def read_tensors(path: Path, abstract: TrainState, step: int) -> TrainState:
             wanted, whole = variables_of(wanted), variables_of(abstract)
             check_kinds(there, wanted, path)
             variables = jax.tree_util.tree_map_with_path(
-                lambda at, leaf: placed(file.get_tensor(name_of(at)), leaf), wanted
+                lambda at, leaf: placed_like(file.get_tensor(name_of(at)), leaf), wanted
             )
     except (SafetensorError, OSError) as error:
         raise InputError(
@@ -69,7 +69,7 @@ def read_tensors(path: Path, abstract: TrainState, step: int) -> TrainState:
         ) from None
     variables = filled(variables, whole)
     params = variables.pop("params")
-    number = placed(np.asarray(step, abstract.step.dtype), abstract.step)
+    number = placed_like(np.asarray(step, abstract.step.dtype), abstract.step)
     return TrainState(number, params, variables, opt_state={}, ema={})
 
 
@@ -93,7 +93,7 @@ def kind_in(view: Any) -> str:
     return f"{DTYPES.get(kind, kind)}{list(view.get_shape())}"
 
 
-def placed(array: np.ndarray, like: Any) -> jax.Array:
+def placed_like(array: np.ndarray, like: Any) -> jax.Array:
     """The array where `like` says that it lives."""
     return jax.make_array_from_callback(array.shape, like.sharding, array.__getitem__)
 
