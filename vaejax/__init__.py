@@ -24,6 +24,7 @@ from vaejax.reports import report
 from vaejax.sweeps.sweep import study
 from vaejax.training.evaluator import evaluate
 from vaejax.training.loop import train
+from vaejax.training.per_example import per_example
 from vaejax.training.workdir import load
 
 try:
@@ -50,6 +51,7 @@ __all__ = [
     "load",
     "log_likelihood",
     "objectives",
+    "per_example",
     "presets",
     "reconstruct",
     "report",

@@ -10,7 +10,13 @@ import jax
 
 from vaejax import parallel
 from vaejax.cli.effort import check_measuring
-from vaejax.cli.outcome import finite, keep_numbers, place_of, writing
+from vaejax.cli.outcome import (
+    finite,
+    keep_examples,
+    keep_numbers,
+    place_of,
+    writing,
+)
 from vaejax.cli.parse import command_line
 from vaejax.cli.tables import markdown, print_table
 from vaejax.errors import InputError
@@ -22,8 +28,9 @@ from vaejax.runtime.storage import is_remote, write_whole
 from vaejax.sweeps.summary import summarize
 from vaejax.sweeps.sweep import study
 from vaejax.training.card import keep_card
-from vaejax.training.evaluator import evaluate as evaluate_split
+from vaejax.training.evaluator import SplitNumbers, measure_split
 from vaejax.training.loop import train as train_experiment
+from vaejax.training.per_example import check_example_file, measurement_of
 from vaejax.training.profiling import Profile
 from vaejax.training.workdir import load, workdir_of, write_json
 
@@ -108,14 +115,16 @@ def evaluate_run(
     num: int = 10_000,
     devices: int = 1,
     out: Path | None = None,
+    examples_out: Path | None = None,
 ) -> None:
     """Prints a table and writes it as JSON: to `out`, or else `evaluation.json`.
 
-    The numbers are printed first. A run that cannot be written, or that another process
-    writes to, keeps its page.
+    The numbers are printed first, and those of each example go to `examples_out`. A run
+    that cannot be written, or that another process writes to, keeps its page.
     """
     workdir = workdir_of(workdir)
     place = place_of(out, workdir / "evaluation.json")
+    check_example_file(examples_out)
     keep_compiled()
     experiment, state = load(workdir)
     check_measuring(experiment, samples, split, classifier, num)
@@ -132,6 +141,9 @@ def evaluate_run(
         print(f"{split} negative ELBO {-values['elbo']:.2f} nats")
     for name, value in seen.items():
         print(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
+    if examples_out is not None:
+        about = measurement_of(experiment, state, split, samples, batch_size)
+        keep_examples(experiment, about, found.whole, examples_out)
     if out is not None:
         keep_numbers(found.record, values, place, named=True)
         return
@@ -145,10 +157,14 @@ class Measured(NamedTuple):
     """The result of an evaluation."""
 
     settings: dict[str, Any]
-    values: dict[str, float]
-    """The metrics over the split."""
+    whole: SplitNumbers
     seen: dict[str, Any]
     """A classifier's measures of samples."""
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The metrics over the split."""
+        return self.whole.values
 
     @property
     def record(self) -> dict[str, Any]:
@@ -170,20 +186,13 @@ def measured(
     settings = {"split": split, "samples": samples, "batch_size": batch_size}
     given = {"devices": devices, "classifier": str(classifier), "num": num}
     multihost.same(settings | given, setting_differences)
-    values = evaluate_split(
-        experiment,
-        state,
-        split=split,
-        samples=samples,
-        batch_size=batch_size,
-        devices=devices,
-    )
+    whole = measure_split(experiment, state, split, samples, batch_size, devices)
     seen = {}
     if classifier is not None:
         from vaejax.metrics.classifier import judged  # loads SciPy
 
         seen = judged(experiment, state, classifier, num)
-    return Measured(settings | {"step": int(state.step)}, values, seen)
+    return Measured(settings | {"step": int(state.step)}, whole, seen)
 
 
 def setting_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
