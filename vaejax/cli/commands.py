@@ -27,7 +27,7 @@ from vaejax.runtime.limits import check_count
 from vaejax.runtime.storage import is_remote, write_whole
 from vaejax.sweeps.summary import summarize
 from vaejax.sweeps.sweep import study
-from vaejax.training.card import keep_card
+from vaejax.training.card import keep_card, kept_card
 from vaejax.training.evaluator import SplitNumbers, measure_split
 from vaejax.training.loop import train as train_experiment
 from vaejax.training.per_example import check_example_file, measurement_of
@@ -82,28 +82,34 @@ def of_this_host(state: TrainState) -> TrainState:
     )
 
 
-def try_report(workdir: Path, experiment: Experiment, state: TrainState) -> None:
+def try_report(
+    workdir: Path,
+    experiment: Experiment,
+    state: TrainState,
+    card: Mapping[str, Any] | None = None,
+) -> None:
     """Writes a run's page, on the first host; a failure is a warning in one line.
 
-    The run is kept already, and a page is never worth it.
+    By default from the card that the run's end has kept. The run is kept already, and a
+    page is never worth it.
     """
     if not multihost.first():
         return
     from vaejax.reports import write_report as write
 
     try:
-        print(f"wrote {write(workdir, experiment, state)}")
+        print(f"wrote {write(workdir, experiment, state, card or kept_card(workdir))}")
     except Exception as error:  # of drawing or of the disk: the run has succeeded
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         print(f"warning: no report of {workdir}: {reason}", file=sys.stderr)
 
 
-def report_runs(workdirs: Sequence[Path], out: Path | None) -> None:
-    """Writes a run's page, or one that compares several."""
+def report_run(workdir: Path, out: Path | None) -> None:
+    """Writes the page of a run, or of the runs of a study."""
     from vaejax.reports import report as write
 
     keep_compiled()
-    print(f"wrote {write(*workdirs, out=out)}")
+    print(f"wrote {write(workdir, out=out)}")
 
 
 def evaluate_run(
@@ -149,8 +155,7 @@ def evaluate_run(
         return
     with writing(workdir) as allowed:
         if allowed and keep_numbers(found.record, values, place, named=False):
-            keep_card(workdir)
-            try_report(workdir, experiment, state)
+            try_report(workdir, experiment, state, keep_card(workdir))
 
 
 class Measured(NamedTuple):
@@ -229,16 +234,15 @@ def train_study(
         loaded = load(replica.folder)
         found = measured(*loaded, samples, "test", 100, classifier, num)
         write_json(replica.folder / "evaluation.json", finite(found.record))
-        keep_card(replica.folder)
         numbers.append(found.values | found.seen)
-        try_report(replica.folder, *loaded)
+        try_report(replica.folder, *loaded, keep_card(replica.folder))
     rows = summarize(replicas, numbers)
     write_json(workdir / "table.json", [row._asdict() for row in rows])
     table = markdown(rows)
     write_whole(workdir / "table.md", table)
     print(table, end="")
     print(f"wrote {workdir / 'table.md'}")
-    report_runs([workdir], None)
+    report_run(workdir, None)
 
 
 def keep_compiled() -> None:

@@ -1,9 +1,8 @@
 """Numbers of single examples: what an evaluation averages, and its files."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -185,14 +184,3 @@ def check_example_file(place: Path | None) -> None:
         raise InputError(f"--per-example {place}: the name must end in .npz")
     if not is_remote(place) and not place.parent.is_dir():
         raise InputError(f"--per-example {place}: there is no folder {place.parent}")
-
-
-def example_means(found: ExampleValues) -> Mapping[str, float]:
-    """The mean of each number over the examples, summed in float64."""
-    return {n: float(v.mean(dtype=np.float64)) for n, v in found.values.items()}
-
-
-def measurement_words(about: Measurement) -> dict[str, Any]:
-    """The conditions by name, without what tells one run from another."""
-    differing = ("preset", "step", "format")
-    return {n: v for n, v in about._asdict().items() if n not in differing}
