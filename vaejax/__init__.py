@@ -20,7 +20,7 @@ from vaejax.errors import InputError
 from vaejax.experiment import Experiment, Metric, Player, Quantity, TrainState
 from vaejax.inference.terms import Inference, infer
 from vaejax.objectives import elbo
-from vaejax.reports import report
+from vaejax.reports import compare, report
 from vaejax.sweeps.sweep import study
 from vaejax.training.evaluator import evaluate
 from vaejax.training.loop import train
@@ -41,6 +41,7 @@ __all__ = [
     "Quantity",
     "TrainState",
     "attribute",
+    "compare",
     "decode",
     "elbo",
     "encode",

@@ -32,7 +32,7 @@ def compare_runs(
     if as_json:
         print(json.dumps(found.record(), indent=2))
     else:
-        print("\n".join(tables(found)))
+        print("\n".join(comparison_parts(found)))
     if found.unpaired:
         print(
             f"warning: no differences over examples: {found.unpaired}", file=sys.stderr
@@ -40,7 +40,7 @@ def compare_runs(
     print(f"wrote {out}", file=sys.stderr if as_json else sys.stdout)
 
 
-def tables(found: Comparison) -> list[str]:
+def comparison_parts(found: Comparison) -> list[str]:
     """The parts of what is printed: each a sentence and its table."""
     parts = [
         "Each run; ± is the standard error over examples.",

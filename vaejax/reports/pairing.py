@@ -80,7 +80,7 @@ def pair_runs(runs: Sequence[Facts], wanted: Wanted) -> Pairs:
 
 def check_measures(workdirs: Sequence[Path]) -> None:
     """InputError where runs measure no number of single examples in common."""
-    names = [measures(recorded_experiment(workdir)) for workdir in workdirs]
+    names = [averaged_names(recorded_experiment(workdir)) for workdir in workdirs]
     for workdir, found in zip(workdirs[1:], names[1:], strict=True):
         if not names[0] & found:
             raise InputError(
@@ -89,7 +89,7 @@ def check_measures(workdirs: Sequence[Path]) -> None:
             )
 
 
-def measures(experiment: Experiment) -> set[str]:
+def averaged_names(experiment: Experiment) -> set[str]:
     """The names of numbers that are means over examples, or follow from them."""
     metrics = experiment.metrics(0).values()
     return {name for each in metrics if each.each for name in each.quantities}
