@@ -32,7 +32,7 @@ from vaejax.training.evaluator import SplitNumbers, measure_split
 from vaejax.training.loop import train as train_experiment
 from vaejax.training.per_example import check_example_file, measurement_of
 from vaejax.training.profiling import Profile
-from vaejax.training.workdir import load, workdir_of, write_json
+from vaejax.training.workdir import load, readable_workdir, workdir_of, write_json
 
 
 def join_hosts(
@@ -128,7 +128,7 @@ def evaluate_run(
     The numbers are printed first, and those of each example go to `examples_out`. A run
     that cannot be written, or that another process writes to, keeps its page.
     """
-    workdir = workdir_of(workdir)
+    workdir = readable_workdir(workdir)
     place = place_of(out, workdir / "evaluation.json")
     check_example_file(examples_out)
     keep_compiled()

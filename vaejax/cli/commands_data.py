@@ -15,7 +15,7 @@ from vaejax.metrics.quantities import quantities_of
 from vaejax.runtime.limits import check_count
 from vaejax.training.evaluator import measure_split
 from vaejax.training.per_example import check_example_file, measurement_of
-from vaejax.training.workdir import load, workdir_of
+from vaejax.training.workdir import load, readable_workdir
 
 
 def encode_file(
@@ -24,7 +24,7 @@ def encode_file(
     """Writes the codes of a file's examples."""
     check_out(out)
     keep_compiled()
-    experiment, state = load(workdir_of(workdir))
+    experiment, state = load(workdir)
     codes = encode_own(experiment, state, source, batch_size, seed)
     if not (np.isfinite(codes.mean).all() and np.isfinite(codes.scale).all()):
         raise InputError(f"{source} has values that are too large for float32")
@@ -56,7 +56,7 @@ def evaluate_own(
     """
     check_count("samples", samples)
     check_count("batch_size", batch_size, 1)
-    workdir = workdir_of(workdir)
+    workdir = readable_workdir(workdir)
     place = place_of(out, workdir / f"evaluation-{source.stem}.json")
     check_example_file(examples_out)
     keep_compiled()

@@ -10,6 +10,7 @@ from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
 from vaejax.runtime.limits import check_count
 from vaejax.runtime.storage import is_remote, path_of, write_whole
+from vaejax.sharing.manifest import refuse_shared
 from vaejax.training.recorder import count_parameters
 from vaejax.training.workdir import load, read_config
 
@@ -47,6 +48,7 @@ def report(
     from vaejax.training.facts import gather_facts
 
     folder = path_of(workdir)
+    refuse_shared(folder, "its README.md is its report")
     place = folder / NAME if out is None else page_place(out)
     if runs_in(folder) != [folder]:
         return write_comparison(compared_runs(open_runs([folder], least=1)), place)
