@@ -25,6 +25,7 @@ from vaejax.training.card import keep_card
 from vaejax.training.evaluator import evaluate as evaluate_split
 from vaejax.training.loop import train as train_experiment
 from vaejax.training.profiling import Profile
+from vaejax.training.trackers import DEFAULT, track_evaluation
 from vaejax.training.workdir import load, workdir_of, write_json
 
 
@@ -50,6 +51,7 @@ def train_run(
     debug_nans: bool,
     profile: str = "",
     workers: int = 0,
+    track: Sequence[str] = DEFAULT,
 ) -> None:
     """Trains in a workdir and says what to do next."""
     check_count("workers", workers)
@@ -60,7 +62,12 @@ def train_run(
     keep_compiled()
     jax.config.update("jax_debug_nans", debug_nans)
     state = train_experiment(
-        experiment, workdir, devices=devices, profile=trace, workers=workers
+        experiment,
+        workdir,
+        devices=devices,
+        profile=trace,
+        workers=workers,
+        trackers=track,
     )
     try_report(workdir, experiment, of_this_host(state))
     if multihost.first():
@@ -138,6 +145,7 @@ def evaluate_run(
     with writing(workdir) as allowed:
         if allowed and keep_numbers(found.record, values, place, named=False):
             keep_card(workdir)
+            track_evaluation(workdir)
             try_report(workdir, experiment, state)
 
 
@@ -201,6 +209,7 @@ def train_study(
     samples: int,
     classifier: Path | None,
     num: int,
+    track: Sequence[str] = DEFAULT,
 ) -> None:
     """Trains and measures all replicas; writes and prints the study's table."""
     workdir = workdir_of(workdir)
@@ -208,7 +217,9 @@ def train_study(
     parallel.device_per_core()
     first = make(**{**fixed, **{name: each[0] for name, each in vary.items() if each}})
     check_measuring(first, samples, "test", classifier, num, "importance_samples")
-    replicas = study(make, workdir, vary, seeds=seeds, devices=devices, **fixed)
+    replicas = study(
+        make, workdir, vary, seeds=seeds, devices=devices, trackers=track, **fixed
+    )
     numbers = []
     for replica in replicas:
         if replica.diverged:
@@ -221,6 +232,7 @@ def train_study(
         found = measured(*loaded, samples, "test", 100, classifier, num)
         write_json(replica.folder / "evaluation.json", finite(found.record))
         keep_card(replica.folder)
+        track_evaluation(replica.folder)
         numbers.append(found.values | found.seen)
         try_report(replica.folder, *loaded)
     rows = summarize(replicas, numbers)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
 from vaejax.runtime.storage import path_of, write_whole
-from vaejax.training.recorder import count_parameters
+from vaejax.training.introduction import count_parameters
 from vaejax.training.workdir import load, read_config
 
 if TYPE_CHECKING:  # loads what no training needs

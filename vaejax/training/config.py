@@ -37,6 +37,13 @@ def config_of(experiment: Experiment) -> dict[str, Any]:
     return json.loads(json.dumps(config))
 
 
+def about(experiment: Experiment, environment: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings, preset, data and environment of a run, for those who follow it."""
+    known = config_of(experiment)
+    facts = {"data": known["data"], "environment": dict(environment)}
+    return {**known["arguments"], "preset": known["preset"], **facts}
+
+
 def check_config(config: Mapping[str, Any]) -> None:
     """InputError where it is not of a preset, its settings and a data set."""
     from vaejax.presets import PRESETS

@@ -5,26 +5,27 @@ import logging
 import signal
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from vaejax import parallel
-from vaejax.data.remarks import table_introduction as table_lines
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
 from vaejax.metrics.quantities import quantities_of, telling_terms
 from vaejax.runtime import multihost
-from vaejax.runtime.environment import device_words, environment
-from vaejax.runtime.jsonlines import read_rows
+from vaejax.runtime.environment import environment
+from vaejax.runtime.jsonlines import Row, read_rows
 from vaejax.runtime.lock import Lock
 from vaejax.training import config, metric_writer, parts
 from vaejax.training.card import keep_card
+from vaejax.training.introduction import introduction
 from vaejax.training.stamp import check_stamp
+from vaejax.training.trackers import Tracking
 from vaejax.training.workdir import claim, is_claimable
 
 if TYPE_CHECKING:
@@ -37,19 +38,27 @@ log = logging.getLogger(__name__)
 class Recorder:
     """The storage and the voice of one training; without a folder, the voice alone.
 
+    `tracking` follows it beside the folder.
+
     Rows reach `metrics.jsonl` before the checkpoint of their step is begun, and rows
     after the checkpoint that is resumed from are dropped: so the file of a run that was
     killed and resumed equals that of a run that was not.
     """
 
     def __init__(
-        self, experiment: Experiment, folder: Path | None, quiet: bool = False
+        self,
+        experiment: Experiment,
+        folder: Path | None,
+        quiet: bool = False,
+        tracking: Tracking | None = None,
     ) -> None:
         self._experiment, self._folder, self._quiet = experiment, folder, quiet
+        self._tracking = tracking or Tracking({})
         self._checkpoints: dict[str, Checkpoints] = {}
         self._quantities = quantities_of(experiment)
         self._writers: list[metric_writer.Writer] = []
         self._held_out: list[float] = []
+        self._rows: list[Row] = []
         self._progress: metric_writer.Progress | None = None
         self._timing: metric_writer.Writer | None = None
         self._began = time.perf_counter()
@@ -88,6 +97,7 @@ class Recorder:
     ) -> None:
         with contextlib.ExitStack() as closing:  # all, even where one cannot be closed
             closing.callback(self._release)
+            closing.callback(lambda: self._tracking.close(self._folder))
             closing.callback(self._keep_card)
             for checkpoints in self._checkpoints.values():
                 closing.callback(checkpoints.close)
@@ -145,36 +155,44 @@ class Recorder:
         """Opens the files of metrics, which the first host writes and others read."""
         path = folder / "metrics.jsonl"
         if multihost.first():
-            self._writers = [
-                metric_writer.rows_writer(path, step),
-                *metric_writer.tensorboard(folder / "tensorboard", step),
-            ]
+            self._writers = [metric_writer.rows_writer(path, step)]
             self._timing = metric_writer.rows_writer(folder / "timing.jsonl", step)
-        rows = [row for row in read_rows(path) if row["step"] <= step]
-        self._held_out = [row["selection"] for row in rows if "selection" in row]
+        self._rows = [row for row in read_rows(path) if row["step"] <= step]
+        self._held_out = [row["selection"] for row in self._rows if "selection" in row]
 
     def starts(self, step: int, mesh: Mesh, parameters: int) -> None:
         """Records what the steps after `step` are computed with."""
-        if self._folder is not None and multihost.first():
+        if not multihost.first():
+            return
+        found = {**environment(mesh), "parameters": parameters}
+        if self._folder is not None:
             rows = metric_writer.rows_writer(self._folder / "environment.jsonl", step)
-            found = {**environment(mesh), "parameters": parameters}
             rows.write(step, "train", found)
             rows.close()
+        about = partial(config.about, self._experiment, found)
+        for line in self._tracking.begin(self._folder, step, about, self._rows):
+            self._say(line)
+        self._rows = []
 
     def introduce(self, state: TrainState, mesh: Mesh) -> None:
         """Says what trains."""
         step = int(state.step)
         for line in introduction(self._experiment, self._folder, step, state, mesh):
             self._say(line)
-        if self._folder and (reason := metric_writer.no_tensorboard(self._folder)):
-            self._say(reason)
+        if self.lacking:
+            self._say(self.lacking)
+
+    @property
+    def lacking(self) -> str:
+        """The reason why TensorBoard gets nothing, where it should."""
+        return self._tracking.lacking
 
     def _say(self, line: str) -> None:
         if self._progress:
             self._progress.say(line)
 
     def _write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
-        for each in self._writers:
+        for each in (*self._writers, self._tracking):
             each.write(step, split, metrics)
 
     def report(
@@ -217,7 +235,7 @@ class Recorder:
 
     def save(self, step: int, state: TrainState) -> None:
         """Begins a checkpoint; should the machine die, its rows are there, too."""
-        for each in self._writers:
+        for each in (*self._writers, self._tracking):
             each.sync()
         checkpoints = self._open("checkpoints")
         if checkpoints is not None:
@@ -257,30 +275,3 @@ class Recorder:
             f"{where}; try a lower --learning-rate or --clip 1, or find the operation "
             "with --debug-nans"
         )
-
-
-def introduction(
-    experiment: Experiment,
-    folder: Path | None,
-    step: int,
-    state: TrainState,
-    mesh: Mesh,
-) -> list[str]:
-    """The first lines of a run: data, parameters, devices, and where it writes."""
-    spec = experiment.dataset.spec
-    sizes = ", ".join(f"{size:,} {split}" for split, size in spec.sizes.items())
-    lines = [
-        f"{experiment.name or 'experiment'} on {spec.name} ({sizes}); "
-        f"{count_parameters(state):,} parameters; {device_words(mesh)}; "
-        f"{'nothing is kept' if folder is None else f'writes to {folder}'}",
-        *experiment.notes,
-        *table_lines(spec),
-    ]
-    if step >= experiment.steps:
-        return [*lines, f"finished already, at step {step}"]
-    return [*lines, f"resuming at step {step}"] if step else lines
-
-
-def count_parameters(state: TrainState) -> int:
-    """Numbers that players move."""
-    return sum(leaf.size for leaf in jax.tree.leaves(state.params))
