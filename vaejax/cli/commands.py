@@ -52,6 +52,8 @@ def train_run(
     profile: str = "",
     workers: int = 0,
     track: Sequence[str] = DEFAULT,
+    init_from: str | None = None,
+    init_parts: Sequence[str] = (),
 ) -> None:
     """Trains in a workdir and says what to do next."""
     check_count("workers", workers)
@@ -68,6 +70,8 @@ def train_run(
         profile=trace,
         workers=workers,
         trackers=track,
+        init_from=init_from,
+        init_parts=init_parts,
     )
     try_report(workdir, experiment, of_this_host(state))
     if multihost.first():

@@ -2,10 +2,8 @@
 
 import contextlib
 import logging
-import signal
 import time
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -23,10 +21,16 @@ from vaejax.runtime.jsonlines import Row, read_rows
 from vaejax.runtime.lock import Lock
 from vaejax.training import config, metric_writer, parts
 from vaejax.training.card import keep_card
-from vaejax.training.introduction import introduction
+from vaejax.training.init_from import InitFrom
+from vaejax.training.introduction import (
+    advice_words,
+    introduction,
+    prolonged_words,
+    stopped_words,
+)
 from vaejax.training.stamp import check_stamp
 from vaejax.training.trackers import Tracking
-from vaejax.training.workdir import claim, is_claimable
+from vaejax.training.workdir import claim, is_claimable, read_config
 
 if TYPE_CHECKING:
     from vaejax.training.checkpoint import Checkpoints
@@ -38,7 +42,7 @@ log = logging.getLogger(__name__)
 class Recorder:
     """The storage and the voice of one training; without a folder, the voice alone.
 
-    `tracking` follows it beside the folder.
+    `tracking` follows it beside the folder; `init_from` is what a new run starts from.
 
     Rows reach `metrics.jsonl` before the checkpoint of their step is begun, and rows
     after the checkpoint that is resumed from are dropped: so the file of a run that was
@@ -51,21 +55,28 @@ class Recorder:
         folder: Path | None,
         quiet: bool = False,
         tracking: Tracking | None = None,
+        init_from: InitFrom | None = None,
     ) -> None:
         self._experiment, self._folder, self._quiet = experiment, folder, quiet
+        self._init_from = init_from
         self._tracking = tracking or Tracking({})
         self._checkpoints: dict[str, Checkpoints] = {}
         self._quantities = quantities_of(experiment)
         self._writers: list[metric_writer.Writer] = []
         self._held_out: list[float] = []
         self._rows: list[Row] = []
+        self._notes: list[str] = []
         self._progress: metric_writer.Progress | None = None
         self._timing: metric_writer.Writer | None = None
         self._began = time.perf_counter()
         self._lock: Lock | None = None
         if folder is not None:
             check_stamp(experiment)
-            multihost.same(config.config_of(experiment), config.differences)
+            known = config.config_of(experiment)
+            if init_from is not None:
+                known |= {"given": init_from.given}
+                init_from.read_together(folder)
+            multihost.same(known, config.host_differences)
             multihost.in_turn(lambda: self._claim(folder))
 
     def _claim(self, folder: Path) -> None:
@@ -73,10 +84,12 @@ class Recorder:
         if multihost.first() and is_claimable(folder):
             self._lock = Lock(folder)
         try:
-            claim(folder, self._experiment)
+            before = claim(folder, self._experiment, self._init_from)
         except BaseException:
             self._release()
             raise
+        if before is not None and multihost.first():
+            self._notes.append(prolonged_words(self._experiment, before))
 
     def _keep_card(self) -> None:
         if self._folder is not None and multihost.first():
@@ -129,6 +142,26 @@ class Recorder:
         """The state to go on from."""
         return self._read("checkpoints", mesh)
 
+    def first(self, state: TrainState) -> TrainState:
+        """The state before the first step, from a new one: with the parameters that it
+        takes from elsewhere, kept at once, so that they are not needed again.
+        """
+        source = self._init_from
+        if source is None:
+            return state
+        if (recorded := self._origin()) is not None:
+            source.check_same(recorded)
+        state = source.replaced(state)
+        self._notes.append(source.words(state))
+        self.save(0, state)
+        return state
+
+    def _origin(self) -> config.Origin | None:
+        """The record of what the run started from."""
+        if self._folder is not None:
+            return config.origin_in(read_config(self._folder))
+        return self._init_from.origin if self._init_from else None
+
     def best(self, mesh: Mesh) -> TrainState | None:
         """The best state on the validation split, where training chooses by it.
 
@@ -164,20 +197,24 @@ class Recorder:
         """Records what the steps after `step` are computed with."""
         if not multihost.first():
             return
-        found = {**environment(mesh), "parameters": parameters}
+        epochs = self._experiment.training.epochs
+        found = {**environment(mesh), "parameters": parameters, "epochs": epochs}
+        if step == 0 and (origin := self._origin()):
+            found |= origin.row
         if self._folder is not None:
             rows = metric_writer.rows_writer(self._folder / "environment.jsonl", step)
             rows.write(step, "train", found)
             rows.close()
-        about = partial(config.about, self._experiment, found)
-        for line in self._tracking.begin(self._folder, step, about, self._rows):
-            self._say(line)
-        self._rows = []
+        if self._tracking.wanted:
+            known = config.config_of(self._experiment)
+            about = config.settings_and_facts(known, found)
+            for line in self._tracking.begin(self._folder, step, about, self._rows):
+                self._say(line)
 
     def introduce(self, state: TrainState, mesh: Mesh) -> None:
         """Says what trains."""
-        step = int(state.step)
-        for line in introduction(self._experiment, self._folder, step, state, mesh):
+        given = self._experiment, self._folder, int(state.step), state, mesh
+        for line in introduction(*given, self._notes, self.exhausted()):
             self._say(line)
         if self.lacking:
             self._say(self.lacking)
@@ -252,26 +289,9 @@ class Recorder:
 
     def stopped(self, step: int, signum: int) -> str:
         """The message when a signal stopped the run."""
-        name = signal.Signals(signum).name
-        if self._folder is None:
-            return (
-                f"stopped by {name} at step {step}; nothing is kept without a workdir"
-            )
-        return (
-            f"stopped by {name} at step {step}, saved in {self._folder}: "
-            "the same command goes on from there"
-        )
+        return stopped_words(self._folder, step, signum)
 
     def advice(self) -> str:
         """Advice for a training that diverged."""
         saved = self._checkpoints.get("checkpoints")
-        steps = saved.steps() if saved else []
-        where = (
-            f"The last checkpoint is that of step {steps[-1]} in {self._folder}"
-            if steps
-            else "There is no checkpoint before it"
-        )
-        return (
-            f"{where}; try a lower --learning-rate or --clip 1, or find the operation "
-            "with --debug-nans"
-        )
+        return advice_words(self._folder, saved.steps() if saved else [])

@@ -154,7 +154,8 @@ class Trackio:
         """A row of an evaluation after training, at its step: there is no summary."""
         if numbers.get("evaluation/during_training", True):
             return
-        row = {n: v for n, v in numbers.items() if n.startswith("evaluation/")}
+        known = {n: v for n, v in numbers.items() if n.startswith("evaluation/")}
+        row = {n: v for n, v in known.items() if isinstance(v, int | float)}
         self._run.log(row, step=int(numbers["evaluation/step"]))
 
     def close(self) -> None:

@@ -19,9 +19,10 @@ from vaejax.data.stored import read_record
 from vaejax.errors import InputError, nearest
 from vaejax.runtime.jsonlines import Row, read_object, read_rows
 from vaejax.runtime.storage import is_remote
+from vaejax.training.config import settings_and_facts
 from vaejax.training.metric_writer import Writer
 from vaejax.training.tracker_services import TensorBoard, Trackio, Wandb
-from vaejax.training.workdir import write_json
+from vaejax.training.workdir import read_config, write_json
 
 log = logging.getLogger(__name__)
 NAME, CARD = "trackers.json", "card.json"
@@ -185,24 +186,27 @@ class Tracking:
         """The reason why the default is not at work; empty where it is."""
         self._trackers: dict[str, Tracker] = {}
 
+    @property
+    def wanted(self) -> bool:
+        """Whether there are trackers to begin."""
+        return bool(self._waiting)
+
     def begin(
         self,
         folder: Path | None,
         step: int,
-        config: Callable[[], Mapping[str, Any]],
+        config: Mapping[str, Any],
         rows: Sequence[Row],
     ) -> list[str]:
         """Begins, where steps follow; the lines that trackers want to be said."""
         self._trackers, self._waiting = self._waiting, {}
-        if not self._trackers:
-            return []
         known = keep_identity(folder, [*self._trackers])
         run = TrackedRun(
             name=known.id if folder is None else folder.name,
             group=self._group,
             folder=folder,
             step=step,
-            config=config(),
+            config=config,
             rows=rows,
             id=known.id,
             project=known.project,
@@ -247,14 +251,14 @@ def track_evaluation(folder: Path) -> None:
         known = read_identity(folder)
         if known is None or not known.trackers:
             return
-        found = chosen_trackers(known.trackers, folder)
-        rows, card = read_rows(folder / "metrics.jsonl"), read_object(folder / CARD)
+        tracking = tracking_of(known.trackers, folder)
+        rows = read_rows(folder / "metrics.jsonl")
+        environments = read_rows(folder / "environment.jsonl")
+        about = settings_and_facts(read_config(folder), dict(*environments[-1:]))
     except (InputError, OSError) as error:
         log.warning("the evaluation is not tracked: %s", one_line(error))
         return
-    tracking = Tracking(found)
-    last = rows[-1]["step"] if rows else 0
-    tracking.begin(folder, last, lambda: card.get("settings", {}), rows)
+    tracking.begin(folder, rows[-1]["step"] if rows else 0, about, rows)
     tracking.close(folder)
 
 
