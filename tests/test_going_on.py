@@ -14,6 +14,7 @@ import pytest
 from vaejax import InputError, evaluate, load, parallel, presets, study, train
 from vaejax.experiment import variables_of
 from vaejax.runtime.jsonlines import read_rows
+from vaejax.sharing.privacy import public_record
 from vaejax.training.advance import training_key
 from vaejax.training.card import NAME as CARD
 from vaejax.training.facts import Evaluation, is_outdated
@@ -294,3 +295,13 @@ def test_a_damaged_record_of_the_source_is_said(whole, tmp_path):
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match=r"config\.json is damaged"):
         load(tmp_path / "run")
+
+
+def test_a_shared_card_does_not_tell_where_the_source_lay():
+    def told(source):
+        card = {"starts": [{"step": 0, "init_from": source}, {"step": 4}]}
+        return public_record(card, ())["starts"][0]["init_from"]
+
+    assert told("/home/ann/runs/a") == "a"
+    assert told("runs/a") == "runs/a"
+    assert told("hf://owner/name") == "hf://owner/name"
