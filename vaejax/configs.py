@@ -253,7 +253,8 @@ class Training:
     """Optimization, devices, and when to log, evaluate and save."""
 
     epochs: int = 30
-    """Passes over the training split."""
+    """Passes over the training split; more than before prolong a run, and from there on
+    --decay cosine, the one schedule that depends on it, is that of the new length."""
     batch_size: int = 128
     """Examples per step over all devices; an incomplete last batch is dropped."""
     learning_rate: float = 1e-3
