@@ -136,6 +136,6 @@ def test_too_few_neighbours_are_refused():
 def test_fewer_examples_than_features_are_said(capsys):
     wide = RNG.normal(size=(2, 20, 30))
     compare_features(*wide, source="wide")
-    assert "fd_wide is of 30 features and only 20" in capsys.readouterr().err
+    assert "in 30 features (wide) of only 20" in capsys.readouterr().err
     compare_features(*SETS, source="tall")
     assert not capsys.readouterr().err

@@ -109,7 +109,7 @@ def warn_of_few(examples: int, features: int, source: str) -> None:
     if examples > features:
         return
     print(
-        f"warning: fd_{source} is of {features:,} features and only {examples:,} "
-        "examples: far too large, and comparable at this number alone",
+        f"warning: the Fréchet distance in {features:,} features ({source}) of only "
+        f"{examples:,} examples is far too large: comparable at this number alone",
         file=sys.stderr,
     )
