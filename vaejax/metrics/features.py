@@ -19,20 +19,23 @@ from vaejax.types import ArrayLike
 LEAST = NEAREST_DC + 2
 """Examples of a set that all of the distances need."""
 
+SQUARED, CUBIC = "features' units squared", "of a cubic kernel"
+"""Units of the Fréchet and of the kernel distance."""
+
 DISTANCES = {
-    "fd": Quantity("Fréchet distance to test data in the features of the source"),
-    "kd": Quantity("kernel distance to test data in the features of the source"),
+    "fd": Quantity("Fréchet distance to test data in these features", SQUARED),
+    "kd": Quantity("kernel distance to test data in these features", CUBIC),
     "precision": Quantity(
-        f"share of samples among the data, k = {NEAREST_PR} neighbours in features"
+        f"share of samples within the data's balls, k = {NEAREST_PR}", "share"
     ),
     "recall": Quantity(
-        f"share of the data among samples, k = {NEAREST_PR} neighbours in features"
+        f"share of the data within samples' balls, k = {NEAREST_PR}", "share"
     ),
     "density": Quantity(
-        f"balls of data that hold a sample, over k = {NEAREST_DC}; about 1 at best"
+        f"mean number of the data's balls around a sample, over k = {NEAREST_DC}"
     ),
     "coverage": Quantity(
-        f"share of the data's balls that hold a sample, k = {NEAREST_DC} neighbours"
+        f"share of the data's balls that hold a sample, k = {NEAREST_DC}", "share"
     ),
 }
 """The numbers of `compare_features`, by the beginning of their names."""

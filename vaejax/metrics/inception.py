@@ -203,7 +203,8 @@ class Inception(nn.Module):
             dimension_numbers=("NHWC", "OIHW", "NHWC"),
         )
         scale = scale / jnp.sqrt(variance + EPSILON)
-        return nn.relu(x * scale + (shift - mean * scale))
+        shift = shift - mean * scale
+        return nn.relu(x * scale[None, None, None] + shift[None, None, None])
 
 
 def pooled(pool: Pool, x: Array) -> Array:
@@ -227,7 +228,8 @@ def resized(images: UInt8[Array, "batch h w c"], side: int) -> Array:
         places = np.arange(side, dtype=np.float32) * np.float32(size / side)
         low = places.astype(np.int32)
         high = np.minimum(low + 1, size - 1)
-        share = np.expand_dims(places - low, tuple(range(1, x.ndim - axis)))
+        others = tuple(n for n in range(x.ndim) if n != axis)
+        share = np.expand_dims(places - low, others)
         start = jnp.take(x, low, axis)
-        x = start + (jnp.take(x, high, axis) - start) * share[None]
+        x = start + (jnp.take(x, high, axis) - start) * share
     return x

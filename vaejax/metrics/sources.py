@@ -50,7 +50,7 @@ class FeatureSource(NamedTuple):
 def compare_samples(
     experiment: Experiment,
     state: TrainState,
-    features: FeatureSource | Callable[[np.ndarray], Any],
+    features: Any,
     *,
     name: str = "own",
     num: int = 10_000,
@@ -97,7 +97,7 @@ def compare_samples(
     }
 
 
-def named(name: str, function: Callable[[np.ndarray], Any]) -> FeatureSource:
+def named(name: str, function: Any) -> FeatureSource:
     """A user's function as a source; InputError where its name ends no number's."""
     if not callable(function):
         raise InputError(
