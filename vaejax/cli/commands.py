@@ -10,6 +10,7 @@ import jax
 
 from vaejax import parallel
 from vaejax.cli.effort import check_measuring
+from vaejax.cli.judging import Compare, open_comparisons
 from vaejax.cli.outcome import (
     finite,
     keep_examples,
@@ -133,6 +134,8 @@ def evaluate_run(
     devices: int = 1,
     out: Path | None = None,
     examples_out: Path | None = None,
+    features: str = "",
+    inception: Path | None = None,
 ) -> None:
     """Prints a table and writes it as JSON: to `out`, or else `evaluation.json`.
 
@@ -145,9 +148,9 @@ def evaluate_run(
     keep_compiled()
     experiment, state = load(workdir)
     check_measuring(experiment, samples, split, classifier, num)
-    found = measured(
-        experiment, state, samples, split, batch_size, classifier, num, devices
-    )
+    comparisons = open_comparisons(experiment, features, inception, num)
+    settings = (samples, split, batch_size, classifier, num, devices, comparisons)
+    found = measured(experiment, state, *settings)
     values, seen = found.values, found.seen
     state = of_this_host(state)
     if not multihost.first():
@@ -177,7 +180,7 @@ class Measured(NamedTuple):
     settings: dict[str, Any]
     whole: SplitNumbers
     seen: dict[str, Any]
-    """A classifier's measures of samples."""
+    """Measures of samples."""
 
     @property
     def values(self) -> dict[str, float]:
@@ -199,8 +202,9 @@ def measured(
     classifier: Path | None = None,
     num: int = 10_000,
     devices: int = 1,
+    comparisons: Sequence[Compare] = (),
 ) -> Measured:
-    """The metrics over a split, and what a classifier says."""
+    """The metrics over a split, and what a classifier and others say of samples."""
     settings = {"split": split, "samples": samples, "batch_size": batch_size}
     given = {"devices": devices, "classifier": str(classifier), "num": num}
     multihost.same(settings | given, setting_differences)
@@ -210,6 +214,8 @@ def measured(
         from vaejax.metrics.classifier import judged  # loads SciPy
 
         seen = judged(experiment, state, classifier, num)
+    for compare in comparisons:
+        seen |= compare(experiment, state)
     return Measured(settings | {"step": int(state.step)}, whole, seen)
 
 
