@@ -13,7 +13,8 @@ PYTEST = $(CPU) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all devices slow lint types docs smoke presets format clean
+.PHONY: help demo test test-all devices slow lint types docs smoke presets wheel tried-wheel \
+	format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1@\2/p' $(firstword $(MAKEFILE_LIST)) \
@@ -66,12 +67,26 @@ smoke: ## the steps and metrics of all presets on the newest Python of this mach
 presets: $(VENV)/.installed-test
 	$(PYTEST) -m "not devices" -k "not queries and not raw_inputs" tests/test_presets.py
 
+wheel: $(VENV)/.installed-test ## build the distributions and try the wheel in an empty environment
+	rm -rf build dist
+	$(BIN)/python -m build --outdir dist . >/dev/null
+	@$(MAKE) --no-print-directory VENV=.venv-wheel tried-wheel
+
+# Away from the checkout, where only what the wheel holds is found.
+tried-wheel:
+	@rm -rf $(VENV) && $(CREATE) && $(PIP_INSTALL) -c $(CONSTRAINTS) dist/*.whl
+	@folder=$$(mktemp -d) && bin=$$(cd $(BIN) && pwd) && cd "$$folder" && export $(CPU) && \
+	"$$bin/vaejax" --version && "$$bin/vaejax" train vae --cite >/dev/null && \
+	"$$bin/vaejax" train vae --dataset digits --hidden 16 --latents 2 --epochs 2 --workdir run && \
+	"$$bin/vaejax" evaluate run --samples 10 && "$$bin/vaejax" sample run --num 16 --out samples.png && \
+	ls -1 run/report.html samples.png && rm -rf "$$folder"
+
 format: $(VENV)/.installed-dev ## rewrite the code in ruff's format and mend what ruff can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 clean: ## remove the environments and the caches, never runs/
-	rm -rf .venv .venv-newest .pytest_cache .ruff_cache build site *.egg-info
+	rm -rf .venv .venv-newest .venv-wheel .pytest_cache .ruff_cache build dist site *.egg-info
 	find . \( -path ./runs -o -path ./.git \) -prune -o \
 		-type d -name __pycache__ -prune -exec rm -rf {} +
 

@@ -15,6 +15,7 @@ import pytest
 from tests.npz import read_npz
 from vaejax import load, presets, train
 from vaejax.cli import benchmark
+from vaejax.cli import main as command
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 TINY = "--dataset digits --hidden 16 --latents 2 --epochs 2 --batch-size 96"
@@ -321,6 +322,38 @@ def test_the_benchmark_times_a_whole_run(tmp_path):
     speed, share = benchmark.whole_run(presets.vae(**small), tmp_path / "run")
     assert speed > 0
     assert 0 < share < 1
+
+
+def commanded(monkeypatch, *words):
+    """Runs a line of the installed command in this process."""
+    monkeypatch.setattr("sys.argv", ["/bin/vaejax", *map(str, words)])
+    command.main()
+
+
+def test_the_command_runs_the_programs(run, tmp_path, capsys, monkeypatch):
+    commanded(monkeypatch, "--help")
+    said = capsys.readouterr().out
+    assert all(f"  {path.stem} " in said for path in SCRIPTS.glob("*.py"))
+    out = tmp_path / "samples.npz"
+    commanded(monkeypatch, "sample", run, "--num", 4, "--out", out)
+    assert read_npz(out)["x"].shape[:3] == (4, 8, 8)
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ("trai", "no program 'trai': did you mean train?"),
+        ("train vea", "no preset 'vea': did you mean vae, cvae?"),
+        ("evaluate --sampels 3", "(see vaejax evaluate --help)"),
+    ],
+)
+def test_the_command_refuses_in_one_line(words, said, capsys, monkeypatch):
+    with pytest.raises(SystemExit) as stop:
+        commanded(monkeypatch, *words.split())
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
 
 
 COMPLETE = """

@@ -1,0 +1,204 @@
+"""Trains, measures and keeps a row; what was done before is not done again."""
+
+import dataclasses
+import datetime
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vaejax import presets
+from vaejax.errors import InputError
+from vaejax.reproduction import measures
+from vaejax.reproduction.catalogue import Budget, Catalogue, Plan, Row
+from vaejax.reproduction.outcome import Outcome, keep_outcome, summarized
+from vaejax.reproduction.tables import prepare
+from vaejax.runtime.environment import environment
+from vaejax.runtime.jsonlines import read_object
+from vaejax.runtime.limits import check_count
+from vaejax.sweeps.sweep import study
+from vaejax.training.loop import train
+from vaejax.training.workdir import write_json
+
+MEASURED = "measured_{}.json"  # in a run: a plan's measures, and how they were made
+PACKAGES = ("jax", "jaxlib", "flax", "numpyro", "optax", "numpy", "python", "vaejax")
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """Where runs and results are kept, and the tables that some rows need."""
+
+    home: Path = Path("runs") / "reproduce"
+    results: Path = Path("results") / "rows"
+    tables: Path | None = None
+    """An `.npz` of the UCI tables by name, float64 `[N, D]` without targets."""
+
+
+def reproduce(
+    row: Row,
+    catalogue: Catalogue,
+    places: Places,
+    *,
+    seeds: int = 0,
+    budget: Budget = "full",
+) -> Outcome:
+    """Trains the seeds of a row's run, measures them, and writes the row's file.
+
+    Args:
+      row: what to reproduce.
+      catalogue: the plans of its run, and of those that it is measured by.
+      places: folders of runs and results; runs resume.
+      seeds: how many, from 0; 0 is the number of the plan.
+      budget: full, or the plan's smaller settings.
+
+    Returns:
+      The content of the file.
+
+    Raises:
+      InputError: data are needed that were not given, or all seeds diverged.
+    """
+    check_count("seeds", seeds)
+    plan = catalogue.plans[row.run]
+    count = seeds or plan.seeds
+    source = catalogue.plans[plan.trained] if plan.trained else plan
+    found = [
+        measured_run(work, plan, catalogue, places)
+        for work in trained(source, places, budget, count)
+    ]
+    sign, name = (-1, row.quantity[1:]) if row.quantity[0] == "-" else (1, row.quantity)
+    values = [sign * chosen(each, name, row) for each in found]
+    errors = [each[f"{name}_se"] for each in found if f"{name}_se" in each]
+    outcome = Outcome(
+        row=row.name,
+        budget=budget,
+        settings=source.at(budget),
+        date=datetime.date.today().isoformat(),
+        **summarized(values, errors),
+        **made_with(found),
+    )
+    keep_outcome(places.results, outcome)
+    return outcome
+
+
+def chosen(values: Mapping[str, Any], name: str, row: Row) -> float:
+    """The row's quantity among a run's measures."""
+    if name not in values:
+        known = ", ".join(n for n in values if isinstance(values[n], float))
+        raise InputError(f"{row.name} asks for {name}, and there is {known}")
+    return float(values[name])
+
+
+def trained(
+    plan: Plan, places: Places, budget: Budget, seeds: int
+) -> list[measures.Work]:
+    """The runs of all seeds, each trained to its end; without a preset nothing is."""
+    home = places.home / (plan.name if budget == "full" else f"{plan.name}-{budget}")
+    settings = settings_of(plan, places, budget)
+    works = [
+        measures.Work(home / f"seed={seed}", seed, settings, places.tables)
+        for seed in range(seeds)
+    ]
+    if not plan.preset:
+        return works
+    make = presets.PRESETS[plan.preset]
+    if plan.together:
+        replicas = study(make, home, seeds=seeds, **settings)
+        return [w for w, one in zip(works, replicas, strict=True) if not one.diverged]
+    for work in works:
+        if not (work.workdir / MEASURED.format(plan.name)).exists():
+            train(make(**settings, seed=work.seed), work.workdir)
+    return works
+
+
+def settings_of(plan: Plan, places: Places, budget: Budget) -> dict[str, Any]:
+    """The settings, with the path of the tables, which are written where needed.
+
+    Raises:
+      InputError: tables are needed and not given.
+    """
+    settings = plan.at(budget)
+    if not plan.needs:
+        return settings
+    if places.tables is None:
+        raise InputError(f"{plan.name} needs {plan.needs}: give them as --tables FILE")
+    folder = prepare(places.tables, places.home / "tables")
+    return {
+        name: value.replace("TABLES", str(folder)) if isinstance(value, str) else value
+        for name, value in settings.items()
+    }
+
+
+def measured_run(
+    work: measures.Work, plan: Plan, catalogue: Catalogue, places: Places
+) -> dict[str, Any]:
+    """The measures of a run and what they were made with, kept in its folder."""
+    how = {
+        "measure": plan.measure,
+        "options": dict(plan.options),
+        "settings": dict(work.settings),
+    }
+    how = json.loads(json.dumps(how))  # tuples are lists in JSON
+    path = work.workdir / MEASURED.format(plan.name)
+    known = read_object(path)
+    if known.get("how") == how:
+        return known["values"]
+    options = dict(plan.options)
+    if judge := options.pop("classifier", ""):
+        (other,) = trained(catalogue.plans[judge], places, "full", 1)
+        measured_run(other, catalogue.plans[judge], catalogue, places)
+        options["classifier"] = other.workdir
+    start = time.perf_counter()
+    values = dict(measures.MEASURES[plan.measure](work, **options))
+    made = made_by_card(work) or made_here(time.perf_counter() - start)
+    if plan.together and made["seconds"]:
+        made["seconds"] /= plan.seeds
+    work.workdir.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"how": how, "values": values | {"made": made}})
+    return values | {"made": made}
+
+
+def made_by_card(work: measures.Work) -> dict[str, Any]:
+    """Device, source, data and cost of a run, from its card; empty if it has none."""
+    card = read_object(work.workdir / "card.json")
+    if not card:
+        return {}
+    start = card["starts"][-1] if card["starts"] else {}
+    return {
+        "device": start.get("devices", ""),
+        "commit": start.get("commit", ""),
+        "tree": start.get("tree", ""),
+        "versions": {name: start[name] for name in PACKAGES if name in start},
+        "seconds": card["training"]["seconds"],
+        "data": {n: card["data"][n] for n in ("name", "digest") if n in card["data"]},
+    }
+
+
+def made_here(seconds: float) -> dict[str, Any]:
+    """The same of what is computed without a run."""
+    from vaejax import parallel
+
+    here = environment(parallel.make_mesh(1, 1))
+    return {
+        "device": here["devices"],
+        "commit": here.get("commit", ""),
+        "tree": here.get("tree", ""),
+        "versions": {name: here[name] for name in PACKAGES if name in here},
+        "seconds": seconds,
+        "data": {},
+    }
+
+
+def made_with(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """What all seeds were made with: as the last one says, seconds on average.
+
+    The tree is clean where it was for all of them.
+    """
+    every = [each["made"] for each in found]
+    seconds = [made["seconds"] for made in every if made["seconds"] is not None]
+    trees = {made["tree"] for made in every}
+    return {
+        **every[-1],
+        "tree": "changed" if "changed" in trees else every[-1]["tree"],
+        "seconds": sum(seconds) / len(seconds) if seconds else None,
+    }

@@ -1,0 +1,148 @@
+"""How the runs of rows are measured: functions from a run to numbers by name."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import optax
+
+from vaejax.experiment import Experiment
+from vaejax.reproduction.imputers import (
+    Values,
+    Work,
+    missing_above_mean,
+    missing_at_random,
+)
+from vaejax.runtime.jsonlines import read_rows
+from vaejax.training.card import keep_card
+from vaejax.training.evaluator import evaluate
+from vaejax.training.loop import train
+from vaejax.training.workdir import load, write_json
+
+
+def evaluation(
+    work: Work,
+    *,
+    samples: int = 0,
+    split: str = "test",
+    classifier: Path | None = None,
+    num: int = 10_000,
+) -> Values:
+    """The evaluation of the state that `load` gives, as `evaluate.py` makes it.
+
+    Args:
+      work: the run.
+      samples: importance samples of the likelihood.
+      split: of the data.
+      classifier: a run that samples are seen by.
+      num: number of those samples.
+    """
+    experiment, state = load(work.workdir)
+    values: dict[str, Any] = evaluate(experiment, state, split=split, samples=samples)
+    if classifier is not None:
+        from vaejax.metrics.classifier import judged  # loads SciPy
+
+        values |= judged(experiment, state, classifier, num)
+    kept = {n: v for n, v in values.items() if isinstance(v, str) or math.isfinite(v)}
+    how = {"split": split, "samples": samples, "step": int(state.step)}
+    write_json(work.workdir / "evaluation.json", how | kept)
+    keep_card(work.workdir)
+    return values
+
+
+def best_in_training(
+    work: Work, *, lowest: tuple[str, ...] = (), highest: tuple[str, ...] = ()
+) -> Values:
+    """The best of the evaluations during training, for each number by itself: the
+    protocol of papers that stop and score on one split.
+    """
+    rows = read_rows(work.workdir / "metrics.jsonl")
+    held_out = [row for row in rows if "selection" in row]
+    least = {name: min(row[name] for row in held_out) for name in lowest}
+    keep_card(work.workdir)
+    return least | {name: max(row[name] for row in held_out) for name in highest}
+
+
+def excess_over_ppca(work: Work, *, samples: int) -> Values:
+    """The likelihood beside that of probabilistic PCA in closed form.
+
+    `excess` is -log p(x) of the run on the test split, nats an example, over that of
+    the exact maximum of the training split's likelihood [Tipping & Bishop 1999, eq. 7
+    to 9]; `exact` is the latter.
+    """
+    from sklearn.decomposition import PCA
+
+    values = evaluation(work, samples=samples)
+    experiment, _ = load(work.workdir)
+    x, test = (
+        np.asarray(experiment.dataset.split(split)["x"], np.float64)
+        for split in ("train", "test")
+    )
+    exact = -PCA(experiment.arguments["latents"]).fit(x).score(test)
+    return dict(values) | {"exact": float(exact), "excess": values["nll"] - exact}
+
+
+def evaluation_of_means(work: Work, *, samples: int) -> Values:
+    """The evaluation with E[x | z] averaged in imputations instead of completions.
+
+    Weights with p(m | x) in them are of completions x_k, whose weighted average is the
+    mean of p(x_missing | x_observed, m): our imputation. The code of not-MIWAE's
+    authors averages E[x | z_k] by the same weights [Ipsen et al. 2021], as if a
+    completion told nothing beyond its z.
+    """
+    from vaejax.inference import imputation
+
+    ours = imputation.encoding
+    imputation.encoding = lambda px, x: imputation.expectation(px)
+    try:
+        return evaluate(*load(work.workdir), samples=samples)
+    finally:
+        imputation.encoding = ours
+
+
+def refitted(work: Work, *, samples: int, epochs: int) -> Values:
+    """The evaluation after the encoder alone has learned complete images.
+
+    An encoder of images with holes has never seen a complete one, so that its bound
+    there says little of p(x): it is trained for `epochs` on complete ones, while the
+    decoder stays as it is. Values of the encoder as trained are `as_trained_NAME`.
+    """
+    from vaejax import presets
+
+    _, trained = load(work.workdir)
+    holes = ("hide", "hide_rate", "input_dropout", "schedule", "warm_up")
+    settings = {n: v for n, v in work.settings.items() if n not in holes}
+    complete = presets.miwae(**settings | {"epochs": epochs, "seed": work.seed})
+    before = evaluate(complete, trained, samples=samples)
+    state = train(with_fixed_decoder(complete), quiet=True, init_from=work.workdir)
+    keep_card(work.workdir)
+    after = evaluate(complete, state, samples=samples)
+    return after | {f"as_trained_{name}": value for name, value in before.items()}
+
+
+def with_fixed_decoder(experiment: Experiment) -> Experiment:
+    """The experiment of a VAE whose decoder stays as it starts."""
+    player = experiment.players["vae"]
+    optimizer = optax.partition(
+        {"moves": player.optimizer, "stays": optax.set_to_zero()},
+        {"encoder": "moves", "decoder": "stays"},
+    )
+    players = {"vae": player._replace(optimizer=optimizer)}
+    return dataclasses.replace(experiment, players=players)
+
+
+MEASURES: Mapping[str, Callable[..., Values]] = MappingProxyType(
+    {
+        "evaluation": evaluation,
+        "best_in_training": best_in_training,
+        "excess_over_ppca": excess_over_ppca,
+        "evaluation_of_means": evaluation_of_means,
+        "missing_at_random": missing_at_random,
+        "missing_above_mean": missing_above_mean,
+        "refitted": refitted,
+    }
+)
