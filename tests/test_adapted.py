@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import math
 import os
+import runpy
 import signal
 from functools import partial
 
@@ -18,6 +19,7 @@ from flax import nnx
 from jax.extend.core import jaxprs_in_params
 
 import vaejax
+from tests.pages import blocks
 from tests.test_parallel import assert_close, moved
 from tests.test_train import assert_same_run
 from vaejax import Experiment, InputError, objectives, parallel, presets
@@ -506,3 +508,26 @@ def test_any_network_with_statistics_can_be_written():
         )
     assert (y == 3).all()
     assert (body.apply(variables, jnp.full((2, 2), 4.0)) == 1).all()
+
+
+@pytest.mark.slow
+def test_the_page_makes_a_command_line_with_one_preset_more(
+    tmp_path, monkeypatch, capsys
+):
+    """The blocks of the page that stand in a file of their own, and its commands."""
+    page = blocks("docs/howto/networks.md")
+    python = [block.text for block in page if block.language == "python"]
+    (commands,) = (block.commands for block in page if block.language == "bash")
+    ours = [text for text in python if "PRESETS[" in text or "def __init__(" in text]
+    ending = next(text for text in python if "__main__" in text)
+    (tmp_path / "mine.py").write_text("\n".join([*ours[:2], ending]))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(presets.PRESETS, "my_vae", None)  # to be gone afterwards
+    monkeypatch.setattr("vaejax.cli.commands.try_report", lambda *run: None)
+    few = {"train": ["--devices", "1"], "evaluate": ["--samples", "2"], "export": []}
+    for command in commands:
+        words = command.split()[1:]
+        monkeypatch.setattr("sys.argv", words + few[words[1]])
+        runpy.run_path("mine.py", run_name="__main__")
+    assert "negative ELBO" in capsys.readouterr().out
+    assert {"encode", "decode"} <= set(load_export(tmp_path / "exported"))
