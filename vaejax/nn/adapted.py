@@ -171,7 +171,7 @@ def cast_floating(tree: Any, dtype: Any) -> Any:
     return jax.tree.map(cast, tree)
 
 
-def place_of(path: Any) -> str:
+def leaf_name(path: Any) -> str:
     """The name of an array in a tree, as layers/0/weight."""
     return jax.tree_util.keystr(path, simple=True, separator="/") or "value"
 
@@ -179,7 +179,7 @@ def place_of(path: Any) -> str:
 def named_arrays(tree: Any) -> dict[str, Any]:
     """The arrays of a tree as dicts within dicts, which is all that files hold."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    flat = {place_of(path): strong(leaf) for path, leaf in leaves}
+    flat = {leaf_name(path): strongly_typed(leaf) for path, leaf in leaves}
     above = {name[:n] for name in flat for n, sign in enumerate(name) if sign == "/"}
     if len(flat) < len(leaves) or above & flat.keys():
         twice = ", ".join(sorted(above & flat.keys())) or "two arrays"
@@ -187,7 +187,7 @@ def named_arrays(tree: Any) -> dict[str, Any]:
     return unflatten_dict(flat, sep="/")
 
 
-def strong(leaf: Any) -> Array:
+def strongly_typed(leaf: Any) -> Array:
     """An array of a dtype of its own, which that of a Python number is not."""
     return jnp.asarray(leaf, jnp.result_type(leaf))
 
@@ -196,7 +196,7 @@ def by_structure(named: Any, structure: Any) -> Any:
     """What `named_arrays` made of a tree of this structure, as that tree."""
     flat = flatten_dict(named, sep="/")
     paths, treedef = jax.tree_util.tree_flatten_with_path(structure)
-    return treedef.unflatten([flat[place_of(path)] for path, _ in paths])
+    return treedef.unflatten([flat[leaf_name(path)] for path, _ in paths])
 
 
 def check_parameters(params: Any) -> None:
@@ -204,7 +204,7 @@ def check_parameters(params: Any) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise InputError(
-                f"{place_of(path)} is {leaf.dtype}{list(leaf.shape)}, and parameters "
+                f"{leaf_name(path)} is {leaf.dtype}{list(leaf.shape)}, and parameters "
                 "are floating: make what is not trained a NumPy array, or no array"
             )
 
