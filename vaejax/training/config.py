@@ -87,7 +87,10 @@ def check_config(config: Mapping[str, Any]) -> None:
     if not isinstance(name, str) or not isinstance(arguments, dict):
         raise InputError("it needs a preset and its arguments")
     if name not in PRESETS:
-        raise InputError(f"it is of preset {name[:40]!r}: {nearest(name, PRESETS)}")
+        raise InputError(
+            f"it is of preset {name[:40]!r}, which is known once its module is "
+            f"imported if it is one of your own: {nearest(name, PRESETS)}"
+        )
     known = inspect.signature(PRESETS[name]).parameters
     for setting, value in arguments.items():
         if setting not in known:
