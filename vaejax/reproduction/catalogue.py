@@ -86,11 +86,15 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """Tables that a command prints, of this machine or of the code itself."""
+    """Tables that a command makes, of this machine or of the code itself.
+
+    Without a title they stand directly below that of the group; without a command they
+    were noted by hand.
+    """
 
     name: str
-    title: str
-    command: str
+    title: str = ""
+    command: str = ""
     text: str = ""
     readme: str = ""
     reference: str = ""
@@ -139,7 +143,7 @@ class Catalogue(NamedTuple):
             elif name in self.rows:
                 found[name] = self.rows[name]
             elif name in self.measurements:
-                command = self.measurements[name].command
+                command = self.measurements[name].command or "nothing: noted by hand"
                 raise InputError(f"{name} is no row but a measurement: run {command}")
             else:
                 known = nearest(name, [*self.groups, *self.rows])
