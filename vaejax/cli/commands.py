@@ -25,7 +25,7 @@ from vaejax.training.card import keep_card
 from vaejax.training.evaluator import evaluate as evaluate_split
 from vaejax.training.loop import train as train_experiment
 from vaejax.training.profiling import Profile
-from vaejax.training.workdir import load, workdir_of, write_json
+from vaejax.training.workdir import load, readable_workdir, workdir_of, write_json
 
 
 def join_hosts(
@@ -114,7 +114,7 @@ def evaluate_run(
     The numbers are printed first. A run that cannot be written, or that another process
     writes to, keeps its page.
     """
-    workdir = workdir_of(workdir)
+    workdir = readable_workdir(workdir)
     place = place_of(out, workdir / "evaluation.json")
     keep_compiled()
     experiment, state = load(workdir)

@@ -14,7 +14,7 @@ from vaejax.errors import InputError
 from vaejax.metrics.quantities import quantities_of
 from vaejax.runtime.limits import check_count
 from vaejax.training.evaluator import evaluate
-from vaejax.training.workdir import load, workdir_of
+from vaejax.training.workdir import load, readable_workdir
 
 
 def encode_file(
@@ -23,7 +23,7 @@ def encode_file(
     """Writes the codes of a file's examples."""
     check_out(out)
     keep_compiled()
-    experiment, state = load(workdir_of(workdir))
+    experiment, state = load(workdir)
     codes = encode_own(experiment, state, source, batch_size, seed)
     if not (np.isfinite(codes.mean).all() and np.isfinite(codes.scale).all()):
         raise InputError(f"{source} has values that are too large for float32")
@@ -54,7 +54,7 @@ def evaluate_own(
     """
     check_count("samples", samples)
     check_count("batch_size", batch_size, 1)
-    workdir = workdir_of(workdir)
+    workdir = readable_workdir(workdir)
     place = place_of(out, workdir / f"evaluation-{source.stem}.json")
     keep_compiled()
     experiment, state = load(workdir)

@@ -11,6 +11,7 @@ from typing import Any
 from vaejax.errors import InputError
 from vaejax.runtime.lock import Held, held
 from vaejax.runtime.storage import is_remote, path_of
+from vaejax.sharing.manifest import is_shared
 from vaejax.training.workdir import write_json
 
 
@@ -27,10 +28,15 @@ def keep_numbers(
 ) -> bool:
     """Whether printed numbers could be written; those not finite are left out.
 
-    A folder that cannot be written is a warning, unless the user has named it.
+    A folder that cannot be written is a warning, unless the user has named it, and so
+    is a shared model, which stays as it is.
     """
     if warning := overflowed(values):
         print(warning, file=sys.stderr)
+    if not named and is_shared(place.parent):
+        reason = f"{place.parent} is a shared model and stays as it is"
+        print(f"warning: {reason}: give --out FILE to keep this", file=sys.stderr)
+        return False
     try:
         write_json(place, finite(record))
     except OSError as error:
@@ -48,7 +54,8 @@ def writing(workdir: Path) -> Iterator[bool]:
     """Whether a run may be written while entered; a warning says who else writes."""
     with contextlib.ExitStack() as ends:
         try:
-            ends.enter_context(held(workdir))
+            if not is_shared(workdir):  # where nothing is written, no lock either
+                ends.enter_context(held(workdir))
             allowed = True
         except Held as error:
             print(

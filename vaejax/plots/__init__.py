@@ -36,8 +36,9 @@ from vaejax.plots.images import (
 from vaejax.plots.missing import imputations
 from vaejax.plots.plane import latents
 from vaejax.plots.terms import curves
-from vaejax.runtime.storage import path_of, written_whole
-from vaejax.training.workdir import load
+from vaejax.runtime.storage import written_whole
+from vaejax.sharing.manifest import is_shared
+from vaejax.training.workdir import load, readable_workdir
 
 Draw = Callable[[Experiment, TrainState, Path], Picture]
 
@@ -106,7 +107,7 @@ def write(
     Args:
       workdir: the run.
       names: keys of `PICTURES`; none means all that apply to the run.
-      out: a folder; None is `plots` in the workdir.
+      out: a folder; None is `plots` in the workdir. A shared model wants one.
 
     Raises:
       InputError: a name that is no picture, or a picture that needs another run.
@@ -114,9 +115,17 @@ def write(
     for name in names:
         if name not in PICTURES:
             raise InputError(f"no picture {name!r}: {nearest(name, PICTURES)}")
+    workdir = readable_workdir(workdir)
+    lost = ("curves",) if is_shared(workdir) else ()
+    if lost and (out is None or "curves" in names):
+        raise InputError(
+            f"{workdir} is a shared model, which has no log and stays as it is: give "
+            "--out FOLDER, and no curves"
+        )
     experiment, state = load(workdir)
-    folder = out or path_of(workdir) / "plots"
-    for name in names or applicable(experiment, state):
+    folder = out or workdir / "plots"
+    there = (name for name in applicable(experiment, state) if name not in lost)
+    for name in names or there:
         if name in REQUIREMENTS:
             REQUIREMENTS[name](experiment, state, name)
         figure = PICTURES[name](experiment, state, workdir)

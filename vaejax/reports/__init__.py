@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
 from vaejax.runtime.storage import path_of, write_whole
+from vaejax.sharing.manifest import refuse_shared
 from vaejax.training.recorder import count_parameters
 from vaejax.training.workdir import load, read_config
 
@@ -47,6 +48,8 @@ def report(
     if not workdirs:
         raise InputError("there is no run to report on: give at least one workdir")
     folders = [path_of(workdir) for workdir in workdirs]
+    for folder in folders:
+        refuse_shared(folder, "its README.md is its report")
     runs = expanded(folders)
     for run in runs:
         read_config(run)

@@ -88,6 +88,21 @@ def pictures(
         yield attempt(name, drawn)
 
 
+def drawn_as_png(
+    name: str, experiment: Experiment, state: TrainState, workdir: Path
+) -> Drawn:
+    """A picture of a run as PNG, for a page that is not of HTML."""
+
+    def drawn(name: str) -> Drawn:
+        figure = plots.PICTURES[name](experiment, state, workdir)
+        caption = captioned(figure, experiment)
+        width, height = figure.get_size_inches() * figure.dpi
+        image = image_of(figure, "image/png", width, height, format="png")
+        return Drawn(name, caption, image)
+
+    return attempt(name, drawn, "the shared folder")
+
+
 def embedded_curves(experiment: Experiment, state: TrainState, workdir: Path) -> Drawn:
     """The learning curves: side by side, and one below the other for a phone."""
 
@@ -131,13 +146,15 @@ def samples_of(workdir: Path) -> Drawn:
     return attempt("samples", drawn)
 
 
-def attempt(name: str, draw: Callable[[str], Drawn]) -> Drawn:
+def attempt(
+    name: str, draw: Callable[[str], Drawn], place: str = "the report"
+) -> Drawn:
     """The picture; where it cannot be drawn, a warning and the reason in its place."""
     try:
         return draw(name)
     except Exception as error:  # whatever it is, the run and its report are worth more
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        log.warning("warning: the report is without %s: %s", name, reason)
+        log.warning("warning: %s is without %s: %s", place, name, reason)
         return Drawn(name, lost=reason)
 
 

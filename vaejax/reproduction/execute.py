@@ -19,7 +19,7 @@ from vaejax.runtime.jsonlines import read_object
 from vaejax.runtime.limits import check_count
 from vaejax.sweeps.sweep import study
 from vaejax.training.loop import train
-from vaejax.training.workdir import write_json
+from vaejax.training.workdir import make_folder, write_json
 
 MEASURED = "measured_{}.json"  # in a run: a plan's measures, and how they were made
 PACKAGES = ("jax", "jaxlib", "flax", "numpyro", "optax", "numpy", "python", "vaejax")
@@ -59,6 +59,7 @@ def reproduce(
       InputError: data are needed that were not given, or all seeds diverged.
     """
     check_count("seeds", seeds)
+    make_folder(places.results)  # before hours of training, not after
     plan = catalogue.plans[row.run]
     count = seeds or plan.seeds
     source = catalogue.plans[plan.trained] if plan.trained else plan

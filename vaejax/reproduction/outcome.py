@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from vaejax.errors import InputError
 from vaejax.reproduction.catalogue import Row
 from vaejax.runtime.jsonlines import read_object
-from vaejax.training.workdir import write_json
+from vaejax.training.workdir import make_folder, write_json
 
 FORMAT = 1
 NUMBER = re.compile(r"(-?\d*\.?\d+)(?: ± (\d*\.?\d+))?")
@@ -123,6 +123,7 @@ def keep_outcome(folder: Path, outcome: Outcome) -> Path:
         for name, value in dataclasses.asdict(outcome).items()
         if value not in (None, "", (), {})
     }
+    make_folder(folder)
     path = place_of_row(folder, outcome.row)
     write_json(path, {"format": FORMAT, **known})
     return path

@@ -17,6 +17,7 @@ from vaejax.runtime.jsonlines import (
     read_rows,
     whole_number,
 )
+from vaejax.sharing.manifest import refuse_shared
 from vaejax.training.config import (
     defaults_of,
     experiment_of,
@@ -159,6 +160,7 @@ def gather_facts(workdir: Path) -> Facts:
     Raises:
       InputError: the path holds no run, one without metrics, or damaged files.
     """
+    refuse_shared(workdir, "its README.md and card.json have what is known of it")
     config = read_config(workdir)
     rows = read_rows(workdir / "metrics.jsonl")
     diverged = message_of(workdir / DIVERGENCE)

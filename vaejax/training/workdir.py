@@ -16,6 +16,13 @@ from vaejax.experiment import Experiment, TrainState
 from vaejax.runtime import lock
 from vaejax.runtime.jsonlines import parsed, whole_number
 from vaejax.runtime.storage import SCRATCH, is_remote, path_of, reached, write_whole
+from vaejax.sharing.hub import fetch_model
+from vaejax.sharing.manifest import (
+    hub_address,
+    is_of_hub,
+    is_shared,
+    refuse_shared,
+)
 from vaejax.training.config import (
     FORMAT,
     LAYOUT,
@@ -26,12 +33,18 @@ from vaejax.training.config import (
 )
 
 DIVERGENCE = "diverged.json"  # of a replica of a study that did
+NOT_TRAINED = "it has no optimizer to go on with; give another --workdir"
 
 log = logging.getLogger(__name__)
 
 
 def workdir_of(name: str | os.PathLike[str]) -> Path:
     """The path of a workdir; InputError where no checkpoint could be written to it."""
+    if is_of_hub(name):
+        raise InputError(
+            f"{hub_address(name)} is an address of the hub, where no run is kept: give "
+            "a folder"
+        )
     path = path_of(name)
     if str(path).startswith("s3:"):
         raise InputError(
@@ -39,6 +52,11 @@ def workdir_of(name: str | os.PathLike[str]) -> Path:
             "gs://, not to s3://; mount the bucket as a folder"
         )
     return path
+
+
+def readable_workdir(name: str | os.PathLike[str]) -> Path:
+    """The path of a run or a shared model to read; one of the hub is got first."""
+    return fetch_model(name) if is_of_hub(name) else workdir_of(name)
 
 
 def claim(workdir: Path, experiment: Experiment) -> None:
@@ -51,6 +69,7 @@ def claim(workdir: Path, experiment: Experiment) -> None:
     """
     config = config_of(experiment)
     with reached(workdir):
+        refuse_shared(workdir, NOT_TRAINED)
         if is_empty(workdir):
             make_folder(workdir)
             write_json(workdir / "config.json", config)
@@ -73,6 +92,7 @@ def is_claimable(workdir: Path) -> bool:
     InputError where the path is a file, or no folder can be made there.
     """
     with reached(workdir):
+        refuse_shared(workdir, NOT_TRAINED)
         if is_empty(workdir):
             make_folder(workdir)
             return True
@@ -153,24 +173,31 @@ def recorded_experiment(workdir: Path) -> Experiment:
 
 
 def load(workdir: str | os.PathLike[str]) -> tuple[Experiment, TrainState]:
-    """The experiment and the trained state of a workdir.
+    """The experiment and the trained state of a workdir, or of a shared model.
 
     The state is the best on the validation split where the run stopped early, else
-    that of the newest sound checkpoint.
+    that of the newest sound checkpoint. That of a shared model has no optimizer. The
+    data is opened when it is asked for, not here.
 
     Args:
-      workdir: a run's folder, or its place in a bucket (gs://).
+      workdir: a run's folder, or its place in a bucket (gs://); a folder that
+        `share.py` wrote, or its address on the Hugging Face hub: hf://owner/name, at a
+        branch, tag or commit hf://owner/name@revision.
 
     Returns:
       What `evaluate`, `sample` and the other functions take first.
 
     Raises:
-      InputError: the path holds no run, or a run without a checkpoint.
+      InputError: the path holds no run, or a run without a checkpoint; a file of a
+        shared model is not what was shared; the hub has no such model.
     """
     from vaejax.parallel import abstract_state
+    from vaejax.sharing.read import read_shared
 
-    path = workdir_of(workdir)
+    path = readable_workdir(workdir)
     with reached(path):
+        if is_shared(path):
+            return read_shared(path)
         experiment = recorded_experiment(path)
     state = newest_state(path, abstract_state(experiment))
     if state is None:

@@ -16,7 +16,7 @@ def main(
     """Encodes the examples of a file: means and deviations of q(z | x), row by row.
 
     Args:
-      workdir: folder of the run.
+      workdir: folder of the run, or of a shared model, or hf://owner/name.
       input: .csv with the columns that were trained on, or .npz with x and, where the
         model wants them, labels y and a mask; in the data's own units.
       out: .csv with columns mean_0, ..., scale_0, ..., or .npz with mean and scale.

@@ -26,7 +26,7 @@ def main(
     """ELBO, importance-weighted likelihood, bits/dim and active units of a run.
 
     Args:
-      workdir: folder of the run.
+      workdir: folder of the run, or of a shared model, or hf://owner/name.
       samples: importance samples for each example; 0 leaves the likelihood out.
       split: train, validation or test.
       batch_size: examples at a time.

@@ -11,7 +11,7 @@ def main(workdir: parse.Workdir, out: Path, samples: int = 1000) -> None:
     """Exports a trained model's functions for CPU, CUDA and TPU.
 
     Args:
-      workdir: folder of the run.
+      workdir: folder of the run, or of a shared model, or hf://owner/name.
       out: folder to write, empty or not there.
       samples: importance samples of log_likelihood.
     """

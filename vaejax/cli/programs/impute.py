@@ -23,7 +23,7 @@ def main(
     the mean of numbers and the most probable of categories.
 
     Args:
-      workdir: folder of the run.
+      workdir: folder of the run, or of a shared model, or hf://owner/name.
       input: .csv (or .tsv, .csv.gz) with the columns that were trained on, or .npz with
         x (NaN is a hole) and, for images, mask.
       out: where to write, of the same kind; with --multiple 20 also

@@ -12,7 +12,7 @@ def main(
     """Draws pictures of a trained run as PNG files and prints the path of each.
 
     Args:
-      workdir: folder of the run.
+      workdir: folder of the run, or of a shared model, or hf://owner/name.
       what: any of curves, samples, reconstructions, interpolation, traversal, manifold,
         latents, classes, labels, attributes, completions, imputations; by default all
         that apply to the run.

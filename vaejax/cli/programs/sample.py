@@ -18,7 +18,7 @@ def main(
     """Draws examples from a trained model, as a picture, arrays or rows of a table.
 
     Args:
-      workdir: folder of the run.
+      workdir: folder of the run, or of a shared model, or hf://owner/name.
       num: number of samples.
       out: a .png (a grid of images), an .npz with `x` in the data's own units, or a
         .csv: rows with the names, texts and units of the table that was trained on.

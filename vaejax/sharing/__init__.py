@@ -1,0 +1,1 @@
+"""Trained models as folders that others load: parameters, configuration, model card."""
