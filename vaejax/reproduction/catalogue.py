@@ -138,13 +138,16 @@ class Catalogue(NamedTuple):
         """
         found: dict[str, Row] = {}
         for name in names:
-            if name in self.groups:
-                found |= self.groups[name].rows
+            group = self.groups.get(name)
+            if group is not None and group.rows:
+                found |= group.rows
             elif name in self.rows:
                 found[name] = self.rows[name]
-            elif name in self.measurements:
-                command = self.measurements[name].command or "nothing: noted by hand"
-                raise InputError(f"{name} is no row but a measurement: run {command}")
+            elif group is not None or name in self.measurements:
+                ones = group.measurements if group else {name: self.measurements[name]}
+                commands = " | ".join(one.command for one in ones.values())
+                run = f"run {commands}" if commands else "it was noted by hand"
+                raise InputError(f"{name} is no row but a measurement: {run}")
             else:
                 known = nearest(name, [*self.groups, *self.rows])
                 raise InputError(f"no row or group {name!r}: {known}")

@@ -11,7 +11,7 @@ from vaejax.errors import InputError
 from vaejax.reproduction.outcome import FORMAT, place_of_row
 from vaejax.runtime.environment import source, versions
 from vaejax.runtime.jsonlines import read_object
-from vaejax.training.workdir import write_json
+from vaejax.training.workdir import make_folder, write_json
 
 RESULTS = Path(__file__).parents[2] / "results" / "rows"
 """Where the studies of a checkout keep what they measured."""
@@ -76,6 +76,7 @@ def keep_measured(folder: Path, name: str, measured: Measured) -> Path:
     ]
     fields = dataclasses.asdict(measured) | {"tables": tables}
     known = {name: value for name, value in fields.items() if value}
+    make_folder(folder)
     path = place_of_row(folder, name)
     write_json(path, {"format": FORMAT, **known})
     return path
@@ -88,9 +89,9 @@ def read_measured(folder: Path, name: str) -> Measured | None:
       InputError: the file is not one of ours.
     """
     path = place_of_row(folder, name)
-    found = read_object(path)
-    if not found:
+    if not path.exists():
         return None
+    found = read_object(path)
     tables = found.pop("tables", None)
     fields = {field.name for field in dataclasses.fields(Measured)}
     if (
