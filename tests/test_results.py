@@ -30,8 +30,8 @@ from vaejax.reproduction.catalogue import (
 )
 from vaejax.reproduction.execute import MEASURED, Places, reproduce
 from vaejax.reproduction.measured import (
-    Measured,
     MeasuredTable,
+    MeasuredTables,
     keep_measured,
     read_measured,
 )
@@ -39,7 +39,7 @@ from vaejax.reproduction.measures import MEASURES
 from vaejax.reproduction.outcome import (
     Outcome,
     keep_outcome,
-    quoted,
+    printed_number,
     read_outcome,
     verdict,
 )
@@ -94,7 +94,7 @@ def test_rows_are_described_in_full():
         assert plan.preset in PRESETS or plan.trained in every.plans or not plan.preset
         assert row.label in LABELS
         if row.published:
-            quoted(row.published)
+            printed_number(row.published)
             assert row.label != "own" and (row.paper or row.table), row.name
 
 
@@ -130,12 +130,12 @@ def test_verdicts(row, found, said):
 
 
 def test_printed_numbers_are_read_as_they_are_printed():
-    assert quoted("1.12 ± .04") == pytest.approx((1.12, 0.04, 0.005))
-    assert quoted(".57") == pytest.approx((0.57, 0, 0.005))
-    assert quoted("-104") == pytest.approx((-104, 0, 0.5))
+    assert printed_number("1.12 ± .04") == pytest.approx((1.12, 0.04, 0.005))
+    assert printed_number(".57") == pytest.approx((0.57, 0, 0.005))
+    assert printed_number("-104") == pytest.approx((-104, 0, 0.5))
     for text in ("about 104", "1,120", "1e3", "1.12±.04", "1.12 ±", "", "nan"):
         with pytest.raises(InputError, match="no published number"):
-            quoted(text)
+            printed_number(text)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_numbers_are_shown_to_the_second_digit_of_their_spread(found, text):
 
 
 def test_costs_are_in_units_that_are_read():
-    assert [*map(pages.duration, (None, 0.00191, 107.2, 720, 9000))] == [
+    assert [*map(pages.cost_words, (None, 0.00191, 107.2, 720, 9000))] == [
         "",
         "0.00191 s",
         "107 s",
@@ -239,7 +239,7 @@ def test_a_damaged_measurement_is_refused_in_a_line(content, tmp_path):
 
 def test_a_measurement_is_shown_as_it_was_kept(tmp_path):
     table = MeasuredTable(["a|b", "n"], [["x", "1.5"], ["", "-2%"]], "Words:")
-    measured = Measured((table,), "c" * 40, "changed", "2 cores", "today", "fast")
+    measured = MeasuredTables((table,), "c" * 40, "changed", "2 cores", "today", "fast")
     keep_measured(tmp_path, "m", measured)
     assert read_measured(tmp_path, "m") == measured
     one = Measurement(
@@ -284,7 +284,7 @@ def test_the_row_of_the_guide_is_one():
     (plan,) = described(Plan, content["runs"])
     (row,) = described(Row, content["rows"])
     assert plan.at("truncated")["epochs"] == 100 and row.run == plan.name
-    assert row.label in LABELS and quoted(row.published).value == 89.9
+    assert row.label in LABELS and printed_number(row.published).value == 89.9
 
 
 def test_over_stands_for_several():

@@ -26,7 +26,7 @@ class MeasuredTable(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Measured:
+class MeasuredTables:
     """The tables of a measurement, and what they were made with.
 
     `headline` is what the README says of them; empty where it says nothing.
@@ -48,7 +48,7 @@ class Measured:
         return ", ".join(part for part in (commit, self.machine, self.date) if part)
 
 
-def measured_here(tables: Sequence[MeasuredTable], *packages: str) -> Measured:
+def measured_here(tables: Sequence[MeasuredTable], *packages: str) -> MeasuredTables:
     """Tables that were made now, by this checkout on this machine.
 
     Args:
@@ -59,7 +59,7 @@ def measured_here(tables: Sequence[MeasuredTable], *packages: str) -> Measured:
 
     system = f"{platform.system()} {platform.machine()}"
     known = [f"{name} {versions()[name]}" for name in packages if name in versions()]
-    return Measured(
+    return MeasuredTables(
         tuple(tables),
         commit=source().get("commit", ""),
         tree=source().get("tree", ""),
@@ -68,7 +68,7 @@ def measured_here(tables: Sequence[MeasuredTable], *packages: str) -> Measured:
     )
 
 
-def keep_measured(folder: Path, name: str, measured: Measured) -> Path:
+def keep_measured(folder: Path, name: str, measured: MeasuredTables) -> Path:
     """Writes the file of a measurement; what is not known is left out."""
     tables = [
         {name: part for name, part in table._asdict().items() if part}
@@ -82,7 +82,7 @@ def keep_measured(folder: Path, name: str, measured: Measured) -> Path:
     return path
 
 
-def read_measured(folder: Path, name: str) -> Measured | None:
+def read_measured(folder: Path, name: str) -> MeasuredTables | None:
     """The content of a measurement's file; None where it was not made.
 
     Raises:
@@ -93,7 +93,7 @@ def read_measured(folder: Path, name: str) -> Measured | None:
         return None
     found = read_object(path)
     tables = found.pop("tables", None)
-    fields = {field.name for field in dataclasses.fields(Measured)}
+    fields = {field.name for field in dataclasses.fields(MeasuredTables)}
     if (
         found.pop("format", 0) != FORMAT
         or not set(found) <= fields
@@ -102,7 +102,7 @@ def read_measured(folder: Path, name: str) -> Measured | None:
         or not all(is_table(table) for table in tables)
     ):
         raise InputError(f"{path} is damaged: measure it again, or restore it by git")
-    return Measured(tuple(MeasuredTable(**table) for table in tables), **found)
+    return MeasuredTables(tuple(MeasuredTable(**table) for table in tables), **found)
 
 
 def is_table(value: Any) -> bool:
@@ -120,7 +120,7 @@ def is_table(value: Any) -> bool:
     return alike and isinstance(value.get("text", ""), str)
 
 
-def print_measured(measured: Measured) -> None:
+def print_measured(measured: MeasuredTables) -> None:
     """Prints the tables, as they stand in the results' page."""
     from vaejax.reproduction.pages import markdown_table
 

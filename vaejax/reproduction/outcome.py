@@ -61,7 +61,7 @@ class Quoted(NamedTuple):
     rounding: float
 
 
-def quoted(text: str) -> Quoted:
+def printed_number(text: str) -> Quoted:
     """The number that was published, as `1.12 ± .04`.
 
     Raises:
@@ -83,7 +83,7 @@ def verdict(row: Row, outcome: Outcome) -> str:
     """
     if not row.published:
         return ""
-    published = quoted(row.published)
+    published = printed_number(row.published)
     difference = outcome.mean - published.value
     allowed = SIGMAS * math.hypot(published.error, outcome.standard_error)
     if abs(difference) <= allowed + published.rounding:

@@ -14,7 +14,7 @@ from vaejax.reproduction.catalogue import (
     Measurement,
     Row,
 )
-from vaejax.reproduction.measured import Measured, read_measured
+from vaejax.reproduction.measured import MeasuredTables, read_measured
 from vaejax.reproduction.outcome import Outcome, read_outcome, verdict
 
 PAGE = "RESULTS.md"
@@ -56,7 +56,7 @@ def results_page(catalogue: Catalogue, folder: Path) -> str:
     Raises:
       InputError: a file is damaged or is of no row.
     """
-    check_files(catalogue, folder)
+    check_files_known(catalogue, folder)
     labels = "; ".join(f"[{label}] {words}" for label, words in LABELS.items())
     counts = overview_of_verdicts(catalogue, folder)
     parts = [INTRODUCTION.format(labels=labels, counts=counts)]
@@ -65,7 +65,7 @@ def results_page(catalogue: Catalogue, folder: Path) -> str:
     return "\n".join(parts).strip() + "\n"
 
 
-def check_files(catalogue: Catalogue, folder: Path) -> None:
+def check_files_known(catalogue: Catalogue, folder: Path) -> None:
     """InputError where a file is of no row or measurement: nothing is left behind."""
     known = {*catalogue.rows, *catalogue.measurements}
     for path in sorted(folder.glob("*.json")):
@@ -76,7 +76,7 @@ def check_files(catalogue: Catalogue, folder: Path) -> None:
 def overview_of_verdicts(catalogue: Catalogue, folder: Path) -> str:
     """How many rows of each group came to which verdict, as a table."""
     kinds = ("reproduced", "better", "not reached", "differs", "not run")
-    table = [("", "rows", "with a published number", *kinds)]
+    table: list[tuple[str, ...]] = [("", "rows", "with a published number", *kinds)]
     for group in catalogue.groups.values():
         if not group.rows:
             continue
@@ -121,7 +121,7 @@ def section(group: Group, folder: Path) -> Iterator[str]:
 
 def row_table(group: Group, folder: Path) -> list[str]:
     """A line for each row, run or not; verdicts where there is a published number."""
-    table = [HEADS]
+    table: list[tuple[str, ...]] = [HEADS]
     for row in group.rows.values():
         table.append(row_line(row, read_outcome(folder, row.name)))
     if not any(row.published for row in group.rows.values()):
@@ -142,7 +142,7 @@ def row_line(row: Row, found: Outcome | None) -> tuple[str, ...]:
         str(found.seeds),
         found.budget,
         found.device,
-        duration(found.seconds),
+        cost_words(found.seconds),
         f"`{found.commit[:7]}`{changed}" if found.commit else "",
         verdict(row, found),
     )
@@ -159,7 +159,7 @@ def sources(group: Group) -> list[str]:
     Rows that share a table of a paper share a line, which names their cells unless
     these are their titles.
     """
-    shared: dict[tuple[str, ...], list[Row]] = collections.defaultdict(list)
+    shared: dict[tuple[str, str, str], list[Row]] = collections.defaultdict(list)
     for row in group.rows.values():
         if row.paper or row.protocol or row.source:
             place = ", ".join(part for part in (row.paper, row.table) if part)
@@ -199,7 +199,7 @@ def shown(outcome: Outcome) -> str:
     return f"{outcome.mean:.{digits}f} ± {spread:.{digits}f}"
 
 
-def duration(seconds: float | None) -> str:
+def cost_words(seconds: float | None) -> str:
     """As in `107 s`, `12 min` or `2.5 h`; empty where it is not known."""
     if seconds is None:
         return ""
@@ -209,7 +209,7 @@ def duration(seconds: float | None) -> str:
     return f"{seconds:.3g} s"
 
 
-def measured_tables(one: Measurement, found: Measured | None) -> Iterator[str]:
+def measured_tables(one: Measurement, found: MeasuredTables | None) -> Iterator[str]:
     """The tables of a measurement, its words, and the command that makes it again."""
     if one.title:
         yield from (f"### {one.title}", "")
