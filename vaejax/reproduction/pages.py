@@ -219,6 +219,8 @@ def measured_tables(one: Measurement, found: MeasuredTables | None) -> Iterator[
         if table.text:
             yield from (table.text, "")
         yield from (*markdown_table([table.columns, *table.rows]), "")
+    if found and found.headline:
+        yield from (f"In short, {one.readme}: {found.headline}.", "")
     by = f"Made by `{one.command}`" if one.command else "Noted by hand"
     made = found.made if found else "not run"
     yield from (f"{by} ({made})." if made else f"{by}.", "")
