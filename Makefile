@@ -15,7 +15,7 @@ UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all test-peers devices slow lint types docs smoke presets \
-	wheel tried-wheel format clean
+	wheel tried-wheel results format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1@\2/p' $(firstword $(MAKEFILE_LIST)) \
@@ -59,6 +59,9 @@ types: $(VENV)/.installed-dev ## types: basedpyright
 docs: $(VENV)/.installed-docs ## the documentation as a site, in site/: a broken link fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo 'site/index.html is written; to search it: python3 -m http.server -d site'
+
+results: $(VENV)/.installed ## RESULTS.md and the README's table, from results/rows
+	PYTHONPATH=. $(CPU) $(BIN)/python docs/make_results.py
 
 smoke: ## the steps and metrics of all presets on the newest Python of this machine
 	@python=$$($(FIND_NEWEST)); \

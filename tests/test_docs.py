@@ -18,7 +18,7 @@ from tests.pages import PAGES, ROOT, Block, blocks, found, read, script_of
 from tests.test_scripts import call
 from vaejax.cli import commands
 
-SHOWN = {"text", "bibtex", "yaml", "csv", "json"}
+SHOWN = {"text", "bibtex", "yaml", "csv", "json", "toml"}
 RUN = {"python", "bash", ""}  # without a language: commands
 ELSEWHERE = {"docs/clusters.md": "tests/test_clusters.py"}
 """Pages whose blocks another file tests."""
