@@ -22,6 +22,7 @@ from nbconvert import MarkdownExporter
 ROOT = Path(__file__).parents[1]
 OUTSIDE = (
     "README.md",
+    "RESULTS.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "CITATION.cff",
@@ -31,7 +32,6 @@ OUTSIDE = (
     "setup.cfg",
     "notebooks/README.md",
     "notebooks/*.ipynb",
-    "results/**/*.*",
     "scripts/*.*",
     "tests/**/*.py",
     "vaejax/**/*.py",

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", "CONTRIBUTING.md"] + sorted(
+PAGES = ["README.md", "CONTRIBUTING.md", "RESULTS.md"] + sorted(
     path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")
 )
 MARKDOWN = MarkdownIt("commonmark").enable("table")

@@ -18,14 +18,14 @@ from tests.pages import PAGES, ROOT, Block, blocks, found, read, script_of
 from tests.test_scripts import call
 from vaejax.cli import commands
 
-SHOWN = {"text", "bibtex", "yaml", "csv", "json"}
+SHOWN = {"text", "bibtex", "yaml", "csv", "json", "toml"}
 RUN = {"python", "bash", ""}  # without a language: commands
 ELSEWHERE = {"docs/clusters.md": "tests/test_clusters.py"}
 """Pages whose blocks another file tests."""
 
 # Several hosts are for `test_hosts`, absent TPUs for `test_compile_check`.
 NOT_HERE = ("--distributed", "--coordinator", "--topology", "--profile")
-LOCAL = ("digits", "breast_cancer", "npz:", "csv:")
+LOCAL = ("digits", "breast_cancer", "npz:", "csv:", "folder:", "hf:")
 SMALL = {
     "train": ["--epochs", "2", "--devices", "1"],
     "evaluate": ["--samples", "5", "--num", "100"],

@@ -173,9 +173,9 @@ class Experiment:
         The inverse of `preprocess.restore`.
 
         Args:
-          x: uint8 `[N, H, W]` or `[N, H, W, C]` of images; rows `[N, D]` of tables, or
-            a DataFrame, whose columns of a CSV file are found by their names. NaN and
-            what `numpy.ma` masks are holes.
+          x: `[N, H, W]` or `[N, H, W, C]` of images, uint8 or on the scale of those of
+            training; rows `[N, D]` of tables, or a DataFrame, whose columns of a CSV
+            file are found by their names. NaN and what `numpy.ma` masks are holes.
           y: the data's own labels `[N]`, of conditional models.
           mask: like `x`, 1 where an entry is observed.
           key: of the noise of preprocessing (binarization, dequantization); None is

@@ -1,36 +1,46 @@
-"""The shape of the code, as docs/design.md quotes it: python tests/studies/house.py
+"""The shape of the code, as docs/design.md quotes it:
+python tests/studies/house.py --against first=933f471 before=0378710~1
 
-Counts modules, names, functions and files of the package, its circles of imports, and
-the words and lines of the README. `--frames` also counts the frames from the command
-line to a model's distributions, which trains one step.
+Counts modules, names, functions and files of the package, its circles of imports, the
+lines of the README, and the frames from the command line to a model's distributions,
+which trains one step; the same of other commits, which are looked at in a folder.
 """
 
 import argparse
 import ast
 import collections
 import graphlib
-import runpy
+import io
+import os
 import statistics
+import subprocess
 import sys
+import tarfile
 import tempfile
-import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from vaejax.reproduction.measured import (
+    RESULTS,
+    MeasuredTable,
+    keep_measured,
+    measured_here,
+    print_measured,
+)
+
 ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "vaejax"
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 TESTS = {"isinstance", "issubclass", "hasattr", "getattr"}
 
 
-def sources() -> dict[str, ast.Module]:
-    """Each module of the package by its dotted name."""
+def sources(root: Path = ROOT) -> dict[str, ast.Module]:
+    """Each module of a checkout's package by its dotted name."""
 
     def name(path: Path) -> str:
-        parts = path.relative_to(ROOT).with_suffix("").parts
+        parts = path.relative_to(root).with_suffix("").parts
         return ".".join(parts).removesuffix(".__init__")
 
-    paths = sorted(PACKAGE.rglob("*.py"))
+    paths = sorted((root / "vaejax").rglob("*.py"))
     return {name(path): ast.parse(path.read_text()) for path in paths}
 
 
@@ -106,68 +116,110 @@ def circle(modules: dict[str, ast.Module]) -> str:
     return "none"
 
 
-def frames() -> str:
-    """Frames and files of this repository from the command to a model's `posterior`."""
-    from vaejax.models import VAE
-
-    seen: list[traceback.StackSummary] = []
-    posterior = VAE.posterior
-
-    def noted(self, batch):
-        seen.append(traceback.extract_stack())
-        return posterior(self, batch)
-
-    VAE.posterior = noted
-    small = ["--dataset", "digits", "--epochs", "1", "--devices", "1"]
-    with tempfile.TemporaryDirectory() as folder:
-        sys.argv = ["train.py", "vae", *small, "--workdir", f"{folder}/run"]
-        runpy.run_path(str(ROOT / "scripts" / "train.py"), run_name="__main__")
-    ours = (str(PACKAGE), str(ROOT / "scripts"))
-    paths = [[f for f in stack if f.filename.startswith(ours)] for stack in seen]
-    steps = [path for path in paths if any(f.name == "train_step" for f in path)]
-    longest = max(steps, key=len)
-    for frame in longest:
-        print(f"  {Path(frame.filename).relative_to(ROOT)}: {frame.name}")
-    command = next(n for n, f in enumerate(longest) if f.name == "train_run")
-    infer = next(n for n, f in enumerate(longest) if f.name == "infer")
-    return f"{counted(longest[command : infer + 1])}; all: {counted(longest)}"
+def frames_elsewhere(root: Path) -> tuple[str, str]:
+    """The frames of a checkout, counted in a process that imports its package."""
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("frames.py")), str(root)],
+        env=os.environ | {"PYTHONPATH": str(root)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    *way, last = done.stdout.splitlines()
+    print(*(line for line in way if line.startswith("  ")), sep="\n")
+    inner, _, whole = last.partition("; ")
+    return inner, whole
 
 
-def counted(frames: list[traceback.FrameSummary]) -> str:
-    return f"{len(frames)} frames, {len({f.filename for f in frames})} files"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--names", action="store_true", help="list what is counted")
-    parser.add_argument("--frames", action="store_true", help="train, and count frames")
-    given = parser.parse_args()
-    modules = sources()
-    files = [len(p.read_text().splitlines()) for p in PACKAGE.rglob("*.py")]
+def shape(root: Path, with_frames: bool = True) -> dict[str, str]:
+    """Everything that is counted of a checkout."""
+    modules = sources(root)
+    package = root / "vaejax"
+    files = [len(p.read_text().splitlines()) for p in package.rglob("*.py")]
     functions = sorted(n for tree in modules.values() for n in lengths(tree))
-    doubled, tested, compared = twice(modules), type_tests(modules), kind_tests(modules)
-    readme = (ROOT / "README.md").read_text()
-    rows = {
-        "modules at the root": len(list(PACKAGE.glob("*.py"))),
-        "files: median / max lines": f"{statistics.median(files):.0f} / {max(files)}",
-        "functions: median / p90 / max lines": (
-            f"{statistics.median(functions):.0f} / "
-            f"{functions[int(0.9 * len(functions))]} / {functions[-1]}"
+    p90 = functions[int(0.9 * len(functions))]
+    inner, whole = frames_elsewhere(root) if with_frames else ("", "")
+    return {
+        "modules at the package's root": str(len(list(package.glob("*.py")))),
+        "names of functions and classes defined in several modules": str(
+            len(twice(modules))
         ),
-        "names defined in several modules": len(doubled),
-        "tests of a model's type outside models and presets": len(tested),
-        "comparisons with the name of a kind of data": len(compared),
-        "circle of imports": circle(modules),
-        "README: lines / words": f"{len(readme.splitlines())} / {len(readme.split())}",
+        "lines of a file: median / max": (
+            f"{statistics.median(files):.0f} / {max(files)}"
+        ),
+        "lines of a function: median / p90 / max": (
+            f"{statistics.median(functions):.0f} / {p90} / {functions[-1]}"
+        ),
+        "tests of a model's type outside `models/` and `presets/`": str(
+            len(type_tests(modules))
+        ),
+        "comparisons with the name of a kind of data": str(len(kind_tests(modules))),
+        "circles of imports": circle(modules),
+        "frames and files from the command, `train_run`, to `infer`": inner,
+        "the same from the script to the model": whole,
+        "lines of README": str(len((root / "README.md").read_text().splitlines())),
     }
-    if given.frames:
-        rows["from the command train_run to infer"] = frames()
-    for name, value in rows.items():
-        print(f"| {name} | {value} |")
+
+
+AIMS = {
+    "modules at the package's root": "10",
+    "names of functions and classes defined in several modules": "10",
+    "lines of a file: median / max": "max 300",
+    "lines of a function: median / p90 / max": "p90 16, max 50",
+    "tests of a model's type outside `models/` and `presets/`": "0",
+    "circles of imports": "none",
+    "frames and files from the command, `train_run`, to `infer`": "11, 9 files",
+    "lines of README": "120",
+}
+
+
+def shape_of_commit(commit: str, with_frames: bool) -> dict[str, str]:
+    """What is counted of a commit, from its files in a temporary folder."""
+    packed = subprocess.run(
+        ["git", "-C", str(ROOT), "archive", commit], stdout=subprocess.PIPE, check=True
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
+            archive.extractall(folder, filter="data")
+        return shape(Path(folder).resolve(), with_frames)
+
+
+def shapes_table(shapes: Mapping[str, Mapping[str, str]]) -> MeasuredTable:
+    """A column for each edition, and the aims."""
+    rows = [
+        [name, *(each[name] for each in shapes.values()), AIMS.get(name, "")]
+        for name in shapes["now"]
+    ]
+    return MeasuredTable(["", *shapes, "aim"], rows)
+
+
+def print_names() -> None:
+    """Prints what is counted of this checkout."""
+    modules = sources()
+    for name, places in sorted(twice(modules).items()):
+        print(f"{name}: {', '.join(sorted(places))}")
+    print(*type_tests(modules), *kind_tests(modules), sep="\n")
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--against", nargs="+", default=[], metavar="NAME=COMMIT")
+    parser.add_argument("--no-frames", action="store_true", help="train nothing")
+    parser.add_argument("--names", action="store_true", help="list what is counted")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    given = parser.parse_args(words)
     if given.names:
-        for name, places in sorted(doubled.items()):
-            print(f"{name}: {', '.join(sorted(places))}")
-        print(*tested, *compared, sep="\n")
+        print_names()
+        return
+    others = dict(each.split("=", 1) for each in given.against)
+    shapes = {
+        name: shape_of_commit(commit, not given.no_frames)
+        for name, commit in others.items()
+    }
+    shapes["now"] = shape(ROOT, not given.no_frames)
+    measured = measured_here([shapes_table(shapes)])
+    keep_measured(given.out, "house", measured)
+    print_measured(measured)
 
 
 if __name__ == "__main__":

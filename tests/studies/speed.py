@@ -1,17 +1,31 @@
-"""Programs that train the same network, timed in turn, as results/speed.md has them:
-python tests/studies/speed.py ROUNDS NAME='COMMAND' NAME='COMMAND' ...
+"""Programs that train the same network, timed in turn:
+
+    python tests/studies/speed.py speed_vae 3 --batch-sizes 128 20 \\
+        --program vaejax 'python scripts/benchmark.py --batch-size {batch}' \\
+        --program torch 'python my_loop.py {batch}'
 
 Each program prints lines `examples_per_s NUMBER`, of which the median counts; it is
-ended when it begins to print something else. Prints a row for each round: examples/s of
-each, and how many times as fast as every other program the first one is.
+ended when it begins to print something else. A round runs all of them once, and its
+ratios say how many times as fast as each other program the first one is.
 """
 
+import argparse
 import shlex
 import statistics
 import subprocess
-import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from vaejax.reproduction.measured import (
+    RESULTS,
+    MeasuredTable,
+    keep_measured,
+    measured_here,
+    print_measured,
+)
 
 SPEED = "examples_per_s "
+Speeds = Mapping[str, float]
 
 
 def speed(command: str) -> float:
@@ -30,22 +44,71 @@ def speed(command: str) -> float:
     return statistics.median(found)
 
 
-def main(rounds: int, given: list[str]) -> None:
-    programs = dict(each.split("=", 1) for each in given)
-    first, *others = programs
-    print("| round |", " | ".join([*programs, *(f"x {name}" for name in others)]), "|")
-    print("|---" * (2 * len(programs)), "|", sep="")
-    ratios: dict[str, list[float]] = {name: [] for name in others}
+def timed(programs: Mapping[str, str], batch: int, rounds: int) -> list[Speeds]:
+    """The speeds of each round."""
+    found = []
     for number in range(1, rounds + 1):
-        speeds = {name: speed(command) for name, command in programs.items()}
-        for name in others:
-            ratios[name].append(speeds[first] / speeds[name])
-        cells = [f"{value:,.0f}" for value in speeds.values()]
-        cells += [f"{each[-1]:.2f}" for each in ratios.values()]
-        print(f"| {number} |", " | ".join(cells), "|", flush=True)
-    for name, each in ratios.items():
-        print(f"x {name}: {min(each):.2f} to {max(each):.2f}")
+        turn = {
+            name: speed(command.replace("{batch}", str(batch)))
+            for name, command in programs.items()
+        }
+        print(batch, number, {name: round(value) for name, value in turn.items()})
+        found.append(turn)
+    return found
+
+
+def rounds_table(found: Mapping[int, Sequence[Speeds]]) -> MeasuredTable:
+    """Speeds by batch and round; of two programs the ratio beside them."""
+    first, *others = programs = [*next(iter(found.values()))[0]]
+    ratio = ["times as fast"] if len(others) == 1 else []
+    rows = []
+    for batch, turns in found.items():
+        for number, turn in enumerate(turns, 1):
+            cells = [f"{turn[name]:,.0f}" for name in programs]
+            cells += [f"{turn[first] / turn[name]:.2f}" for name in others if ratio]
+            rows.append([str(batch), str(number), *cells])
+    text = "Examples/s, medians over epochs."
+    return MeasuredTable(["batch", "round", *programs, *ratio], rows, text)
+
+
+def ratios_table(found: Mapping[int, Sequence[Speeds]]) -> MeasuredTable:
+    """The range of the first program's ratios to each other, and their median."""
+    first, *others = next(iter(found.values()))[0]
+    rows = []
+    for name in others:
+        for batch, turns in found.items():
+            ratios = [turn[first] / turn[name] for turn in turns]
+            range_ = f"{min(ratios):.2f} to {max(ratios):.2f}"
+            middle = f"{range_}, median {statistics.median(ratios):.2f}"
+            rows.append([name, str(batch), middle])
+    text = (
+        "How many times as fast the first program is: from the least ratio of a round "
+        "to the greatest."
+    )
+    return MeasuredTable(["against", "batch", "times as fast"], rows, text)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", help="speed_vae or speed_vaegan: the file it writes")
+    parser.add_argument("rounds", type=int)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[128])
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--program",
+        nargs=2,
+        action="append",
+        required=True,
+        metavar=("NAME", "COMMAND"),
+    )
+    given = parser.parse_args(words)
+    programs = dict(given.program)
+    found = {batch: timed(programs, batch, given.rounds) for batch in given.batch_sizes}
+    tables = [rounds_table(found), ratios_table(found)]
+    measured = measured_here(tables, "jax")
+    keep_measured(given.out, given.name, measured)
+    print_measured(measured)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2:])
+    main()

@@ -1,6 +1,6 @@
 """What streaming costs: the share of time without data, and memory over 10,000 batches.
 
-    python tests/studies/streaming.py --out results/streaming.md
+    python tests/studies/streaming.py
 
 Images of 64 x 64 x 3 are generated, stored as JPEG in array_record files, and stream
 with random flips into a small VAE. How long a step waits depends on how fast workers
@@ -18,7 +18,7 @@ import io
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,14 @@ from PIL import Image
 from vaejax import Experiment, parallel, presets
 from vaejax.data.batches import Batches
 from vaejax.data.feed import Feed, Shuffled
-from vaejax.data.streaming import as_it_is, cores, decoded_batches, feed_of
+from vaejax.data.streaming import as_it_is, decoded_batches, feed_of
+from vaejax.reproduction.measured import (
+    RESULTS,
+    MeasuredTable,
+    keep_measured,
+    measured_here,
+    print_measured,
+)
 from vaejax.training.advance import Stepper
 from vaejax.training.loop import first_state
 from vaejax.training.profiling import Trace
@@ -178,40 +185,51 @@ def resident_memory() -> float:
     return total
 
 
-def ratios(count: int) -> Iterator[str]:
-    """A table's lines: how much more is decoded than is taken, and what steps wait."""
-    made = experiment(count + 20, hidden=(8,), latents=2)
+def ratios(count: int) -> MeasuredTable:
+    """How much more is decoded than is taken, and what steps wait."""
+    made, rows = experiment(count + 20, hidden=(8,), latents=2), []
     with streamed(made, 0) as feed:
         own = steps_of(made, repeated(feed), 100, warm_up=20).seconds
-    yield "| decoded / taken | decoded alone, images/s | step, ms | waiting |"
-    yield "|---|---|---|---|"
     for ratio in RATIOS:
         speed = decoding(made, 0)
         with streamed(made, 0) as feed:
             slow = asleep(max(0.0, ratio * BATCH / speed - own), feed)
             seen = steps_of(made, slow, count, warm_up=20)
         taken = BATCH / (seen.seconds * (1 - seen.waiting))
-        yield (
-            f"| {speed / taken:.2f} | {speed:,.0f} | {1000 * seen.seconds:.1f} "
-            f"| {seen.waiting:.1%} |"
-        )
+        step = f"{1000 * seen.seconds:.1f}"
+        rows.append([f"{speed / taken:.2f}", f"{speed:,.0f}", step, share(seen)])
+        print(*rows[-1], flush=True)
+    text = (
+        "A simulated accelerator: the step sleeps inside its compiled program. "
+        "*Decoded / taken* is what workers decode alone, measured just before, over "
+        "what steps would take if data were always there. *Waiting* is the share of "
+        f"the time for which no step ran for want of data, over {count} steps."
+    )
+    heads = ["decoded / taken", "decoded alone, images/s", "step, ms", "waiting"]
+    return MeasuredTable(heads, rows, text)
 
 
-def real(count: int) -> str:
+def share(seen: Seen) -> str:
+    """Of the time, as a percentage."""
+    return f"{seen.waiting:.1%}"
+
+
+def real(count: int) -> MeasuredTable:
     """A convolutional VAE on the cores that decode, too."""
     made = experiment(count + 5, body="conv", channels=(32, 64, 128), latents=64)
     speed = decoding(made, 0)
     with streamed(made, 0) as feed:
         seen = steps_of(made, feed, count, warm_up=5)
-    return (
-        f"A convolutional VAE (32, 64, 128 channels), on the same cores: "
-        f"{1000 * seen.seconds:.0f} ms a step, {BATCH / seen.seconds:,.0f} images/s, "
-        f"waiting {seen.waiting:.1%}; workers alone decode {speed:,.0f} images/s."
+    step, images = f"{1000 * seen.seconds:.0f}", f"{BATCH / seen.seconds:,.0f}"
+    return MeasuredTable(
+        ["decoded alone, images/s", "step, ms", "images/s", "waiting"],
+        [[f"{speed:,.0f}", step, images, share(seen)]],
+        "A convolutional VAE (32, 64, 128 channels), on the same cores:",
     )
 
 
-def flat(batches: int, workers: int) -> Iterator[str]:
-    """Memory over many batches: lines of a table."""
+def memory_row(batches: int, workers: int) -> list[str]:
+    """Memory over many batches."""
     made = experiment(batches + 100, hidden=(8,), latents=2)
     with streamed(made, workers) as feed:
         memory = steps_of(made, feed, batches, warm_up=100).memory
@@ -220,60 +238,40 @@ def flat(batches: int, workers: int) -> Iterator[str]:
     half = memory[len(memory) // 2 :]
     slope = np.polyfit(np.arange(len(half)) * EVERY, half, 1)[0]
     name = f"{workers} processes" if workers else "threads"
-    yield f"| {name} | {at} | {slope * 1000:+.2f} |"
+    return [name, at, f"{max(half) - min(half):.1f}", f"{slope * 1000:+.2f}"]
 
 
-def report(steps: int, batches: int) -> Iterator[str]:
-    """The lines of the report."""
-    yield "# Streaming"
-    yield ""
-    yield (
-        f"JPEG images of 64 x 64 x 3 with random flips, batches of {BATCH}; {cores()} "
-        f"cores that others use, too; JAX {jax.__version__}; as many threads or "
-        "processes that decode. Repeat: `python tests/studies/streaming.py`."
+def memory_table(batches: int) -> MeasuredTable:
+    """Memory where threads decode, and where processes do."""
+    heads = [
+        "workers",
+        "after 1,000, 2,000, 5,000 and all batches",
+        "range in the second half",
+        "trend for 1,000 batches",
+    ]
+    rows = [memory_row(batches, workers) for workers in (0, 2)]
+    text = (
+        "Resident memory of the run and its worker processes, in MiB, over "
+        f"{batches:,} batches:"
     )
-    yield ""
-    yield "## How long a step waits"
-    yield ""
-    yield (
-        "A simulated accelerator: the step sleeps inside its compiled program. "
-        "*Decoded / taken* is what workers decode alone, measured just before, over "
-        "what steps would take if data were always there. *Waiting* is the share of "
-        f"the time for which no step ran for want of data, over {steps} steps."
-    )
-    yield ""
-    yield from ratios(steps)
-    yield ""
-    yield real(max(20, steps // 10))
-    yield ""
-    yield f"## Memory over {batches:,} batches"
-    yield ""
-    yield "Resident memory of the run and its worker processes, in MiB."
-    yield ""
-    yield (
-        "| workers | after 1,000, 2,000, 5,000 and all batches | trend in the second "
-        "half, for 1,000 batches |"
-    )
-    yield "|---|---|---|"
-    for workers in (0, 2):
-        yield from flat(batches, workers)
+    return MeasuredTable(heads, rows, text)
 
 
-def main() -> None:
-    """Writes the report while it is made."""
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--batches", type=int, default=10_000)
-    parser.add_argument("--out", type=Path, default=Path("results/streaming.md"))
-    given = parser.parse_args()
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    given = parser.parse_args(words)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TFDS_DATA_DIR"] = folder
         builder = Pictures(data_dir=folder, file_format="array_record")
         builder.download_and_prepare()
-        with given.out.open("w", encoding="utf-8") as out:
-            for line in report(given.steps, given.batches):
-                print(line)
-                print(line, file=out, flush=True)
+        real_steps = max(20, given.steps // 10)
+        tables = [ratios(given.steps), real(real_steps), memory_table(given.batches)]
+    measured = measured_here(tables, "jax")
+    keep_measured(given.out, "streaming", measured)
+    print_measured(measured)
 
 
 if __name__ == "__main__":

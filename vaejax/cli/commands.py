@@ -10,6 +10,7 @@ import jax
 
 from vaejax import parallel
 from vaejax.cli.effort import check_measuring
+from vaejax.cli.judging import Compare, open_comparisons
 from vaejax.cli.outcome import (
     finite,
     keep_examples,
@@ -32,6 +33,7 @@ from vaejax.training.evaluator import SplitNumbers, measure_split
 from vaejax.training.loop import train as train_experiment
 from vaejax.training.per_example import check_example_file, measurement_of
 from vaejax.training.profiling import Profile
+from vaejax.training.trackers import DEFAULT, track_evaluation
 from vaejax.training.workdir import load, readable_workdir, workdir_of, write_json
 
 
@@ -57,6 +59,9 @@ def train_run(
     debug_nans: bool,
     profile: str = "",
     workers: int = 0,
+    track: Sequence[str] = DEFAULT,
+    init_from: str | None = None,
+    init_parts: Sequence[str] = (),
 ) -> None:
     """Trains in a workdir and says what to do next."""
     check_count("workers", workers)
@@ -67,7 +72,14 @@ def train_run(
     keep_compiled()
     jax.config.update("jax_debug_nans", debug_nans)
     state = train_experiment(
-        experiment, workdir, devices=devices, profile=trace, workers=workers
+        experiment,
+        workdir,
+        devices=devices,
+        profile=trace,
+        workers=workers,
+        trackers=track,
+        init_from=init_from,
+        init_parts=init_parts,
     )
     try_report(workdir, experiment, of_this_host(state))
     if multihost.first():
@@ -122,6 +134,8 @@ def evaluate_run(
     devices: int = 1,
     out: Path | None = None,
     examples_out: Path | None = None,
+    features: str = "",
+    inception: Path | None = None,
 ) -> None:
     """Prints a table and writes it as JSON: to `out`, or else `evaluation.json`.
 
@@ -134,9 +148,9 @@ def evaluate_run(
     keep_compiled()
     experiment, state = load(workdir)
     check_measuring(experiment, samples, split, classifier, num)
-    found = measured(
-        experiment, state, samples, split, batch_size, classifier, num, devices
-    )
+    comparisons = open_comparisons(experiment, features, inception, num)
+    settings = (samples, split, batch_size, classifier, num, devices, comparisons)
+    found = measured(experiment, state, *settings)
     values, seen = found.values, found.seen
     state = of_this_host(state)
     if not multihost.first():
@@ -155,7 +169,9 @@ def evaluate_run(
         return
     with writing(workdir) as allowed:
         if allowed and keep_numbers(found.record, values, place, named=False):
-            try_report(workdir, experiment, state, keep_card(workdir))
+            card = keep_card(workdir)
+            track_evaluation(workdir)
+            try_report(workdir, experiment, state, card)
 
 
 class Measured(NamedTuple):
@@ -164,7 +180,7 @@ class Measured(NamedTuple):
     settings: dict[str, Any]
     whole: SplitNumbers
     seen: dict[str, Any]
-    """A classifier's measures of samples."""
+    """Measures of samples."""
 
     @property
     def values(self) -> dict[str, float]:
@@ -186,8 +202,9 @@ def measured(
     classifier: Path | None = None,
     num: int = 10_000,
     devices: int = 1,
+    comparisons: Sequence[Compare] = (),
 ) -> Measured:
-    """The metrics over a split, and what a classifier says."""
+    """The metrics over a split, and what a classifier and others say of samples."""
     settings = {"split": split, "samples": samples, "batch_size": batch_size}
     given = {"devices": devices, "classifier": str(classifier), "num": num}
     multihost.same(settings | given, setting_differences)
@@ -197,6 +214,8 @@ def measured(
         from vaejax.metrics.classifier import judged  # loads SciPy
 
         seen = judged(experiment, state, classifier, num)
+    for compare in comparisons:
+        seen |= compare(experiment, state)
     return Measured(settings | {"step": int(state.step)}, whole, seen)
 
 
@@ -215,6 +234,7 @@ def train_study(
     samples: int,
     classifier: Path | None,
     num: int,
+    track: Sequence[str] = DEFAULT,
 ) -> None:
     """Trains and measures all replicas; writes and prints the study's table."""
     workdir = workdir_of(workdir)
@@ -222,7 +242,9 @@ def train_study(
     parallel.device_per_core()
     first = make(**{**fixed, **{name: each[0] for name, each in vary.items() if each}})
     check_measuring(first, samples, "test", classifier, num, "importance_samples")
-    replicas = study(make, workdir, vary, seeds=seeds, devices=devices, **fixed)
+    replicas = study(
+        make, workdir, vary, seeds=seeds, devices=devices, trackers=track, **fixed
+    )
     numbers = []
     for replica in replicas:
         if replica.diverged:
@@ -235,7 +257,9 @@ def train_study(
         found = measured(*loaded, samples, "test", 100, classifier, num)
         write_json(replica.folder / "evaluation.json", finite(found.record))
         numbers.append(found.values | found.seen)
-        try_report(replica.folder, *loaded, keep_card(replica.folder))
+        card = keep_card(replica.folder)
+        track_evaluation(replica.folder)
+        try_report(replica.folder, *loaded, card)
     rows = summarize(replicas, numbers)
     write_json(workdir / "table.json", [row._asdict() for row in rows])
     table = markdown(rows)

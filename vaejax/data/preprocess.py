@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax.data.kinds import kind_of
+from vaejax.data.levels import own_scale
 from vaejax.data.spec import Spec
 from vaejax.data.units import in_units
 from vaejax.errors import InputError
@@ -78,7 +79,9 @@ def table(spec: Spec) -> Preprocess:
 def scaled(
     spec: Spec, change: Callable[[Array, Batch, Key], Array], values: str, bins: int = 1
 ) -> Preprocess:
-    """Levels scaled to [0, 1], then `change(x, raw, key)`; restored to uint8."""
+    """Levels scaled to [0, 1], then `change(x, raw, key)`; restored to the scale on
+    which pictures were given.
+    """
     top = spec.levels - 1
 
     def apply(raw: Batch, key: Key) -> Batch:
@@ -86,10 +89,9 @@ def scaled(
         x = change(x, raw, key)
         return unseen({**raw, "x": x.reshape(-1, *spec.shape)})
 
-    def restore(x: np.ndarray) -> np.ndarray:
-        return np.round(np.clip(x, 0, 1) * 255).astype(np.uint8)
-
-    return Preprocess(apply, restore, values, -math.log(bins))
+    return Preprocess(
+        apply, lambda x: own_scale(x, spec.pixels), values, -math.log(bins)
+    )
 
 
 def unseen(batch: dict[str, Array]) -> Batch:

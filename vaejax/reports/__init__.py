@@ -11,7 +11,7 @@ from vaejax.experiment import Experiment, TrainState
 from vaejax.runtime.limits import check_count
 from vaejax.runtime.storage import is_remote, path_of, write_whole
 from vaejax.sharing.manifest import refuse_shared
-from vaejax.training.recorder import count_parameters
+from vaejax.training.introduction import count_parameters
 from vaejax.training.workdir import load, read_config
 
 if TYPE_CHECKING:  # loads what no training needs

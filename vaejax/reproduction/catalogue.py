@@ -86,11 +86,15 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """Tables that a command prints, of this machine or of the code itself."""
+    """Tables that a command makes, of this machine or of the code itself.
+
+    Without a title they stand directly below that of the group; without a command they
+    were noted by hand.
+    """
 
     name: str
-    title: str
-    command: str
+    title: str = ""
+    command: str = ""
     text: str = ""
     readme: str = ""
     reference: str = ""
@@ -134,13 +138,16 @@ class Catalogue(NamedTuple):
         """
         found: dict[str, Row] = {}
         for name in names:
-            if name in self.groups:
-                found |= self.groups[name].rows
+            group = self.groups.get(name)
+            if group is not None and group.rows:
+                found |= group.rows
             elif name in self.rows:
                 found[name] = self.rows[name]
-            elif name in self.measurements:
-                command = self.measurements[name].command
-                raise InputError(f"{name} is no row but a measurement: run {command}")
+            elif group is not None or name in self.measurements:
+                ones = group.measurements if group else {name: self.measurements[name]}
+                commands = " | ".join(one.command for one in ones.values())
+                run = f"run {commands}" if commands else "it was noted by hand"
+                raise InputError(f"{name} is no row but a measurement: {run}")
             else:
                 known = nearest(name, [*self.groups, *self.rows])
                 raise InputError(f"no row or group {name!r}: {known}")

@@ -13,7 +13,7 @@ from vaejax.errors import InputError
 from vaejax.reproduction import measures
 from vaejax.reproduction.catalogue import Budget, Catalogue, Plan, Row
 from vaejax.reproduction.outcome import Outcome, keep_outcome, summarized
-from vaejax.reproduction.tables import prepare
+from vaejax.reproduction.tables import prepare_tables
 from vaejax.runtime.environment import environment
 from vaejax.runtime.jsonlines import read_object
 from vaejax.runtime.limits import check_count
@@ -95,7 +95,7 @@ def trained(
 ) -> list[measures.Work]:
     """The runs of all seeds, each trained to its end; without a preset nothing is."""
     home = places.home / (plan.name if budget == "full" else f"{plan.name}-{budget}")
-    settings = settings_of(plan, places, budget)
+    settings = settings_at(plan, places, budget)
     works = [
         measures.Work(home / f"seed={seed}", seed, settings, places.tables)
         for seed in range(seeds)
@@ -112,7 +112,7 @@ def trained(
     return works
 
 
-def settings_of(plan: Plan, places: Places, budget: Budget) -> dict[str, Any]:
+def settings_at(plan: Plan, places: Places, budget: Budget) -> dict[str, Any]:
     """The settings, with the path of the tables, which are written where needed.
 
     Raises:
@@ -123,7 +123,7 @@ def settings_of(plan: Plan, places: Places, budget: Budget) -> dict[str, Any]:
         return settings
     if places.tables is None:
         raise InputError(f"{plan.name} needs {plan.needs}: give them as --tables FILE")
-    folder = prepare(places.tables, places.home / "tables")
+    folder = prepare_tables(places.tables, places.home / "tables")
     return {
         name: value.replace("TABLES", str(folder)) if isinstance(value, str) else value
         for name, value in settings.items()

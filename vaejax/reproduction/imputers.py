@@ -30,7 +30,7 @@ def imputer(method: str, seed: int) -> Any:
     from sklearn.experimental import enable_iterative_imputer  # noqa: F401
     from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
 
-    trees = {"n_estimators": 100, "random_state": seed}
+    trees: dict[str, Any] = {"n_estimators": 100, "random_state": seed}
     made: Mapping[str, Callable[[], Any]] = {
         "mean": SimpleImputer,
         "knn": KNNImputer,
@@ -97,6 +97,6 @@ def missing_above_mean(work: Work, *, table: str, method: str, columns: int) -> 
 
 
 def needed(work: Work) -> Path:
-    """The file of tables, which `settings_of` has asked for."""
+    """The file of tables, which `settings_at` has asked for."""
     assert work.tables is not None
     return work.tables

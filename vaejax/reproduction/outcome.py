@@ -6,6 +6,7 @@ import re
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from vaejax.errors import InputError
@@ -60,7 +61,7 @@ class Quoted(NamedTuple):
     rounding: float
 
 
-def quoted(text: str) -> Quoted:
+def printed_number(text: str) -> Quoted:
     """The number that was published, as `1.12 ± .04`.
 
     Raises:
@@ -82,7 +83,7 @@ def verdict(row: Row, outcome: Outcome) -> str:
     """
     if not row.published:
         return ""
-    published = quoted(row.published)
+    published = printed_number(row.published)
     difference = outcome.mean - published.value
     allowed = SIGMAS * math.hypot(published.error, outcome.standard_error)
     if abs(difference) <= allowed + published.rounding:
@@ -136,11 +137,35 @@ def read_outcome(folder: Path, name: str) -> Outcome | None:
       InputError: the file is not one of ours.
     """
     path = place_of_row(folder, name)
-    found = read_object(path)
-    if not found:
+    if not path.exists():
         return None
-    fields = {field.name for field in dataclasses.fields(Outcome)}
-    needed = {"row", "budget", "mean", "seeds"}
-    if found.pop("format", 0) != FORMAT or not needed <= set(found) <= fields:
+    found = read_object(path)
+    form = found.pop("format", 0)
+    if form != FORMAT or not is_outcome(found) or found["row"] != name:
         raise InputError(f"{path} is damaged: make it again by reproduce {name}")
     return Outcome(**{**found, "values": tuple(found.get("values", ()))})
+
+
+TYPES: Mapping[str, type] = MappingProxyType(
+    {
+        **dict.fromkeys(("row", "budget", "device", "date", "commit", "tree"), str),
+        **dict.fromkeys(("mean", "deviation", "error", "seconds"), float),
+        **dict.fromkeys(("settings", "data", "versions"), dict),
+        "seeds": int,
+        "values": list,
+    }
+)
+"""Types of an outcome's fields in its file."""
+
+
+def is_outcome(found: Mapping[str, Any]) -> bool:
+    """Whether these are the fields of an outcome, each of its type, numbers finite."""
+    needed = {"row", "budget", "mean", "seeds"}
+    if not needed <= found.keys() <= TYPES.keys():
+        return False
+    if not all(isinstance(value, TYPES[name]) for name, value in found.items()):
+        return False
+    numbers = [*found.get("values", ()), *found.values()]
+    finite = all(math.isfinite(each) for each in numbers if isinstance(each, float))
+    values = all(isinstance(each, float) for each in found.get("values", ()))
+    return finite and values and found["seeds"] > 0

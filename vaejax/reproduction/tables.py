@@ -35,7 +35,7 @@ def read_tables(source: Path, dropped: bool = False) -> dict[str, np.ndarray]:
     return {n: np.delete(found[n], leave.get(n, ()), axis=1) for n in NAMES}
 
 
-def prepare(source: Path, folder: Path) -> Path:
+def prepare_tables(source: Path, folder: Path) -> Path:
     """Writes one `.npz` a table, whose test split is its training split: what was
     hidden is what is imputed. Returns the folder.
     """

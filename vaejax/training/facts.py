@@ -135,10 +135,10 @@ def gather_facts(workdir: Path) -> Facts:
     arguments = with_defaults(config)
     environments = read_rows(workdir / "environment.jsonl")
     quantities = quantities_of(experiment_of(config))
+    trained = trained_evaluation(rows, arguments.get("patience", 0), quantities)
     evaluation = final_evaluation(workdir, quantities)
-    if evaluation is None:
-        patience = arguments.get("patience", 0)
-        evaluation = trained_evaluation(rows, patience, quantities)
+    if evaluation is None or is_outdated(evaluation, trained, environments, rows):
+        evaluation = trained
     return Facts(
         workdir=workdir,
         preset=config["preset"],
@@ -161,6 +161,20 @@ def final_evaluation(workdir: Path, quantities: Quantities) -> Evaluation | None
     if found and not is_evaluation(found):
         raise InputError(f"{path} is damaged: remove it, and evaluate again")
     return evaluation_of(found, True, quantities) if found else None
+
+
+def is_outdated(
+    final: Evaluation,
+    trained: Evaluation | None,
+    environments: Sequence[Row],
+    rows: Sequence[Row],
+) -> bool:
+    """Whether the run has gone on since an evaluation, from its step or a later one,
+    and came to another state than the one that was evaluated.
+    """
+    last = rows[-1]["step"] if rows else 0
+    went_on = any(final.step <= row["step"] < last for row in environments)
+    return went_on and trained is not None and trained.step != final.step
 
 
 def is_evaluation(found: Mapping[str, Any]) -> bool:

@@ -1,0 +1,181 @@
+"""Training steps compiled for slices that are not here:
+python tests/studies/compile_check.py [RUNS]
+
+Three presets on three slices of TPUs. Needs libtpu (pip install 'vaejax[aot]'), and no
+TPU. About two hours on two cores; the same command again leaves out what is there.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from vaejax.aot.report import amount
+from vaejax.reproduction.measured import (
+    RESULTS,
+    MeasuredTable,
+    keep_measured,
+    measured_here,
+    print_measured,
+)
+
+CHECK = Path(__file__).parents[2] / "scripts" / "compile_check.py"
+# As large as MNIST, CelebA and ImageNet at 64 pixels a side; none need be here.
+STUDIES = {
+    "vae_conv": "60000x28x28x1",
+    "vaegan_paper": "162770x64x64x3",
+    "vae_residual_large": "1281167x64x64x3",
+}
+SLICES = ("v5e:2x4", "v5e:16x16", "v5p:4x4x4")
+
+
+def checked(name: str, images: str, runs: Path) -> list[dict]:
+    """The figures of a preset on each slice, compiled where they are not there."""
+    path = runs / f"{name}.json"
+    if not path.exists():
+        words = [name, "--images", images, "--batch-size", "2048", "--json", str(path)]
+        slices = [word for place in SLICES for word in ("--topology", place)]
+        # A slice that fails its check makes it exit with 1; the table says so.
+        done = subprocess.run([sys.executable, str(CHECK), *words, *slices])
+        if not path.exists():
+            raise RuntimeError(f"{name} was not compiled: exit {done.returncode}")
+    return json.loads(path.read_text())["slices"]
+
+
+def sums(slice_: dict) -> str:
+    """All-reduces of gradients."""
+    found = slice_["gradients"]
+    return f"{len(found)} ({amount(sum(found))}), {slice_['players']}"
+
+
+def memory(slice_: dict) -> list[str]:
+    """Temporaries, all that is needed, and the batch that fits."""
+    made, (first, *_) = slice_["program"], slice_["needs"]
+    temporaries = amount(made["memory"]["temporaries"]) if made else ""
+    needed = f"{amount(first['needed'])} of {amount(slice_['place']['chip']['memory'])}"
+    if not first["fits"]:
+        needed += ": does not fit"
+    return [temporaries, needed, f"{slice_['largest']:,}"]
+
+
+def row(name: str, slice_: dict) -> list[str]:
+    """What is compiled, and whether it is sound."""
+    made, share = slice_["program"], slice_["share"]
+    batch, devices = slice_["batch"], slice_["place"]["devices"]
+    cells = [f"`{name}`", slice_["place"]["name"], f"{batch // devices}"]
+    if made is None:
+        cells += [""] * 3
+    else:
+        split = f"{share[0]:.4f} ({share[1]:.4f})" if share else "not compared"
+        donated = (
+            f"{slice_['donated'] / slice_['state']:.0%} of {amount(slice_['state'])}"
+        )
+        cells += [sums(slice_), split, donated]
+    return [*cells, *memory(slice_), "; ".join(slice_["problems"]) or "sound"]
+
+
+def speed(name: str, slice_: dict) -> list[str]:
+    """The roofline's times."""
+    made, times = slice_["program"], slice_["times"]
+    cells = [f"`{name}`", slice_["place"]["name"]]
+    if made is None or times is None:
+        return cells + [""] * 8
+    seconds = max(times[part] for part in ("compute", "memory", "network"))
+    each = [f"{1e3 * times[part]:.3g}" for part in ("compute", "memory", "network")]
+    per_second = slice_["batch"] / seconds
+    return [
+        *cells,
+        f"{made['flops']:.3g}",
+        amount(made["accessed"]),
+        amount(made["sent"]),
+        *each,
+        times["bound"],
+        f"{per_second:.3g}",
+    ]
+
+
+def properties(slices: list[dict]) -> list[list[str]]:
+    """What should hold of every slice, and of how many it does."""
+    made = [s for s in slices if s["program"]]
+
+    def count(holds: list[bool]) -> str:
+        return f"{sum(holds)} of {len(holds)}"
+
+    return [
+        [
+            "gradients cross in at most 2 all-reduces for each player",
+            "those that carry an array as large as a weight matrix",
+            count([len(s["gradients"]) <= 2 * s["players"] for s in made]),
+        ],
+        [
+            "the data is split",
+            "FLOPs against those of several devices' batches on one device",
+            count(
+                [s["share"][0] < (1 + s["share"][1]) / 2 for s in made if s["share"]]
+            ),
+        ],
+        [
+            "the state is donated",
+            "every array of it has its place in the results",
+            count([s["donated"] == s["state"] for s in made]),
+        ],
+        [
+            "the batch fits",
+            "the compiler's own count, or its error",
+            count([s["needs"][0]["fits"] for s in slices]),
+        ],
+    ]
+
+
+PROPERTIES = "property | how it is checked | found"
+COMPILED = (
+    "preset | slice | examples a device | all-reduces of gradients, players | split "
+    "| donated | temporaries | needed | largest batch | verdict"
+)
+ROOFLINE = (
+    "preset | slice | FLOP | accessed | sent | compute, ms | memory, ms | network, ms "
+    "| bound | examples/s at most"
+)
+
+
+def tables(found: dict[str, list[dict]]) -> list[MeasuredTable]:
+    """Properties, what was compiled, and the roofline's times."""
+    named = [(name, each) for name, slices in found.items() for each in slices]
+    compiled = (
+        "A split is what a device does of the work of several, and in brackets what an "
+        "even share would be; the optimizer each device runs whole. The largest batch "
+        "was compiled, and fits."
+    )
+    least = (
+        "The least time that a step can take, by the FLOPs at the chip's peak, the "
+        "bytes at its memory's bandwidth and what it sends over all its links; a real "
+        "step takes longer."
+    )
+    rows = {
+        PROPERTIES: (properties([each for _, each in named]), ""),
+        COMPILED: ([row(*each) for each in named], compiled),
+        ROOFLINE: ([speed(*each) for each in named], least),
+    }
+    return [MeasuredTable(head.split(" | "), *rest) for head, rest in rows.items()]
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "runs", type=Path, nargs="?", default=Path("runs/compile_check")
+    )
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    given = parser.parse_args(words)
+    given.runs.mkdir(parents=True, exist_ok=True)
+    found = {
+        name: checked(name, images, given.runs) for name, images in STUDIES.items()
+    }
+    measured = measured_here(tables(found), "jax")
+    keep_measured(given.out, "compile_check", measured)
+    print_measured(measured)
+
+
+if __name__ == "__main__":
+    main()
