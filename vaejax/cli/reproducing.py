@@ -47,9 +47,7 @@ def reproduce_rows(
     keep_compiled()
     for row in chosen:
         outcome = reproduce(row, every, places, seeds=seeds, budget=budget)
-        beside = (
-            f", published {row.published} [{row.label}]" if row.published else ""
-        )
+        beside = f", published {row.published} [{row.label}]" if row.published else ""
         said = verdict(row, outcome)
         print(
             f"{row.name}: {with_unit(row)} {shown(outcome)}, seeds {outcome.seeds}, "

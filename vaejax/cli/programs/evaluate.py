@@ -22,6 +22,7 @@ def main(
     host: int | None = None,
     heartbeat: int = 100,
     input: Path | None = None,
+    per_example: Path | None = None,
 ) -> None:
     """ELBO, importance-weighted likelihood, bits/dim and active units of a run.
 
@@ -39,17 +40,28 @@ def main(
       hosts: number of hosts, where JAX cannot find it out.
       host: the number of this one, from 0, where JAX does not know it.
       heartbeat: seconds of silence after which a host is given up and all end.
-      input: .csv or .npz with examples to evaluate on, like those that were trained
-        on, instead of a split; on one host.
+      input: .csv, .npz or folder of pictures to evaluate on, like those that were
+        trained on, instead of a split; on one host.
+      per_example: .npz for the numbers of each example, which compare.py pairs; as
+        RUN/per_example.npz it finds them.
     """
     if input is not None:
         if classifier is not None or distributed or split != "test":
             raise InputError("--input goes without --split, --classifier and hosts")
-        commands_data.evaluate_own(workdir, input, samples, batch_size, devices, out)
+        how = samples, batch_size, devices
+        commands_data.evaluate_own(workdir, input, *how, out, per_example)
         return
     commands.join_hosts(distributed, coordinator, hosts, host, heartbeat)
     commands.evaluate_run(
-        workdir, samples, split, batch_size, classifier, num, devices, out
+        workdir,
+        samples,
+        split,
+        batch_size,
+        classifier,
+        num,
+        devices,
+        out,
+        per_example,
     )
 
 
