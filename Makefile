@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+PEERS ?= .venv-peers
 CONSTRAINTS ?= constraints.txt
 JOBS ?= 2
 DEMO ?= runs/demo
@@ -13,8 +14,8 @@ PYTEST = $(CPU) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all devices slow lint types docs smoke presets wheel tried-wheel \
-	results format clean
+.PHONY: help demo test test-all test-peers devices slow lint types docs smoke presets \
+	wheel tried-wheel results format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1@\2/p' $(firstword $(MAKEFILE_LIST)) \
@@ -42,6 +43,11 @@ devices: $(VENV)/.installed-test
 
 slow: $(VENV)/.installed-test
 	$(PYTEST) -m "slow and not devices"
+
+test-peers: $(VENV)/.installed $(PEERS)/.installed ## metrics against other implementations, in an environment with PyTorch
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+		$(CPU) $(BIN)/python tests/peers/ours.py "$$folder" && \
+		PEERS_FOLDER="$$folder" $(PEERS)/bin/python -m pytest tests/peers
 
 lint: $(VENV)/.installed-dev ## style: ruff's rules and its format
 	$(BIN)/ruff check
@@ -89,7 +95,8 @@ format: $(VENV)/.installed-dev ## rewrite the code in ruff's format and mend wha
 	$(BIN)/ruff format
 
 clean: ## remove the environments and the caches, never runs/
-	rm -rf .venv .venv-newest .venv-wheel .pytest_cache .ruff_cache build dist site *.egg-info
+	rm -rf .venv .venv-newest .venv-peers .venv-wheel .pytest_cache .ruff_cache build dist \
+		site *.egg-info
 	find . \( -path ./runs -o -path ./.git \) -prune -o \
 		-type d -name __pycache__ -prune -exec rm -rf {} +
 
@@ -113,6 +120,16 @@ $(VENV)/.installed-dev: $(REQUIREMENTS)
 	$(call install,.[dev])
 	@touch $(VENV)/.installed $(VENV)/.installed-test $(VENV)/.installed-docs $@
 
+# Always by pip: what it is configured with decides which build of torch it takes.
+PEERS_PIP = $(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check
+
+$(PEERS)/.installed: tests/peers/requirements.txt tests/peers/requirements-alone.txt
+	@$(CHECK_PYTHON)
+	@echo "Installing PyTorch and other peers of the metrics into $(PEERS)"
+	@$(CREATE_PEERS) && $(PEERS_PIP) -r tests/peers/requirements.txt \
+		&& $(PEERS_PIP) --no-deps -r tests/peers/requirements-alone.txt
+	@touch $@
+
 define install
 	@$(CHECK_PYTHON)
 	@echo "Installing vaejax ($(1)) into $(VENV): a few minutes the first time"
@@ -121,9 +138,11 @@ endef
 
 ifdef UV
 CREATE = uv venv --quiet --allow-existing --python "$(PYTHON)" $(VENV)
+CREATE_PEERS = uv venv --quiet --seed --allow-existing --python "$(PYTHON)" $(PEERS)
 PIP_INSTALL = uv pip install --quiet --python $(BIN)/python
 else
 CREATE = "$(PYTHON)" -m venv $(VENV)
+CREATE_PEERS = "$(PYTHON)" -m venv $(PEERS)
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 

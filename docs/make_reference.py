@@ -18,6 +18,7 @@ import flax.linen as nn
 
 import vaejax
 from vaejax import distributions, metrics, models, objectives, plots
+from vaejax import nn as networks
 from vaejax.models import likelihoods
 from vaejax.objectives import adversarial, completion, vaegan
 from vaejax.presets import FAMILIES, PRESETS
@@ -41,6 +42,7 @@ ROOMS: tuple[tuple[ModuleType, str], ...] = (
     (vaegan, "VAE-GAN and CVAE-GAN"),
     (completion, "models with a learned conditional prior"),
     (models, "models and their parts"),
+    (networks, "networks of other frameworks"),
     (likelihoods, "likelihoods p(x | z)"),
     (distributions, "densities that numpyro lacks"),
     (metrics, "folds over a split"),
@@ -152,7 +154,9 @@ def signature(value: Any) -> str:
         if each.kind is each.KEYWORD_ONLY and not starred:
             parts.append("*")
             starred = True
-        parts.append(each.name + default(each.default))
+        stars = {each.VAR_POSITIONAL: "*", each.VAR_KEYWORD: "**"}.get(each.kind, "")
+        starred = starred or bool(stars)
+        parts.append(stars + each.name + default(each.default))
     return f"({', '.join(parts)})"
 
 

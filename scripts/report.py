@@ -1,4 +1,4 @@
-"""A page about a run, or one that compares several: python scripts/report.py runs/a"""
+"""A page about a run, or the runs of a study: python scripts/report.py runs/a"""
 
 from vaejax.cli.programs.report import run
 

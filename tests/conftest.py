@@ -46,6 +46,10 @@ SLOW_FIXTURES = {"compiled", "site"}
 """Compilations for absent TPUs, and the site: their tests are slow, too."""
 
 
+# `make test-peers` runs them, in an environment that has what they compare with.
+collect_ignore = ["peers"]
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
 def pytest_collection_modifyitems(items):
     """Marks tests by their fixtures, and skips those that need more devices.

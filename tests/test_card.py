@@ -2,15 +2,18 @@
 
 import json
 import logging
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.test_report import Page
 from tests.test_scripts import call
 from vaejax import evaluate, load, presets, train
 from vaejax.runtime import environment
 from vaejax.runtime.jsonlines import read_rows
+from vaejax.training import card as training_card
 
 TINY = {"dataset": "digits", "hidden": (8,), "latents": 2, "batch_size": 96}
 ROOT = Path(__file__).parents[1]
@@ -59,6 +62,43 @@ def test_an_evaluation_is_on_the_card(run, capsys):
     assert nll["value"] == values["nll"]
     assert nll["standard_error"] == values["nll_se"]
     assert {"nll_ess", "nll_low_ess"} <= found["values"].keys()
+
+
+def test_the_report_is_drawn_from_the_card_that_an_end_has_kept(run, monkeypatch):
+    """Files are read once: after an evaluation, card and page are of one reading."""
+    seen = []
+    gather = training_card.gather_facts
+    monkeypatch.setattr(
+        training_card, "gather_facts", lambda path: seen.append(path) or gather(path)
+    )
+    call("evaluate", run, "--samples", 0, "--batch-size", 100)
+    assert seen == [run]
+    found, text = card(run), Page(run / "report.html").text
+    start = found["starts"][-1]
+    assert f"parameters {found['parameters']:,}" in text
+    assert found["parameters"] > 999  # separators are seen
+    assert str(found["parameters"]) not in text.partition("Versions")[2]
+    for words in (
+        f"jax {start['jax']}",
+        f"devices {start['devices']}",
+        "precision f32",
+    ):
+        assert words in text
+    assert "seed 4" in text
+    assert found["data"]["digest"] in text
+    if "commit" in start:
+        assert start["commit"] in text
+
+
+def test_a_run_without_a_card_of_today_has_one_from_its_files(run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    found = training_card.kept_card(copy)
+    assert found == card(copy)
+    (copy / "card.json").write_text(json.dumps({**found, "format": 1, "preset": "?"}))
+    assert training_card.kept_card(copy) == found
+    (copy / "card.json").unlink()
+    assert training_card.kept_card(copy) == found
 
 
 def test_a_run_outlives_a_card_that_cannot_be_made(run, caplog):

@@ -132,7 +132,7 @@ def test_tables_that_cannot_be_used(text, settings, fragment, tmp_path):
 def test_a_file_that_is_not_there_and_settings_of_another_source(tmp_path):
     with pytest.raises(InputError, match="there is no file"):
         open_dataset(f"csv:{tmp_path / 'none.csv'}")
-    with pytest.raises(InputError, match="csv: or npz: data set"):
+    with pytest.raises(InputError, match="csv:, npz: or hf: data set"):
         open_dataset("digits", counts=("a",))
 
 

@@ -10,7 +10,7 @@ import vaejax
 from tests.npz import read_npz
 from vaejax import plots
 from vaejax.cli.examples import write_samples as sample_command
-from vaejax.data.classes import of_training
+from vaejax.data.classes import labels_of, of_training
 from vaejax.data.spec import Spec
 from vaejax.errors import InputError
 from vaejax.metrics.classifier import judged
@@ -79,8 +79,9 @@ def test_a_run_is_loaded_and_sampled_by_the_names_of_classes(runs, tmp_path):
         vaejax.sample(model, state, key, 1, given={"y": ["eight"]})
     sample_command(folder / "model", 3, tmp_path / "a.npz", ("seven",), False, 0)
     sample_command(folder / "model", 3, tmp_path / "b.npz", ("1",), False, 0)
-    a, b = (read_npz(tmp_path / f"{n}.npz")["x"] for n in "ab")
-    np.testing.assert_array_equal(a, b)
+    a, b = (read_npz(tmp_path / f"{n}.npz") for n in "ab")
+    np.testing.assert_array_equal(a["x"], b["x"])
+    assert a["y"].tolist() == b["y"].tolist() == ["seven"] * 3
     heads = plots.classes(model, state).axes[0].get_xticklabels()
     assert [head.get_text() for head in heads] == list(TEXTS)
 
@@ -133,6 +134,8 @@ def test_labels_have_indices_in_ascending_order(labels, names):
         called = np.array(names)[y]
         assert called.tolist() == np.asarray(labels).astype(str).tolist()
         np.testing.assert_array_equal(y, spec.label_index(labels))
+        given = labels_of(y, spec.class_names)
+        np.testing.assert_array_equal(given, np.asarray(labels).astype(given.dtype))
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,11 @@ def test_images_are_evaluated_by_the_names_of_their_labels(labelled, tmp_path):
     encode_file(folder / "run", folder / "i.npz", tmp_path / "c.npz", 4, 0)
     with np.load(tmp_path / "c.npz") as file:
         assert file["mean"].shape == (10, 2)
+        assert file["label"].tolist() == ["cat", "dog"] * 5
+    encode_file(folder / "run", folder / "i.npz", tmp_path / "c.csv", 4, 0)
+    text = pd.read_csv(tmp_path / "c.csv")
+    assert list(text) == ["mean_0", "mean_1", "scale_0", "scale_1", "label"]
+    assert text["label"].tolist() == ["cat", "dog"] * 5
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Pictures of every type: they load by a stated rule, or a hint mends them."""
 
+import json
 import re
 
 import numpy as np
@@ -8,7 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vaejax
+from tests.npz import read_npz
+from vaejax.apply.own import read_own
+from vaejax.apply.tables import open_array_table
 from vaejax.data import open_dataset
+from vaejax.data.spec import Spec
 from vaejax.errors import InputError
 
 RIGHT = np.random.default_rng(0).integers(0, 256, (40, 6, 5)).astype(np.uint8)
@@ -184,3 +189,108 @@ def test_pictures_load_by_a_rule_or_are_refused(dtype, low, high, shape):
     # Brighter stays brighter: nothing wraps around.
     order = np.argsort(x, axis=None, kind="stable")
     assert (np.diff(found[order]) >= 0).all()
+
+
+GIVEN = FORMS | {
+    "bool": (RIGHT > 127, ""),
+    "bits": ((RIGHT > 127).astype(np.int32), ""),
+    "float16": ((RIGHT / 255).astype(np.float16), ""),
+}
+STEP = {"uint16": 257, "int64": 1, "unit": 1 / 255, "signed": 2 / 255, "levels": 1}
+"""The distance of neighbouring levels on each scale."""
+
+
+def trained_on(x):
+    """A model, untrained, of these pictures; and the levels that it sees, in [0, 1]."""
+    model = vaejax.presets.vae(
+        dataset=vaejax.from_arrays(x, x_test=x[:7]),
+        hidden=(4,),
+        latents=2,
+        batch_size=8,
+        likelihood="bernoulli" if len(np.unique(x)) == 2 else "gaussian_fixed",
+    )
+    seen = model.dataset.split("train")["x"] / (model.dataset.spec.levels - 1)
+    return model, seen.reshape(*x.shape, 1)
+
+
+@pytest.mark.parametrize("form", GIVEN)
+def test_queries_take_and_give_the_scale_of_training(form):
+    x, _ = GIVEN[form]
+    model, seen = trained_on(x)
+    unseen = np.roll(x, 3, 1)
+    batch = model.inputs(unseen)["x"]
+    np.testing.assert_allclose(batch, np.roll(seen, 3, 1), atol=1e-7)
+    back = model.preprocess.restore(np.asarray(batch))
+    # Truth values and bits come back as their probabilities.
+    kept = np.float32 if form in ("bool", "bits") else x.dtype
+    assert back.dtype == kept
+    apart = np.abs(back[..., 0].astype(float) - unseen.astype(float)).max()
+    assert apart <= 0.501 * STEP.get(form, 1 / 255)
+    # Levels of uint8 are taken, whatever training had.
+    levels = np.round(255 * seen).astype(np.uint8)
+    np.testing.assert_allclose(model.inputs(levels)["x"], seen, atol=1e-7)
+
+
+def test_holes_of_floats_are_nan_in_queries():
+    x, _ = FORMS["signed"]
+    model, seen = trained_on(x)
+    holed = x.copy()
+    holed[2, 3] = np.nan
+    found = model.inputs(holed)
+    np.testing.assert_array_equal(found["mask"][..., 0] == 0, np.isnan(holed))
+    right = np.where(np.isnan(holed)[..., None], 0, seen)
+    np.testing.assert_allclose(found["x"], right, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("trained", "given", "says"),
+    [
+        ("uint16", RIGHT / 255, "training were uint16, within 0 to 65535"),
+        ("unit", RIGHT.astype(np.uint16), "training were float64, within 0 to 1"),
+        ("unit", RIGHT / 1, "goes from 0 to 255: the pictures of training"),
+        ("signed", RIGHT / 1, "within -1 to 1"),
+        ("levels", RIGHT / 255, "nearly black where 255 is white"),
+        ("uint16", RIGHT.astype(np.uint16), "nearly black where 65535 is white"),
+        ("int64", (RIGHT > 99).astype(int), "nearly black where 255 is white"),
+        ("uint8", RIGHT / 255, "use np.round(255 * x).astype(np.uint8)"),
+        ("bool", RIGHT.astype(int), "within 0 to 1"),
+    ],
+)
+def test_another_scale_than_that_of_training_is_refused(trained, given, says):
+    model, _ = trained_on(RIGHT if trained == "uint8" else GIVEN[trained][0])
+    with pytest.raises(InputError) as raised:
+        model.inputs(given)
+    assert says in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("form", ["uint16", "signed", "bool", "uint8"])
+def test_files_are_read_and_filled_on_the_scale_of_training(form, tmp_path):
+    x = RIGHT if form == "uint8" else GIVEN[form][0]
+    model, seen = trained_on(x)
+    mask = np.random.default_rng(1).integers(0, 2, x.shape).astype(np.uint8)
+    np.savez(tmp_path / "in.npz", x=x, mask=mask)
+    holey = open_array_table(tmp_path / "in.npz", model.dataset.spec)
+    shown = np.where(mask[..., None], seen, 0)
+    np.testing.assert_allclose(holey.x * holey.mask, shown, atol=1e-7)
+    holey.write(seen, tmp_path / "out.npz")
+    found = read_npz(tmp_path / "out.npz")["x"]
+    assert found.dtype == x.dtype
+    apart = np.abs(found.astype(float) - x.astype(float)).max()
+    assert apart <= 0.501 * STEP.get(form, 0)
+    # Complete ones are evaluated and encoded.
+    np.savez(tmp_path / "in.npz", x=x)
+    levels = read_own(tmp_path / "in.npz", model.dataset.spec)["x"]
+    np.testing.assert_array_equal(levels, model.dataset.split("train")["x"])
+
+
+def test_the_scale_is_kept_with_a_run_and_older_runs_have_none():
+    spec = trained_on(FORMS["signed"][0])[0].dataset.spec
+    again = Spec.from_json(json.loads(json.dumps(spec.to_json())))
+    assert again.pixels == spec.pixels == ("signed", "float32")
+    older = {k: v for k, v in spec.to_json().items() if k != "pixels"}
+    assert Spec.from_json(older).pixels is None
+    assert trained_on(RIGHT)[0].dataset.spec.pixels is None
+    for odd in (["signed", "object"], ["sined", "float32"], ["signed", "nothing"]):
+        with pytest.raises(InputError, match="pixels cannot be"):
+            Spec.from_json(spec.to_json() | {"pixels": odd})

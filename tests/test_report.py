@@ -99,7 +99,9 @@ def other(tmp_path_factory, run):
 
 @pytest.fixture(scope="module")
 def compared(run, other):
-    return vaejax.report(run, other, out=other.parent / "both.html")
+    place = other.parent / "both.html"
+    vaejax.compare(run, other, out=place, quiet=True)
+    return place
 
 
 def untrained(preset, **settings):
@@ -234,7 +236,7 @@ def test_a_picture_that_fails_is_missed_and_no_more(run, tmp_path, monkeypatch, 
 
 
 def test_a_report_that_fails_loses_no_run(run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(facts, "gather_facts", lambda workdir: 1 / 0)
+    monkeypatch.setattr(commands, "kept_card", lambda workdir: 1 / 0)
     commands.try_report(run, *vaejax.load(run))
     said = capsys.readouterr().err
     assert said == f"warning: no report of {run}: division by zero\n"
@@ -312,7 +314,10 @@ def test_settings_and_durations_are_words():
 
 def test_runs_are_compared(run, other, compared):
     found = Page(compared)
-    assert found.sections() == ["metrics", "settings", "curves", "samples", "timing"]
+    assert found.sections() == [
+        *("metrics", "differences", "settings", "curves", "samples", "timing")
+    ]
+    assert "measure nothing of single examples in common" in found.text
     kept = json.loads((run / "evaluation.json").read_text())
     rows = [json.loads(r) for r in (other / "metrics.jsonl").read_text().splitlines()]
     for value in (kept["nll"], kept["nll_se"], rows[-1]["gap"]):
@@ -396,22 +401,13 @@ def test_what_cannot_be_reported_is_one_line(run, tmp_path, capsys):
     def said(*words):
         return refused(capsys, "report", *words)
 
-    assert "give at least one" in said()
+    assert "is of one run or study: give its folder" in said()
+    assert "several are compared by compare.py" in said(run, run)
     assert "is not a run: it has no config.json" in said(tmp_path / "none")
     assert "is not a run: it has no config.json" in said(tmp_path)
-    assert "given more than once" in said(run, run)
     assert "there is no folder" in said(run, "--out", tmp_path / "x" / "y.html")
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
-    config = json.loads((copy / "config.json").read_text())
-    assert config["likelihood"] == "logistic_mixture"
-    (copy / "config.json").write_text(json.dumps(config | {"likelihood": "laplace"}))
-    line = "differ in likelihood (logistic_mixture and laplace)"
-    assert line in said(run, copy, "--out", tmp_path / "y.html")
-    changed = config["data"] | {"digest": "0" * 32}
-    (copy / "config.json").write_text(json.dumps(config | {"data": changed}))
-    assert "differ in data set" in said(run, copy, "--out", tmp_path / "y.html")
-    (copy / "config.json").write_text(json.dumps(config))
     (copy / "evaluation.json").write_text("{")
     assert "evaluation.json is not JSON" in said(copy)
     (copy / "evaluation.json").write_text("[]")
@@ -419,9 +415,30 @@ def test_what_cannot_be_reported_is_one_line(run, tmp_path, capsys):
     (copy / "evaluation.json").unlink()
     shutil.rmtree(copy / "checkpoints")
     assert "no checkpoint yet" in said(copy)
+
+
+def test_what_cannot_be_compared_is_one_line(run, tmp_path, capsys):
+    def said(*words):
+        return refused(capsys, "compare", *words, "--out", tmp_path / "y.html")
+
+    assert "is of two runs or more" in said()
+    assert "is of two runs or more" in said(run)
+    assert "given more than once" in said(run, run)
+    assert "is not a run: it has no config.json" in said(run, tmp_path / "none")
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    config = json.loads((copy / "config.json").read_text())
+    assert config["likelihood"] == "logistic_mixture"
+    (copy / "config.json").write_text(json.dumps(config | {"likelihood": "laplace"}))
+    assert "differ in likelihood (logistic_mixture and laplace)" in said(run, copy)
+    changed = config["data"] | {"digest": "0" * 32}
+    (copy / "config.json").write_text(json.dumps(config | {"data": changed}))
+    assert "differ in data set" in said(run, copy)
+    (copy / "config.json").write_text(json.dumps(config))
+    assert "no metric 'nlll': did you mean nll" in said(run, copy, "--metric", "nlll")
     (copy / "metrics.jsonl").unlink()
-    assert "has no metrics yet" in said(run, copy, "--out", tmp_path / "a.html")
-    assert not (tmp_path / "a.html").exists()
+    assert "has no metrics yet" in said(run, copy)
+    assert not (tmp_path / "y.html").exists()
 
 
 def test_a_run_of_an_older_version_has_a_report(run, tmp_path):
@@ -434,7 +451,6 @@ def test_a_run_of_an_older_version_has_a_report(run, tmp_path):
     assert "by a version that did not record them" in found.text
     assert "timing" not in found.sections()
     assert "Measured during training" in found.text
-    assert "2 runs compared" in Page(vaejax.report(run, copy, out=tmp_path / "a")).text
 
 
 # In a browser.

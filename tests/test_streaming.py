@@ -27,7 +27,7 @@ from vaejax.data.examples import Examples
 from vaejax.data.feed import Shuffled
 from vaejax.data.pictures import Frame, decode_picture
 from vaejax.data.reading import Reading
-from vaejax.data.records import files_of
+from vaejax.data.shards import files_of
 from vaejax.data.streaming import AHEAD, Stream, cores, feed_of, own_rows
 from vaejax.runtime.jsonlines import read_rows
 from vaejax.runtime.preemption import Stopped

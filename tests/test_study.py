@@ -306,7 +306,8 @@ def test_the_script_writes_a_table(tmp_path, capsys):
 @pytest.mark.slow
 def test_the_script_refuses_another_study_in_the_folder(tmp_path, capsys, monkeypatch):
     flags = ["--seeds", 1, "--devices", 1, "--workdir", tmp_path]
-    monkeypatch.setattr("vaejax.sweeps.sweep.no_tensorboard", lambda folder: "no files")
+    lacking = "vaejax.training.trackers.no_tensorboard"
+    monkeypatch.setattr(lacking, lambda folder: "no files")
     call("study", "vae", *flags, *WORDS)
     assert capsys.readouterr().err.splitlines()[1] == "no files"
     line = refused(capsys, "study", "vae", "--free-bits", 1, *flags, *WORDS)

@@ -25,14 +25,10 @@ from vaejax.runtime.preemption import Stopped
 from vaejax.training.checkpoint import Checkpoints
 from vaejax.training.hooks import passes
 from vaejax.training.loop import Diverged, first_state, intervals
-from vaejax.training.metric_writer import (
-    JsonLines,
-    Progress,
-    no_tensorboard,
-    tensorboard,
-)
+from vaejax.training.metric_writer import JsonLines, Progress
 from vaejax.training.profiling import Profile, Trace
 from vaejax.training.recorder import Recorder
+from vaejax.training.trackers import no_tensorboard, tracking_of
 
 TINY = {
     "dataset": "digits",
@@ -379,7 +375,9 @@ def test_where_tensorboard_gets_nothing_the_log_says_why(tmp_path, monkeypatch):
     assert no_tensorboard(tmp_path) == ""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "vaejax[tensorboard]" in no_tensorboard(tmp_path)
-    assert tensorboard(tmp_path, 0) == []
+    tracking = tracking_of(("auto",), tmp_path)
+    assert "vaejax[tensorboard]" in tracking.lacking
+    assert not tracking.wanted
 
 
 TERMS = {

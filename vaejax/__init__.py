@@ -20,10 +20,11 @@ from vaejax.errors import InputError
 from vaejax.experiment import Experiment, Metric, Player, Quantity, TrainState
 from vaejax.inference.terms import Inference, infer
 from vaejax.objectives import elbo
-from vaejax.reports import report
+from vaejax.reports import compare, report
 from vaejax.sweeps.sweep import study
 from vaejax.training.evaluator import evaluate
 from vaejax.training.loop import train
+from vaejax.training.per_example import per_example
 from vaejax.training.workdir import load
 
 try:
@@ -40,6 +41,7 @@ __all__ = [
     "Quantity",
     "TrainState",
     "attribute",
+    "compare",
     "decode",
     "elbo",
     "encode",
@@ -50,6 +52,7 @@ __all__ = [
     "load",
     "log_likelihood",
     "objectives",
+    "per_example",
     "presets",
     "reconstruct",
     "report",

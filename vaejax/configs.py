@@ -51,7 +51,8 @@ class Data:
     """The data to train on."""
 
     dataset: DatasetName = "mnist_5k"
-    """mnist_5k, digits, breast_cancer, another TFDS name, npz:PATH or csv:PATH."""
+    """mnist_5k, digits, breast_cancer, another TFDS name; npz:PATH, csv:PATH,
+    folder:PATH (pictures, in sub-folders by label), hf:PATH or hf:NAME."""
     validation: float = 0.0
     """Fraction of the training split held out for validation."""
     binarize: Literal["auto", "dynamic", "static", "none"] = "auto"
@@ -59,7 +60,7 @@ class Data:
     dequantize: bool = False
     """Add uniform noise within a grey level, so that densities bound probabilities."""
     counts: tuple[str, ...] = ()
-    """Columns of a csv: or npz: table that are counts: names, patterns (g*), or all."""
+    """Columns of a csv:, npz: or hf: table that are counts: names, g*, or all."""
     categories: tuple[str, ...] = ()
     """Columns of a csv: table whose numbers stand for categories."""
     missing: tuple[str, ...] = ()
@@ -252,7 +253,8 @@ class Training:
     """Optimization, devices, and when to log, evaluate and save."""
 
     epochs: int = 30
-    """Passes over the training split."""
+    """Passes over the training split; more than before prolong a run, and from there on
+    --decay cosine, the one schedule that depends on it, is that of the new length."""
     batch_size: int = 128
     """Examples per step over all devices; an incomplete last batch is dropped."""
     learning_rate: float = 1e-3

@@ -53,18 +53,48 @@ class Quantity(NamedTuple):
         return self.meaning if said else f"{self.meaning}, {self.unit}"
 
 
+class Each(NamedTuple):
+    """The two halves of a metric's update: numbers of each example, and their fold."""
+
+    values: Callable[[nn.Module, Variables, Batch, Key], Mapping[str, Array]]
+    """Arrays `[batch]` by name, from model, variables, batch and key."""
+    fold: Callable[[Any, Mapping[str, Array], Array], Any]
+    """The accumulator with these values, weighted by an array `[batch]` of 0 and 1."""
+
+
 class Metric(NamedTuple):
     """A fold over a split: `compute(update(... update(init(), batch_1) ..., batch_n))`.
 
     `update(acc, model, variables, batch, key)` weighs examples with `batch["weight"]`,
     which is 0 for padding and 1 for all others, so counts are exact. `quantities` say
     what the numbers of `compute` are; a standard error, `NAME_se`, needs no entry.
+    Where numbers are means over examples, `each` makes up the update, so that an
+    evaluation can keep what was averaged: of the names that `quantities` have, too.
     """
 
     init: Callable[[], Any]
     update: Callable[[Any, nn.Module, Variables, Batch, Key], Any]
     compute: Callable[[Any], Mapping[str, Array]]
     quantities: Mapping[str, Quantity] = MappingProxyType({})
+    each: Each | None = None
+
+    def update_each(
+        self,
+        acc: Any,
+        model: nn.Module,
+        variables: Variables,
+        batch: Batch,
+        key: Key,
+    ) -> tuple[Any, dict[str, Array]]:
+        """The updated accumulator, and the numbers of each example that it averages.
+
+        They are arrays `[batch]` by name; none where the numbers are no such means.
+        """
+        if self.each is None:
+            return self.update(acc, model, variables, batch, key), {}
+        found = self.each.values(model, variables, batch, key)
+        told = {name: v for name, v in found.items() if name in self.quantities}
+        return self.each.fold(acc, found, batch["weight"]), told
 
 
 class TrainState(NamedTuple):
@@ -143,9 +173,9 @@ class Experiment:
         The inverse of `preprocess.restore`.
 
         Args:
-          x: uint8 `[N, H, W]` or `[N, H, W, C]` of images; rows `[N, D]` of tables, or
-            a DataFrame, whose columns of a CSV file are found by their names. NaN and
-            what `numpy.ma` masks are holes.
+          x: `[N, H, W]` or `[N, H, W, C]` of images, uint8 or on the scale of those of
+            training; rows `[N, D]` of tables, or a DataFrame, whose columns of a CSV
+            file are found by their names. NaN and what `numpy.ma` masks are holes.
           y: the data's own labels `[N]`, of conditional models.
           mask: like `x`, 1 where an entry is observed.
           key: of the noise of preprocessing (binarization, dequantization); None is

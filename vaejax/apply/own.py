@@ -13,11 +13,13 @@ from vaejax.apply.capabilities import require_encoder
 from vaejax.apply.tables import open_holey
 from vaejax.data.arrays import read_npz
 from vaejax.data.checks import check_mask, check_x
-from vaejax.data.classes import check_y, plain
+from vaejax.data.classes import check_y, labels_of, plain
 from vaejax.data.dataset import Arrays, in_memory
+from vaejax.data.folder import read_own_folder
 from vaejax.data.holes import hide
 from vaejax.data.kinds import kind_of, with_channels
 from vaejax.data.own import levels_of
+from vaejax.data.reading import Reading
 from vaejax.data.spec import Spec
 from vaejax.data.units import standardized
 from vaejax.data.wanted import check_counts
@@ -37,10 +39,13 @@ class Codes(NamedTuple):
     """`[N, latents]`."""
     scale: np.ndarray
     """Standard deviations, `[N, latents]`; 0 where the encoder is deterministic."""
+    label: np.ndarray | None = None
+    """The data's own labels `[N]`, where the file has any."""
 
 
-def read_own(path: Path, spec: Spec) -> Arrays:
-    """Examples of a `.csv` or `.npz`, as a split of the data that was trained on.
+def read_own(path: Path, spec: Spec, reading: Reading = Reading()) -> Arrays:
+    """Examples of a `.csv`, an `.npz` or a folder of pictures, as a split of the data
+    that was trained on; pictures are resized as `reading` says.
 
     `x` `[N, H * W * C]` uint8 of images, `[N, D]` float32 standardized by the training
     split of tables; `mask` where training had holes; `y` `[N]`, indices of classes,
@@ -48,10 +53,15 @@ def read_own(path: Path, spec: Spec) -> Arrays:
     with `y` and `mask` alike.
 
     Raises:
-      InputError: the file is neither, its examples are not like those that were trained
+      InputError: it is none of these, its examples are not like those that were trained
         on, or it has holes and the model was trained on complete data.
     """
-    if path.suffix == ".npz":
+    if path.is_dir():
+        arrays = read_own_folder(path, spec, reading)
+        mask = np.ones(arrays["x"].shape, bool)
+        levels = levels_of(arrays["x"], spec, str(path), mask)
+        arrays |= {"x": levels.reshape(len(levels), -1)}
+    elif path.suffix == ".npz":
         arrays, mask = from_npz(path, spec)
     else:
         holey = open_holey(path, spec)
@@ -84,7 +94,7 @@ def from_npz(path: Path, spec: Spec) -> tuple[Arrays, np.ndarray]:
     if shape != spec.shape:
         raise InputError(f"{what} holds examples {shape}: the model's are {spec.shape}")
     if not kind_of(spec).has_columns:
-        found = {"x": levels_of(x, spec, what).reshape(len(x), -1)}
+        found = {"x": levels_of(x, spec, what, mask).reshape(len(x), -1)}
     else:
         order = columns_in_order(arrays.get("columns"), spec, str(path))
         x, mask = x[:, order], mask[:, order]
@@ -120,14 +130,22 @@ def check_labels(experiment: Experiment, arrays: Arrays, path: Path) -> None:
         )
 
 
+def own_of(experiment: Experiment, path: Path) -> Arrays:
+    """The examples of a file or folder, with the labels that the experiment needs."""
+    known = experiment.arguments
+    reading = Reading(size=known.get("image_size", 0), crop=known.get("random_crop", 0))
+    arrays = read_own(path, experiment.dataset.spec, reading)
+    check_labels(experiment, arrays, path)
+    return arrays
+
+
 def on_own(experiment: Experiment, path: Path) -> Experiment:
     """The experiment whose test split is the examples of a file.
 
     What training hid on purpose (`--hide`) is hidden here, too.
     """
     spec = experiment.dataset.spec
-    arrays = read_own(path, spec)
-    check_labels(experiment, arrays, path)
+    arrays = own_of(experiment, path)
     known = spec._replace(
         sizes={"test": len(arrays["x"])}, hidden=False, streams=False, unseen=()
     )
@@ -153,8 +171,7 @@ def encode_own(
     """
     check_count("batch_size", batch_size, 1)
     require_encoder(experiment, ": choose another run")
-    arrays = read_own(path, experiment.dataset.spec)
-    check_labels(experiment, arrays, path)
+    arrays = own_of(experiment, path)
     count, key = len(arrays["x"]), jax.random.key(seed)
     size, means, scales = min(batch_size, count), [], []
     for start in range(0, count, size):
@@ -167,4 +184,6 @@ def encode_own(
         q: Any = query.encode(experiment, state, known)
         means.append(np.asarray(q.mean))
         scales.append(np.sqrt(np.asarray(q.variance)))
-    return Codes(*(np.concatenate(each)[:count] for each in (means, scales)))
+    mean, scale = (np.concatenate(each)[:count] for each in (means, scales))
+    names = experiment.dataset.spec.class_names
+    return Codes(mean, scale, labels_of(arrays["y"], names) if "y" in arrays else None)

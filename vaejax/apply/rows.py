@@ -14,15 +14,18 @@ from vaejax.runtime.storage import write_whole
 
 
 def write_codes(codes: Codes, out: Path) -> None:
-    """Columns mean_0, ..., scale_0, ... of a `.csv`; arrays mean, scale of a `.npz`."""
+    """Columns mean_0, ..., scale_0, ... of a `.csv`; arrays mean, scale of a `.npz`;
+    and label, where there are labels.
+    """
+    arrays = {name: a for name, a in codes._asdict().items() if a is not None}
     if out.suffix == ".npz":
-        write_npz(out, codes._asdict())
+        write_npz(out, arrays)
         return
     import pandas as pd
 
     parts = {
-        f"{name}_{place}": column
-        for name, values in codes._asdict().items()
+        f"{name}_{place}" if values.ndim > 1 else name: column
+        for name, values in arrays.items()
         for place, column in enumerate(values.reshape(len(values), -1).T)
     }
     write_whole(out, pd.DataFrame(parts).to_csv(index=False))

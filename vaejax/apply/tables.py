@@ -10,7 +10,9 @@ from vaejax.data.arrays import read_npz
 from vaejax.data.checks import check_mask, check_no_infinity, check_x
 from vaejax.data.dialect import Csv, TextTable, write_page
 from vaejax.data.kinds import kind_of, with_channels
+from vaejax.data.levels import RULES
 from vaejax.data.numerals import HOLES, quoted, text_of
+from vaejax.data.own import levels_of
 from vaejax.data.schema import grouped_cell, numbers_of, read_csv
 from vaejax.data.spec import Dialect, Spec
 from vaejax.data.units import in_units, standardized
@@ -148,18 +150,24 @@ def open_array_table(path: Path, spec: Spec) -> Holey:
     mask = arrays.get("mask", arrays.get("mask_train", np.ones(x.shape, bool)))
     check_mask(mask, x, f"mask of {path}")
     mask = (mask == 1) & ~np.isnan(x)
-    # Images of two levels are 0 and 1, or 0 and 255.
-    top = 255 if spec.levels == 256 else max(1, int(np.nanmax(x)))
 
     def write(filled: np.ndarray, out: Path) -> None:
-        levels = np.clip(filled, 0, 1) * top
-        values = in_units(filled, spec) if has_columns else levels
-        whole_numbers = np.issubdtype(x.dtype, np.integer)
-        values = np.rint(values) if whole_numbers else values
+        own = in_units(filled, spec) if has_columns else given_scale(filled, x, spec)
+        values = np.rint(own) if x.dtype.kind in "iub" else own
         values = values.reshape(x.shape).astype(x.dtype)
         with written_whole(out) as file:
             np.savez_compressed(file, x=np.where(mask, x, values))
 
     if has_columns:
         return Holey(standardized(x, spec), mask, write)
-    return Holey(shaped.astype(np.float32) / top, mask.reshape(shaped.shape), write)
+    levels = levels_of(x, spec, f"x of {path}", mask) / np.float32(spec.levels - 1)
+    return Holey(levels.reshape(shaped.shape), mask.reshape(shaped.shape), write)
+
+
+def given_scale(filled: np.ndarray, x: np.ndarray, spec: Spec) -> np.ndarray:
+    """Filled pictures, in [0, 1], on the scale of `x`, which had the holes."""
+    filled = np.clip(filled, 0, 1)
+    if x.dtype == np.uint8 or spec.pixels is None:
+        # Images of two levels are 0 and 1, or 0 and 255.
+        return filled * (255 if spec.levels == 256 else max(1, int(x.max())))
+    return RULES[spec.pixels.rule].back(filled)

@@ -10,7 +10,14 @@ import jax
 
 from vaejax import parallel
 from vaejax.cli.effort import check_measuring
-from vaejax.cli.outcome import finite, keep_numbers, place_of, writing
+from vaejax.cli.judging import Compare, open_comparisons
+from vaejax.cli.outcome import (
+    finite,
+    keep_examples,
+    keep_numbers,
+    place_of,
+    writing,
+)
 from vaejax.cli.parse import command_line
 from vaejax.cli.tables import markdown, print_table
 from vaejax.errors import InputError
@@ -21,10 +28,12 @@ from vaejax.runtime.limits import check_count
 from vaejax.runtime.storage import is_remote, write_whole
 from vaejax.sweeps.summary import summarize
 from vaejax.sweeps.sweep import study
-from vaejax.training.card import keep_card
-from vaejax.training.evaluator import evaluate as evaluate_split
+from vaejax.training.card import keep_card, kept_card
+from vaejax.training.evaluator import SplitNumbers, measure_split
 from vaejax.training.loop import train as train_experiment
+from vaejax.training.per_example import check_example_file, measurement_of
 from vaejax.training.profiling import Profile
+from vaejax.training.trackers import DEFAULT, track_evaluation
 from vaejax.training.workdir import load, readable_workdir, workdir_of, write_json
 
 
@@ -50,6 +59,9 @@ def train_run(
     debug_nans: bool,
     profile: str = "",
     workers: int = 0,
+    track: Sequence[str] = DEFAULT,
+    init_from: str | None = None,
+    init_parts: Sequence[str] = (),
 ) -> None:
     """Trains in a workdir and says what to do next."""
     check_count("workers", workers)
@@ -60,7 +72,14 @@ def train_run(
     keep_compiled()
     jax.config.update("jax_debug_nans", debug_nans)
     state = train_experiment(
-        experiment, workdir, devices=devices, profile=trace, workers=workers
+        experiment,
+        workdir,
+        devices=devices,
+        profile=trace,
+        workers=workers,
+        trackers=track,
+        init_from=init_from,
+        init_parts=init_parts,
     )
     try_report(workdir, experiment, of_this_host(state))
     if multihost.first():
@@ -75,28 +94,34 @@ def of_this_host(state: TrainState) -> TrainState:
     )
 
 
-def try_report(workdir: Path, experiment: Experiment, state: TrainState) -> None:
+def try_report(
+    workdir: Path,
+    experiment: Experiment,
+    state: TrainState,
+    card: Mapping[str, Any] | None = None,
+) -> None:
     """Writes a run's page, on the first host; a failure is a warning in one line.
 
-    The run is kept already, and a page is never worth it.
+    By default from the card that the run's end has kept. The run is kept already, and a
+    page is never worth it.
     """
     if not multihost.first():
         return
     from vaejax.reports import write_report as write
 
     try:
-        print(f"wrote {write(workdir, experiment, state)}")
+        print(f"wrote {write(workdir, experiment, state, card or kept_card(workdir))}")
     except Exception as error:  # of drawing or of the disk: the run has succeeded
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         print(f"warning: no report of {workdir}: {reason}", file=sys.stderr)
 
 
-def report_runs(workdirs: Sequence[Path], out: Path | None) -> None:
-    """Writes a run's page, or one that compares several."""
+def report_run(workdir: Path, out: Path | None) -> None:
+    """Writes the page of a run, or of the runs of a study."""
     from vaejax.reports import report as write
 
     keep_compiled()
-    print(f"wrote {write(*workdirs, out=out)}")
+    print(f"wrote {write(workdir, out=out)}")
 
 
 def evaluate_run(
@@ -108,20 +133,24 @@ def evaluate_run(
     num: int = 10_000,
     devices: int = 1,
     out: Path | None = None,
+    examples_out: Path | None = None,
+    features: str = "",
+    inception: Path | None = None,
 ) -> None:
     """Prints a table and writes it as JSON: to `out`, or else `evaluation.json`.
 
-    The numbers are printed first. A run that cannot be written, or that another process
-    writes to, keeps its page.
+    The numbers are printed first, and those of each example go to `examples_out`. A run
+    that cannot be written, or that another process writes to, keeps its page.
     """
     workdir = readable_workdir(workdir)
     place = place_of(out, workdir / "evaluation.json")
+    check_example_file(examples_out)
     keep_compiled()
     experiment, state = load(workdir)
     check_measuring(experiment, samples, split, classifier, num)
-    found = measured(
-        experiment, state, samples, split, batch_size, classifier, num, devices
-    )
+    comparisons = open_comparisons(experiment, features, inception, num)
+    settings = (samples, split, batch_size, classifier, num, devices, comparisons)
+    found = measured(experiment, state, *settings)
     values, seen = found.values, found.seen
     state = of_this_host(state)
     if not multihost.first():
@@ -132,23 +161,31 @@ def evaluate_run(
         print(f"{split} negative ELBO {-values['elbo']:.2f} nats")
     for name, value in seen.items():
         print(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
+    if examples_out is not None:
+        about = measurement_of(experiment, state, split, samples, batch_size)
+        keep_examples(experiment, about, found.whole, examples_out)
     if out is not None:
         keep_numbers(found.record, values, place, named=True)
         return
     with writing(workdir) as allowed:
         if allowed and keep_numbers(found.record, values, place, named=False):
-            keep_card(workdir)
-            try_report(workdir, experiment, state)
+            card = keep_card(workdir)
+            track_evaluation(workdir)
+            try_report(workdir, experiment, state, card)
 
 
 class Measured(NamedTuple):
     """The result of an evaluation."""
 
     settings: dict[str, Any]
-    values: dict[str, float]
-    """The metrics over the split."""
+    whole: SplitNumbers
     seen: dict[str, Any]
-    """A classifier's measures of samples."""
+    """Measures of samples."""
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The metrics over the split."""
+        return self.whole.values
 
     @property
     def record(self) -> dict[str, Any]:
@@ -165,25 +202,21 @@ def measured(
     classifier: Path | None = None,
     num: int = 10_000,
     devices: int = 1,
+    comparisons: Sequence[Compare] = (),
 ) -> Measured:
-    """The metrics over a split, and what a classifier says."""
+    """The metrics over a split, and what a classifier and others say of samples."""
     settings = {"split": split, "samples": samples, "batch_size": batch_size}
     given = {"devices": devices, "classifier": str(classifier), "num": num}
     multihost.same(settings | given, setting_differences)
-    values = evaluate_split(
-        experiment,
-        state,
-        split=split,
-        samples=samples,
-        batch_size=batch_size,
-        devices=devices,
-    )
+    whole = measure_split(experiment, state, split, samples, batch_size, devices)
     seen = {}
     if classifier is not None:
         from vaejax.metrics.classifier import judged  # loads SciPy
 
         seen = judged(experiment, state, classifier, num)
-    return Measured(settings | {"step": int(state.step)}, values, seen)
+    for compare in comparisons:
+        seen |= compare(experiment, state)
+    return Measured(settings | {"step": int(state.step)}, whole, seen)
 
 
 def setting_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -201,6 +234,7 @@ def train_study(
     samples: int,
     classifier: Path | None,
     num: int,
+    track: Sequence[str] = DEFAULT,
 ) -> None:
     """Trains and measures all replicas; writes and prints the study's table."""
     workdir = workdir_of(workdir)
@@ -208,7 +242,9 @@ def train_study(
     parallel.device_per_core()
     first = make(**{**fixed, **{name: each[0] for name, each in vary.items() if each}})
     check_measuring(first, samples, "test", classifier, num, "importance_samples")
-    replicas = study(make, workdir, vary, seeds=seeds, devices=devices, **fixed)
+    replicas = study(
+        make, workdir, vary, seeds=seeds, devices=devices, trackers=track, **fixed
+    )
     numbers = []
     for replica in replicas:
         if replica.diverged:
@@ -220,16 +256,17 @@ def train_study(
         loaded = load(replica.folder)
         found = measured(*loaded, samples, "test", 100, classifier, num)
         write_json(replica.folder / "evaluation.json", finite(found.record))
-        keep_card(replica.folder)
         numbers.append(found.values | found.seen)
-        try_report(replica.folder, *loaded)
+        card = keep_card(replica.folder)
+        track_evaluation(replica.folder)
+        try_report(replica.folder, *loaded, card)
     rows = summarize(replicas, numbers)
     write_json(workdir / "table.json", [row._asdict() for row in rows])
     table = markdown(rows)
     write_whole(workdir / "table.md", table)
     print(table, end="")
     print(f"wrote {workdir / 'table.md'}")
-    report_runs([workdir], None)
+    report_run(workdir, None)
 
 
 def keep_compiled() -> None:

@@ -8,12 +8,13 @@ from vaejax.apply.own import encode_own, on_own
 from vaejax.apply.rows import write_codes
 from vaejax.cli.commands import keep_compiled
 from vaejax.cli.effort import warn_of_passes
-from vaejax.cli.outcome import keep_numbers, place_of
+from vaejax.cli.outcome import keep_examples, keep_numbers, place_of
 from vaejax.cli.tables import print_table
 from vaejax.errors import InputError
 from vaejax.metrics.quantities import quantities_of
 from vaejax.runtime.limits import check_count
-from vaejax.training.evaluator import evaluate
+from vaejax.training.evaluator import measure_split
+from vaejax.training.per_example import check_example_file, measurement_of
 from vaejax.training.workdir import load, readable_workdir
 
 
@@ -46,9 +47,10 @@ def evaluate_own(
     batch_size: int,
     devices: int,
     out: Path | None = None,
+    examples_out: Path | None = None,
 ) -> None:
     """Prints the metrics over a file's examples, and writes them: to `out`, or else
-    beside the run's.
+    beside the run's; those of each example to `examples_out`.
 
     `evaluation.json`, which reports are made of, stays that of the run's own data.
     """
@@ -56,15 +58,19 @@ def evaluate_own(
     check_count("batch_size", batch_size, 1)
     workdir = readable_workdir(workdir)
     place = place_of(out, workdir / f"evaluation-{source.stem}.json")
+    check_example_file(examples_out)
     keep_compiled()
     experiment, state = load(workdir)
     experiment = on_own(experiment, source)
     warn_of_passes(samples, experiment.dataset.size("test"))
-    values = evaluate(
-        experiment, state, samples=samples, batch_size=batch_size, devices=devices
-    )
+    found = measure_split(experiment, state, "test", samples, batch_size, devices)
+    values = found.values
     title = f"{experiment.name} on {source}"
     print_table(title, values, quantities_of(experiment))
     noted = {"input": str(source), "samples": samples, "batch_size": batch_size}
     record = noted | {"step": int(state.step)} | values
     keep_numbers(record, values, place, named=out is not None)
+    if examples_out is not None:
+        how = "test", samples, batch_size
+        about = measurement_of(experiment, state, *how, source=source.name)
+        keep_examples(experiment, about, found, examples_out)

@@ -14,6 +14,7 @@ from vaejax.apply.query import sample as sample_model
 from vaejax.apply.rows import write_npz, write_rows
 from vaejax.cli.commands import keep_compiled
 from vaejax.cli.effort import check_sampling, warn_of_passes
+from vaejax.data.classes import labels_of
 from vaejax.data.kinds import kind_of
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
@@ -62,6 +63,8 @@ def write_samples(
     else:
         names = {"columns": np.array([c.name for c in spec.columns])}
         arrays = {"x": experiment.preprocess.restore(x)}
+        if "y" in given:
+            arrays["y"] = labels_of(np.asarray(given["y"]), spec.class_names)
         write_npz(out, arrays | (names if spec.columns else {}))
     print(f"wrote {out}")
 

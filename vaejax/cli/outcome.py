@@ -9,9 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from vaejax.errors import InputError
+from vaejax.experiment import Experiment
 from vaejax.runtime.lock import Held, held
 from vaejax.runtime.storage import is_remote, path_of
 from vaejax.sharing.manifest import is_shared
+from vaejax.training.evaluator import SplitNumbers
+from vaejax.training.per_example import (
+    Measurement,
+    example_values,
+    write_examples,
+)
 from vaejax.training.workdir import write_json
 
 
@@ -47,6 +54,14 @@ def keep_numbers(
         return False
     print(f"wrote {place}")
     return True
+
+
+def keep_examples(
+    experiment: Experiment, about: Measurement, found: SplitNumbers, place: Path
+) -> None:
+    """Writes the numbers of an evaluation's examples, and says so."""
+    write_examples(example_values(experiment, about, found), place)
+    print(f"wrote {place}, {len(found.each['seen']):,} examples")
 
 
 @contextlib.contextmanager

@@ -12,21 +12,29 @@ from vaejax.sweeps.sweep import value_text
 
 def markdown(rows: Sequence[Row]) -> str:
     """A line for each row of a study: settings, and every mean with its deviation."""
-    from rich import box
-    from rich.table import Table
-
-    from vaejax.runtime.terminal import console
-
     noted = ("examples", "generated", "compared_with")  # the same for all
     names = dict.fromkeys(name for row in rows for name in row.mean)
     shown = [n for n in names if n not in noted and not n.endswith("_se")]
     lost = any(row.diverged for row in rows)
     heads = [*rows[0].settings, "seeds", *(["diverged"] if lost else []), *shown]
-    table = Table(*heads, box=box.MARKDOWN)
+    lines = []
     for row in rows:
         counts = [row.replicas, *([row.diverged] if lost else [])]
         cells = [value_text(value) for value in row.settings.values()]
-        table.add_row(*cells, *map(str, counts), *(cell(row, n) for n in shown))
+        lines.append([*cells, *map(str, counts), *(cell(row, n) for n in shown)])
+    return markdown_lines(heads, lines)
+
+
+def markdown_lines(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, however wide, its columns aligned."""
+    from rich import box
+    from rich.table import Table
+
+    from vaejax.runtime.terminal import console
+
+    table = Table(*heads, box=box.MARKDOWN)
+    for row in rows:
+        table.add_row(*row)
     text = io.StringIO()
     console(text, width=10_000).print(table)
     lines = (line.strip() for line in text.getvalue().splitlines())

@@ -22,7 +22,15 @@ from vaejax.data.checks import (
 from vaejax.data.classes import check_y, numbered_labels, of_training, plain
 from vaejax.data.dataset import Arrays, Dataset, describe
 from vaejax.data.holders import unmasked
-from vaejax.data.levels import brightness, check_layout, range_of, rule_of, take_levels
+from vaejax.data.levels import (
+    RULES,
+    brightness,
+    check_layout,
+    range_of,
+    rule_of,
+    take_levels,
+)
+from vaejax.data.spec import Pixels
 from vaejax.data.splits import TEST_SHARE, cut, standardize
 from vaejax.data.wanted import check_table_named, names_of, of_arrays
 from vaejax.errors import InputError
@@ -123,7 +131,7 @@ def check_arrays(arrays: Arrays, name: str, counts: Sequence[str] = ()) -> Datas
     listed = names_of(arrays.get("columns"), "columns")
     counted = names_of(counts, "counts")
     check_table_named(train["x"], listed, counted, repr(name))
-    taken = _to_levels(train, test, name)
+    taken, pixels = _to_levels(train, test, name)
     if not test:
         train, test = cut(train, TEST_SHARE, purpose=0, what=repr(name))
     splits, names = numbered_labels({"train": train, "test": test})
@@ -131,7 +139,7 @@ def check_arrays(arrays: Arrays, name: str, counts: Sequence[str] = ()) -> Datas
     shaped = {key: _shaped(pair) for key, pair in splits.items()}
     found = describe(name, shaped, columns=columns, names=names)
     remarks = tuple(line.format(levels=found.spec.levels) for line in taken)
-    return found._replace(spec=found.spec._replace(remarks=remarks))
+    return found._replace(spec=found.spec._replace(remarks=remarks, pixels=pixels))
 
 
 def _check_examples(train: Arrays, test: Arrays, name: str) -> None:
@@ -149,26 +157,30 @@ def _check_examples(train: Arrays, test: Arrays, name: str) -> None:
         check_alike(train["x"], test["x"], name)
 
 
-def _to_levels(train: Arrays, test: Arrays, name: str) -> tuple[str, ...]:
+def _to_levels(
+    train: Arrays, test: Arrays, name: str
+) -> tuple[tuple[str, ...], Pixels | None]:
     """Makes pictures uint8 in place, and says by which rule, or that they are dark;
     `{levels}` stands for how many there are then. Nothing is said of others.
     """
     x, what, observed = train["x"], f"x_train of {name!r}", train.get("mask")
     if x.ndim == 2:
-        return ()
+        return (), None
     if x.dtype == np.uint8:
         warning = brightness(x, what, observed)
-        return (warning,) if warning else ()
-    rule = rule_of(x, what, observed)
+        return ((warning,) if warning else ()), None
+    pixels = Pixels(rule_of(x, what, observed), x.dtype.name)
+    rule = RULES[pixels.rule]
     low, high = range_of(x, observed)
     for split, pair in (("train", train), ("test", test)):
         if pair:
             what = f"x_{split} of {name!r}"
             pair["x"] = take_levels(pair["x"], rule, what, pair.get("mask"))
-    return (
+    line = (
         f"pictures of {x.dtype}, {low:g} to {high:g} in training, are taken as "
-        f"{{levels}} levels by {rule.code}",
+        f"{{levels}} levels by {rule.code}"
     )
+    return (line,), pixels
 
 
 def _pair(arrays: Arrays, split: str) -> Arrays:

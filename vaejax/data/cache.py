@@ -28,23 +28,33 @@ def load_cached(folder: Path, size: int = 0) -> Dataset | None:
     `size` is that to which images were resized, if they were.
     """
     for place in _places(folder, size):
-        try:
-            return _read(place)
-        except (OSError, EOFError, ValueError, KeyError, TypeError):
-            continue  # absent or damaged
+        if found := read_cache(place):
+            return found
     return None
+
+
+def read_cache(place: Path, named: bool = False) -> Dataset | None:
+    """The content of a cache, or None; `named` where its digest is of names, too."""
+    try:
+        return _read(place, named)
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
+        return None  # absent or damaged
+
+
+def write_cache(place: Path, dataset: Dataset) -> bool:
+    """Whether the set could be cached there."""
+    if not writable(place.parent):
+        return False
+    try:
+        _write(place, dataset)
+    except OSError:
+        return False  # a full disk, say: the cache is a convenience
+    return True
 
 
 def save(folder: Path, dataset: Dataset, size: int = 0) -> Dataset:
     """Caches where it can and returns the set, which is used uncached otherwise."""
-    for place in _places(folder, size):
-        if not writable(place.parent):
-            continue
-        try:
-            _write(place, dataset)
-        except OSError:
-            continue  # a full disk, say: the cache is a convenience
-        break
+    any(write_cache(place, dataset) for place in _places(folder, size))
     return dataset
 
 
@@ -58,29 +68,29 @@ def _places(folder: Path, size: int) -> list[Path]:
     return [folder / own, fallback / inside / own]
 
 
-def _read(place: Path) -> Dataset:
+def _read(place: Path, named: bool) -> Dataset:
     fields = json.loads((place / "spec.json").read_text())
     if fields["classes"] and "names" not in fields:
         raise KeyError("names")  # older than names of classes: decoded once more
     spec = Spec.from_json(fields)
     splits = {split: _read_split(place, spec, split) for split in spec.sizes}
     written = max(path.stat().st_mtime_ns for path in place.iterdir())
-    if _digest_of(place, written) != spec.digest:
+    if _digest_of(place, written, named) != spec.digest:
         log.warning("%s is damaged: the set is decoded once more", place)
         raise ValueError(f"{place} is damaged")
     return in_memory(spec, splits)
 
 
 @functools.lru_cache(maxsize=64)
-def _digest_of(place: Path, written: int) -> str:
+def _digest_of(place: Path, written: int, named: bool) -> str:
     """The digest of the arrays, read once by a process: a second for each GB or so.
 
     `written` is when they were: another cache of that name has a digest of its own.
     """
     spec = Spec.from_json(json.loads((place / "spec.json").read_text()))
     splits = {split: _read_split(place, spec, split) for split in spec.sizes}
-    # Names of classes are those of the prepared set, and not of the digest.
-    return arrays_digest(spec.shape, splits, ())
+    # Names of classes are those of a prepared set, and not of its digest.
+    return arrays_digest(spec.shape, splits, spec.names if named else ())
 
 
 def _read_split(place: Path, spec: Spec, split: str) -> Arrays:

@@ -149,6 +149,14 @@ def index_of(values: Any, names: Sequence[str]) -> np.ndarray:
     return np.array([place[text] for text in texts], np.int32).reshape(labels.shape)
 
 
+def labels_of(indices: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """The data's own labels `[N]` of classes: the inverse of `index_of`. Whole numbers
+    where all classes are called by such, else texts.
+    """
+    texts = np.array(names)[indices]
+    return texts.astype(np.int64) if all(map(WHOLE.fullmatch, names)) else texts
+
+
 def listed(names: Sequence[str], most: int = 20) -> str:
     """The sentence that says which classes there are."""
     if not names:

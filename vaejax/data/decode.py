@@ -12,7 +12,7 @@ from vaejax.data.features import Roles, check_table_size, choose_features, count
 from vaejax.data.images import dataset_of, labelled
 from vaejax.data.quiet import one_line, quiet
 from vaejax.data.reading import Reading
-from vaejax.data.records import Shards, files_of
+from vaejax.data.shards import Shards, files_of
 from vaejax.data.splits import TEST_SHARE, cut
 from vaejax.errors import InputError
 

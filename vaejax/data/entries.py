@@ -78,7 +78,7 @@ def checked_x(
         if whole and not binary:
             raise InputError(
                 f"x has dtype {np.asarray(x).dtype}: the model's units are floats in "
-                "[0, 1]; experiment.inputs(x) makes them of uint8 pictures"
+                "[0, 1]; experiment.inputs(x) makes them of your pictures"
             )
     else:
         check_codes(array, ~holes, spec)
@@ -93,7 +93,7 @@ def check_pixels(values: np.ndarray, what: str) -> None:
     if low < -SLIGHT or high > 1 + SLIGHT:
         raise InputError(
             f"{what} goes from {low:g} to {high:g}: the model's units are [0, 1]; "
-            "experiment.inputs(x) makes them of uint8 pictures"
+            "experiment.inputs(x) makes them of your pictures"
         )
     if low < -1e-6 or high > 1 + 1e-6:
         raise InputError(

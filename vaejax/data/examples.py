@@ -87,7 +87,7 @@ class Examples:
                 other = self.records.where(place)
                 return x, label, (f"{found}: {other} stands for it",) if found else ()
         raise InputError(
-            f"{found}, and so are {REACH - 1} after it: prepare the set anew"
+            f"{found}, and so are {REACH - 1} after it: {self.records.remedy}"
         )
 
     def decoded(
@@ -100,9 +100,10 @@ class Examples:
             record = record or self.records.take([row])[0]
             x = decode_picture(record.content, self.frame, u)
         except Exception as error:  # whatever TFDS, array_record or PIL raise
+            remedy = f": {self.records.remedy}, or set --skip-corrupt"
             raise InputError(
                 f"{self.records.where(row)} is corrupt ({one_line(error)})"
-                + ("" if self.skip else ": prepare the set anew, or set --skip-corrupt")
+                + ("" if self.skip else remedy)
             ) from error
         if self.one and not np.isin(x, (0, self.one)).all():
             raise InputError(

@@ -2,7 +2,9 @@
 
 The rule is found from dtype and range of the observed training pixels, and each rule
 is one line of NumPy, which is what error messages tell users to write. A range is taken
-only where it can mean one thing; any other is refused.
+only where it can mean one thing; any other is refused. Examples that a trained model is
+given are taken by the rule of training (`levels_by`), and what it generates is given
+back on that scale (`own_scale`).
 """
 
 from collections.abc import Callable
@@ -10,41 +12,68 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vaejax.data.spec import Pixels
 from vaejax.errors import InputError
 
 
 class Rule(NamedTuple):
-    """How pixels between `low` and `high` become levels 0 to 255."""
+    """How pixels between `low` and `high` become levels 0 to 255, and back."""
 
     code: str
     """The expression in NumPy, of `x`."""
     convert: Callable[[np.ndarray], np.ndarray]
     low: float
     high: float
+    back: Callable[[np.ndarray], np.ndarray]
+    """From the model's units, [0, 1], to those of the pixels."""
 
 
-BOOL = Rule(
-    "255 * x.astype(np.uint8)", lambda x: np.uint8(255) * x.astype(np.uint8), 0, 1
-)
-UNIT = Rule(
-    "np.round(255 * x).astype(np.uint8)",
-    lambda x: np.round(255 * x).astype(np.uint8),
-    0,
-    1,
-)
-SIGNED = Rule(
-    "np.round((x + 1) * 127.5).astype(np.uint8)",
-    lambda x: np.round((x + 1) * 127.5).astype(np.uint8),
-    -1,
-    1,
-)
-LEVELS = Rule(
-    "np.round(x).astype(np.uint8)", lambda x: np.round(x).astype(np.uint8), 0, 255
-)
-WHOLE = Rule("x.astype(np.uint8)", lambda x: x.astype(np.uint8), 0, 255)
-DEEP = Rule(
-    "(x // 257).astype(np.uint8)", lambda x: (x // 257).astype(np.uint8), 0, 65535
-)
+RULES = {
+    "bool": Rule(
+        "255 * x.astype(np.uint8)",
+        lambda x: np.uint8(255) * x.astype(np.uint8),
+        0,
+        1,
+        lambda x: x,
+    ),
+    "bits": Rule("x.astype(np.uint8)", lambda x: x.astype(np.uint8), 0, 1, lambda x: x),
+    "unit": Rule(
+        "np.round(255 * x).astype(np.uint8)",
+        lambda x: np.round(255 * x).astype(np.uint8),
+        0,
+        1,
+        lambda x: x,
+    ),
+    "signed": Rule(
+        "np.round((x + 1) * 127.5).astype(np.uint8)",
+        lambda x: np.round((x + 1) * 127.5).astype(np.uint8),
+        -1,
+        1,
+        lambda x: 2 * x - 1,
+    ),
+    "levels": Rule(
+        "np.round(x).astype(np.uint8)",
+        lambda x: np.round(x).astype(np.uint8),
+        0,
+        255,
+        lambda x: 255 * x,
+    ),
+    "whole": Rule(
+        "x.astype(np.uint8)",
+        lambda x: x.astype(np.uint8),
+        0,
+        255,
+        lambda x: np.round(255 * x),
+    ),
+    "deep": Rule(
+        "(x // 257).astype(np.uint8)",
+        lambda x: (x // 257).astype(np.uint8),
+        0,
+        65535,
+        lambda x: np.round(65535 * x),
+    ),
+}
+"""The rules by their names in `Spec.pixels`."""
 DARK = 31
 """Pictures of uint8 in training whose largest level is at most this are refused.
 
@@ -59,15 +88,15 @@ def range_of(x: np.ndarray, observed: np.ndarray | None) -> tuple[float, float]:
     return (float(seen.min()), float(seen.max())) if seen.size else (0.0, 0.0)
 
 
-def rule_of(x: np.ndarray, what: str, observed: np.ndarray | None = None) -> Rule:
-    """The rule for pixels of another type than uint8.
+def rule_of(x: np.ndarray, what: str, observed: np.ndarray | None = None) -> str:
+    """The name of the rule for pixels of another type than uint8.
 
     InputError, with the line that mends it where there is one, for another dtype,
     pixels that are not finite, and ranges that may mean several things.
     """
     kind = x.dtype.kind
     if kind == "b":
-        return BOOL
+        return "bool"
     if kind not in "iuf" or x.dtype.itemsize > 8:
         raise InputError(
             f"{what} has dtype {x.dtype}: give pictures as uint8, from 0 to 255"
@@ -110,20 +139,22 @@ def _stretched(high: float) -> str:
     return f"np.round(x * (255 / {high:g})).astype(np.uint8)"
 
 
-def _float_rule(low: float, high: float) -> Rule | None:
+def _float_rule(low: float, high: float) -> str | None:
     if low >= 0 and (high == 0 or 1 / 255 < high <= 1):
-        return UNIT
+        return "unit"
     if -1 <= low <= -0.5 and 0 < high <= 1:
-        return SIGNED
-    return LEVELS if low >= 0 and 128 <= high <= 255 else None
+        return "signed"
+    return "levels" if low >= 0 and 128 <= high <= 255 else None
 
 
-def _whole_rule(low: float, high: float) -> Rule | None:
+def _whole_rule(low: float, high: float) -> str | None:
     if low < 0:
         return None
-    if high <= 1 or 128 <= high <= 255:
-        return WHOLE
-    return DEEP if 2**15 <= high < 2**16 else None
+    if high <= 1:
+        return "bits"
+    if 128 <= high <= 255:
+        return "whole"
+    return "deep" if 2**15 <= high < 2**16 else None
 
 
 def remedy(low: float, high: float, kind: str) -> str:
@@ -136,13 +167,13 @@ def remedy(low: float, high: float, kind: str) -> str:
         return "if it is of [0, 1], np.round(255 * x.clip(0, 1)).astype(np.uint8)"
     if low >= 0 and high < 128:
         # As uint8 they would be refused again where they are nearly black.
-        dim = f"; if it is 255, {LEVELS.code}" if high > DARK else ""
+        dim = f"; if it is 255, {RULES['levels'].code}" if high > DARK else ""
         return f"if the largest level is {high:g}, {_stretched(high)}{dim}"
     if low >= 0 and high < 2**16:
         top = 2 ** int(np.ceil(high)).bit_length() - 1
         return (
             f"if the largest level is {top}, {_stretched(top)}; if it is 65535, "
-            f"{DEEP.code}"
+            f"{RULES['deep'].code}"
         )
     return (
         f"if {low:g} is black and {high:g} white, np.round((x - {low!r}) * "
@@ -169,6 +200,52 @@ def take_levels(
     return np.where(seen, rule.convert(np.where(seen, x, x.dtype.type(0))), 0).astype(
         np.uint8
     )
+
+
+def levels_by(
+    x: np.ndarray, pixels: Pixels | None, what: str, observed: np.ndarray | None = None
+) -> np.ndarray:
+    """Levels uint8 of examples for a trained model: uint8 as they are, others by the
+    rule of training, `pixels`.
+
+    InputError, with the line that mends it where there is one, where they are of
+    another type or scale than the pictures of training.
+    """
+    if x.dtype == np.uint8:
+        return x
+    if pixels is None:
+        code = RULES[rule_of(x, what, observed)].code
+        raise InputError(
+            f"{what} has dtype {x.dtype}: images are uint8, 0 to 255; use {code}"
+        )
+    rule, known = RULES[pixels.rule], np.dtype(pixels.dtype)
+    low, high = range_of(x, observed)
+    inside = rule.low <= low <= high <= rule.high
+    if not inside or (x.dtype.kind in "iu") != (known.kind in "iu"):
+        raise InputError(
+            f"{what} has dtype {x.dtype} and goes from {low:g} to {high:g}: the "
+            f"pictures of training were {known}, within {rule.low:g} to {rule.high:g}; "
+            "bring both to one scale, or give levels of uint8"
+        )
+    # Of a larger scale than [0, 1], and yet within it.
+    if rule.high > 1 and low < high <= rule.high / 255:
+        raise InputError(
+            f"{what} goes from {low:g} to {high:g}, nearly black where "
+            f"{rule.high:g} is white, as in training: bring both to one scale"
+        )
+    return take_levels(x, rule, what, observed)
+
+
+def own_scale(x: np.ndarray, pixels: Pixels | None) -> np.ndarray:
+    """Pixels in the model's units, [0, 1], on the scale of the pictures of training:
+    levels of uint8, or as `pixels` says; of truth values and bits, the probabilities.
+    """
+    x = np.clip(x, 0, 1)
+    if pixels is None:
+        return np.round(x * 255).astype(np.uint8)
+    rule, known = RULES[pixels.rule], np.dtype(pixels.dtype)
+    fits = known.kind == "f" or rule.high > 1
+    return rule.back(x).astype(known if fits else np.float32)
 
 
 CHANNELS = (1, 3, 4)

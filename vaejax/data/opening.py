@@ -30,7 +30,9 @@ def open_dataset(
     Args:
       name: one of ours ("mnist_5k", "digits", "breast_cancer"), any TFDS set with
         images or with a float vector `features` ("mnist", "name/config:1.0.0"), a file
-        "npz:PATH" or "csv:PATH", or a `Dataset`, which passes through.
+        "npz:PATH" or "csv:PATH", a folder of pictures "folder:PATH", a set of
+        Hugging Face `datasets` on this disk "hf:PATH" or "hf:NAME", or a `Dataset`,
+        which passes through.
       validation: in [0, 1), the fraction of the training split held out as the split
         "validation", the same examples in every run; a set which ships that split keeps
         its own. Tables are standardized by what is left to train on.
@@ -70,7 +72,7 @@ def _check_read(dataset: Dataset, reading: Reading) -> None:
     if (streams and not spec.streams) or (reading.size and spec.shape[:2] != side):
         raise InputError(
             "--stream yes, --image-size, --random-crop and --random-flip are for TFDS "
-            f"sets of images, which {spec.name!r} is not"
+            f"sets of images, folder: and hf:, which {spec.name!r} is not"
         )
 
 
@@ -91,8 +93,16 @@ def _open(
         raise InputError(f"{', '.join(given)}: these are of a csv: data set")
     if name.startswith("npz:"):
         return open_npz(name.removeprefix("npz:"), counts)
+    if name.startswith("hf:"):
+        from vaejax.data.hf import open_hf
+
+        return open_hf(name.removeprefix("hf:"), counts, reading)
     if counts:
-        raise InputError("--counts are columns of a csv: or npz: data set")
+        raise InputError("--counts are columns of a csv:, npz: or hf: data set")
+    if name.startswith("folder:"):
+        from vaejax.data.folder import open_folder
+
+        return open_folder(name.removeprefix("folder:"), reading)
     found = _open_tfds(name, reading)
     return found._replace(spec=found.spec._replace(name=name))
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from vaejax.data.checks import array_of, check_mask, check_no_infinity, check_x
 from vaejax.data.kinds import kind_of, with_channels
+from vaejax.data.levels import levels_by
 from vaejax.data.preprocess import Preprocess
 from vaejax.data.schema import codes
 from vaejax.data.spec import Dialect, Spec
@@ -22,8 +23,9 @@ def own_inputs(
     """Entries `x` and, where there are any, `mask` and `y` of a query's batch.
 
     Args:
-      x: uint8 `[N, H, W]` or `[N, H, W, C]` of images; rows `[N, D]` or a DataFrame of
-        tables, in the columns' own units. NaN and what `numpy.ma` masks are holes.
+      x: `[N, H, W]` or `[N, H, W, C]` of images, uint8 or on the scale of those of
+        training; rows `[N, D]` or a DataFrame of tables, in the columns' own units.
+        NaN and what `numpy.ma` masks are holes.
       y: the data's own labels `[N]`, or None.
       mask: like `x`, 1 where observed, or None.
       preprocess: that of the experiment.
@@ -38,6 +40,8 @@ def own_inputs(
     check_codes(rows, observed, spec)
     if kind_of(spec).has_columns:
         rows = standardized(np.where(observed, rows, np.nan), spec)
+    else:
+        rows = levels_of(rows, spec, "x", observed)
     flat = {"x": rows, "mask": observed.astype(np.uint8)}
     raw = {name: jnp.asarray(a.reshape(len(rows), -1)) for name, a in flat.items()}
     if observed.all():
@@ -70,9 +74,9 @@ def observed_of(x: Any, mask: Any, rows: np.ndarray) -> np.ndarray:
 
 
 def rows_in_units(x: Any, spec: Spec) -> np.ndarray:
-    """Levels `[N, *shape]` of images, numbers `[N, D]` of tables.
+    """Pixels `[N, *shape]` as they are given, numbers `[N, D]` of tables.
 
-    InputError where they are of another shape, type or range than the data.
+    InputError where they are of another shape or type than the data.
     """
     has_columns = kind_of(spec).has_columns
     x = frame_rows(x, spec) if has_columns else x
@@ -86,7 +90,7 @@ def rows_in_units(x: Any, spec: Spec) -> np.ndarray:
         check_no_infinity(array, "x")
         return array.astype(np.float64)
     check_x(array, "x")
-    return levels_of(array, spec)
+    return array
 
 
 def frame_rows(x: Any, spec: Spec) -> Any:
@@ -133,11 +137,13 @@ def written(cell: Any, decimal: str) -> str:
     return str(cell)
 
 
-def levels_of(x: np.ndarray, spec: Spec, what: str = "x") -> np.ndarray:
+def levels_of(x: np.ndarray, spec: Spec, what: str, observed: np.ndarray) -> np.ndarray:
     """Levels as they are stored: 0 and 1 of binary images, which may bring 0, 255."""
+    x = levels_by(x, spec.pixels, what, observed)
     if spec.levels != 2:
         return x
-    if not np.isin(x, (0, 1)).all() and not np.isin(x, (0, 255)).all():
+    seen = x[observed]
+    if not np.isin(seen, (0, 1)).all() and not np.isin(seen, (0, 255)).all():
         raise InputError(
             f"{what} has other levels than two: {spec.name} holds binary images, 0 "
             "and 1 or 0 and 255; use np.where(x > 127, 255, 0).astype(np.uint8)"

@@ -22,10 +22,17 @@ class Frame(NamedTuple):
     """Rows and columns that are cropped off after that."""
     flip: bool = False
     """Whether half of the images are mirrored."""
+    own: bool = False
+    """Whether images are users' files, which are made plain first (`photos.plain`)."""
 
 
 def frame_of(
-    stored: tuple[int | None, ...], size: int, crop: int, flip: bool, what: str
+    stored: tuple[int | None, ...],
+    size: int,
+    crop: int,
+    flip: bool,
+    what: str,
+    own: bool = False,
 ) -> Frame:
     """The frame for images of a stored shape, in which None is any.
 
@@ -36,7 +43,7 @@ def frame_of(
     if channels not in MODES:
         raise InputError(f"{what} has {channels} channels: 1, 3 or 4 can be read")
     if size:
-        return Frame((size, size, channels), size + crop, crop, flip)
+        return Frame((size, size, channels), size + crop, crop, flip, own)
     if height is None or width is None:
         raise InputError(
             f"{what} has different sizes, {stored}: set --image-size, of a square to "
@@ -44,7 +51,7 @@ def frame_of(
         )
     if crop >= min(height, width):
         raise InputError(f"--random-crop {crop} leaves nothing of {what}, {stored}")
-    return Frame((height - crop, width - crop, channels), 0, crop, flip)
+    return Frame((height - crop, width - crop, channels), 0, crop, flip, own)
 
 
 def decode_picture(
@@ -76,12 +83,17 @@ def decode_picture(
 def fit_frame(image: Image.Image, frame: Frame) -> Image.Image:
     """In the frame's mode and, where there is one, of its size."""
     mode = MODES[frame.shape[2]]
+    if frame.size:
+        # A JPEG is decoded at a fraction of its size, at least twice that wanted.
+        scale = 2 * frame.size / min(image.size)
+        image.draft(mode, (round(image.width * scale), round(image.height * scale)))
+    if frame.own:
+        from vaejax.data.photos import plain  # not needed of TFDS sets
+
+        image = plain(image)
     if not frame.size:
         image.load()
         return image if image.mode == mode else image.convert(mode)
-    # A JPEG is decoded at a fraction of its size, which is at least twice that wanted.
-    scale = 2 * frame.size / min(image.size)
-    image.draft(mode, (round(image.width * scale), round(image.height * scale)))
     side = min(image.size)
     left, top = (image.width - side) / 2, (image.height - side) / 2
     return image.convert(mode).resize(

@@ -39,7 +39,7 @@ def parse_name(name: str) -> Address:
     """Reads a name; ours are always of the version which this library prepares."""
     match = _ADDRESS.fullmatch(name)
     if match is None:
-        hint = f"; for a file write 'npz:{name}'" if name.endswith(".npz") else ""
+        hint = hint_of(name)
         raise InputError(f"{name!r} is no data set name such as 'mnist_5k'{hint}")
     address = Address(*match.groups())
     ours = VERSIONS.get(address.name)
@@ -48,16 +48,30 @@ def parse_name(name: str) -> Address:
     return address._replace(version=ours or address.version)
 
 
+def hint_of(name: str) -> str:
+    """The form in which a file or folder of that name is given, if it is one."""
+    for end, form in ((".npz", "npz"), (".csv", "csv"), (".csv.gz", "csv")):
+        if name.endswith(end):
+            return f"; for a file write '{form}:{name}'"
+    known = os.path.isdir(os.path.expanduser(name))
+    return f"; for a folder of pictures write 'folder:{name}'" if known else ""
+
+
 def roots() -> tuple[Path, Path]:
     """TFDS's data directory, and the fallback for it in the user's cache.
 
     Where the data directory is in a bucket, the fallback stands for it.
     """
     given = data_dir()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     key = hashlib.blake2b(str(given).encode(), digest_size=8).hexdigest()
-    fallback = cache / "vaejax" / key
+    fallback = user_cache() / key
     return fallback if is_remote(given) else given, fallback
+
+
+def user_cache() -> Path:
+    """The folder of this library in the user's cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return cache / "vaejax"
 
 
 def data_dir() -> Path:

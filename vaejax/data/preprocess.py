@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax.data.kinds import kind_of
+from vaejax.data.levels import own_scale
 from vaejax.data.spec import Spec
 from vaejax.data.units import in_units
 from vaejax.errors import InputError
@@ -78,7 +79,9 @@ def table(spec: Spec) -> Preprocess:
 def scaled(
     spec: Spec, change: Callable[[Array, Batch, Key], Array], values: str, bins: int = 1
 ) -> Preprocess:
-    """Levels scaled to [0, 1], then `change(x, raw, key)`; restored to uint8."""
+    """Levels scaled to [0, 1], then `change(x, raw, key)`; restored to the scale on
+    which pictures were given.
+    """
     top = spec.levels - 1
 
     def apply(raw: Batch, key: Key) -> Batch:
@@ -86,10 +89,9 @@ def scaled(
         x = change(x, raw, key)
         return unseen({**raw, "x": x.reshape(-1, *spec.shape)})
 
-    def restore(x: np.ndarray) -> np.ndarray:
-        return np.round(np.clip(x, 0, 1) * 255).astype(np.uint8)
-
-    return Preprocess(apply, restore, values, -math.log(bins))
+    return Preprocess(
+        apply, lambda x: own_scale(x, spec.pixels), values, -math.log(bins)
+    )
 
 
 def unseen(batch: dict[str, Array]) -> Batch:
@@ -105,6 +107,19 @@ def unseen(batch: dict[str, Array]) -> Batch:
     # Not a product: what is stored in a hole may be anything.
     batch["x"] = jnp.where(batch["mask"] == 1, x, 0)
     return batch
+
+
+def fingerprint(batch: Batch) -> Array:
+    """A number of each example, `[batch]`, that tells inputs of a model apart.
+
+    The product of what is observed, and of where, with random weights: equal up to
+    rounding for equal inputs, and different, but for chance, for any others.
+    """
+    x = batch["x"]
+    mask = batch.get("mask", jnp.ones_like(x))
+    of_x, of_mask = jax.random.normal(jax.random.key(0), (2, *x.shape[1:]))
+    products = x * of_x[None] + mask * of_mask[None]
+    return products.reshape(len(x), -1).sum(1)
 
 
 def binarizer(kind: str) -> Callable[[Array, Batch, Key], Array]:

@@ -1,20 +1,10 @@
-"""Records of encoded images, and those of TFDS's array_record files.
+"""Records of encoded images: small, so that they can be sent to other processes."""
 
-All are small and can be sent to other processes, which open the files for themselves.
-"""
-
-import bisect
 import dataclasses
-import itertools
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
-import tensorflow_datasets as tfds
-
-from vaejax.data.features import Roles
-from vaejax.data.quiet import quiet
 
 
 class Record(NamedTuple):
@@ -26,6 +16,11 @@ class Record(NamedTuple):
 
 class Records(Protocol):
     """The examples of a split."""
+
+    @property
+    def remedy(self) -> str:
+        """The way to mend a record that cannot be decoded."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -42,51 +37,16 @@ class Records(Protocol):
         ...
 
 
-class Shards:
-    """The records of one split of a prepared TFDS set."""
-
-    def __init__(self, folder: Path, split: str, roles: Roles) -> None:
-        self._folder, self._split, self._roles = folder, split, roles
-        self._source: Any = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_source": None}
-
-    def _opened(self) -> Any:
-        if self._source is None:
-            skip = (self._roles.x, *self._roles.skip)
-            with quiet():
-                builder = tfds.builder_from_directory(self._folder)
-                self._source = builder.as_data_source(
-                    self._split,  # pyright: ignore[reportCallIssue]
-                    decoders={name: tfds.decode.SkipDecoding() for name in skip},
-                )
-        return self._source
-
-    def __len__(self) -> int:
-        return len(self._opened())
-
-    def take(self, rows: Sequence[int]) -> list[Record]:
-        x, y = self._roles.x, self._roles.y
-        return [
-            Record(example[x], int(example[y]) if y else 0)
-            for example in self._opened().__getitems__(rows)
-        ]
-
-    def where(self, row: int) -> str:
-        files = files_of(self._opened().dataset_info, self._split)
-        starts = list(itertools.accumulate((n for _, n in files), initial=0))
-        shard = bisect.bisect_right(starts, row) - 1
-        path, number = files[shard][0], row - starts[shard]
-        return f"record {row} of split {self._split!r} ({path}, number {number})"
-
-
 @dataclasses.dataclass(frozen=True)
 class Subset:
     """Some of the records, in an order of their own."""
 
     records: Records
     rows: np.ndarray
+
+    @property
+    def remedy(self) -> str:
+        return self.records.remedy
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -96,9 +56,3 @@ class Subset:
 
     def where(self, row: int) -> str:
         return self.records.where(int(self.rows[row]))
-
-
-def files_of(info: tfds.core.DatasetInfo, split: str) -> list[tuple[Path, int]]:
-    """The files of a split, and how many records each holds."""
-    found = info.splits[split].file_instructions
-    return [(Path(each.filename), each.examples_in_shard) for each in found]

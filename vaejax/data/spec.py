@@ -44,6 +44,15 @@ class Column(NamedTuple):
     """Share of its cells that are holes, over all rows of a CSV file."""
 
 
+class Pixels(NamedTuple):
+    """The scale of pictures that were not given as uint8."""
+
+    rule: str
+    """A name in `vaejax.data.levels.RULES`."""
+    dtype: str
+    """The type of the pixels, as NumPy names it."""
+
+
 class Spec(NamedTuple):
     """A description of a data set for models: small, kept in a run's `config.json`."""
 
@@ -87,6 +96,8 @@ class Spec(NamedTuple):
     """Rows, of all splits, whose counts are all observed and all 0."""
     nearly_binary: bool = True
     """Whether `auto` takes pixels as bits; older runs always did."""
+    pixels: Pixels | None = None
+    """The scale of the pictures as they were given; None of uint8, and of tables."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -136,10 +147,22 @@ def check_spec(spec: Spec) -> None:
         "columns": not kind.has_columns or all(n in (0, width) for n in wide),
         "columns.kind": all(fits(column) for column in spec.columns),
         "names": len(spec.names) in (0, spec.classes),
+        "pixels": spec.pixels is None or is_scale(spec.pixels),
     }
     for name, holds in sound.items():
         if not holds:
             raise InputError(f"data.{name} cannot be that of a data set")
+
+
+def is_scale(pixels: Pixels) -> bool:
+    """Whether the rule and the type of pixels are known."""
+    from vaejax.data.levels import RULES
+
+    try:
+        kind = np.dtype(pixels.dtype).kind
+    except TypeError:
+        return False
+    return pixels.rule in RULES and kind in "biuf"
 
 
 def fits(column: Column) -> bool:

@@ -22,6 +22,7 @@ from vaejax import parallel
 from vaejax.apply.capabilities import latent_shape
 from vaejax.apply.inputs import blank_batch
 from vaejax.data.kinds import kind_of
+from vaejax.data.levels import RULES
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.export import load as loader
@@ -184,7 +185,8 @@ def units(experiment: Experiment) -> dict[str, str]:
     if kind_of(spec).has_columns:
         return {"x": "standardized columns: (column - mean) / scale, 0 in holes"}
     binary = ", rounded or drawn to be 0 or 1" if spec.levels == 2 else ""
-    return {"x": f"in [0, 1]: grey levels / {spec.levels - 1}{binary}"}
+    rule = f", where levels are {RULES[spec.pixels.rule].code}" if spec.pixels else ""
+    return {"x": f"in [0, 1]: grey levels / {spec.levels - 1}{binary}{rule}"}
 
 
 def describe_arguments(taken: Arguments) -> list[dict[str, Any]]:

@@ -1,8 +1,15 @@
-"""Metrics: pure functions folded over a split."""
+"""Metrics: pure functions folded over a split, and distances between features."""
 
 from vaejax.metrics.adversarial import autoencoding, classification, critic_scores
 from vaejax.metrics.base import averages
 from vaejax.metrics.evidence import importance_log_likelihood
+from vaejax.metrics.features import compare_features
+from vaejax.metrics.images import (
+    image_quality,
+    peak_signal_to_noise,
+    quality_metrics,
+    structural_similarity,
+)
 from vaejax.metrics.imputation import imputation
 from vaejax.metrics.likelihood import (
     baseline_nll,
@@ -13,11 +20,13 @@ from vaejax.metrics.likelihood import (
     nll,
     reconstruction_error,
 )
+from vaejax.metrics.neighbours import density_coverage, precision_recall
 from vaejax.metrics.representation import (
     active_units,
     count,
     representation_metrics,
 )
+from vaejax.metrics.samples import frechet_distance, kernel_distance
 
 __all__ = [
     "active_units",
@@ -25,15 +34,24 @@ __all__ = [
     "averages",
     "baseline_nll",
     "classification",
+    "compare_features",
     "count",
     "critic_scores",
+    "density_coverage",
     "elbo_terms",
+    "frechet_distance",
+    "image_quality",
     "importance_bound",
     "importance_log_likelihood",
     "imputation",
+    "kernel_distance",
     "likelihood_metrics",
     "monte_carlo_nll",
     "nll",
+    "peak_signal_to_noise",
+    "precision_recall",
+    "quality_metrics",
     "reconstruction_error",
     "representation_metrics",
+    "structural_similarity",
 ]

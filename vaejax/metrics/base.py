@@ -6,7 +6,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
-from vaejax.experiment import Metric, Quantity
+from vaejax.experiment import Each, Metric, Quantity
 from vaejax.types import Array, Batch, Key, Variables
 
 
@@ -92,6 +92,11 @@ def averages(quantities: Mapping[str, Quantity], values: Values) -> Metric:
     def init() -> dict[str, Moments]:
         return {name: no_moments() for name in quantities}
 
+    def fold(
+        acc: dict[str, Moments], new: Mapping[str, Array], weight: Array
+    ) -> dict[str, Moments]:
+        return {n: merge(acc[n], moments(new[n], weight)) for n in quantities}
+
     def update(
         acc: dict[str, Moments],
         model: nn.Module,
@@ -99,12 +104,10 @@ def averages(quantities: Mapping[str, Quantity], values: Values) -> Metric:
         batch: Batch,
         key: Key,
     ) -> dict[str, Moments]:
-        new = values(model, variables, batch, key)
-        weight = batch["weight"]
-        return {n: merge(acc[n], moments(new[n], weight)) for n in quantities}
+        return fold(acc, values(model, variables, batch, key), batch["weight"])
 
     def compute(acc: dict[str, Moments]) -> dict[str, Array]:
         means = {name: m.mean for name, m in acc.items()}
         return means | {f"{name}_se": m.standard_error for name, m in acc.items()}
 
-    return Metric(init, update, compute, quantities)
+    return Metric(init, update, compute, quantities, Each(values, fold))

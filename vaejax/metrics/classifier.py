@@ -1,19 +1,17 @@
 """Samples of a run as a classifier of another run sees them."""
 
 import hashlib
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vaejax import parallel
-from vaejax.apply.query import sample
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState, variables_of
-from vaejax.metrics.samples import frechet_distance, kernel_distance
+from vaejax.metrics.features import compare_features
+from vaejax.metrics.sources import CHUNK, drawn_samples, pieces_of
 from vaejax.models import Judge, classifies, conditional, generates
 from vaejax.models.critic import Critique
 from vaejax.training.checkpoint import leaf_digests
@@ -47,15 +45,16 @@ def judged(
     classifier: Path,
     num: int = 10_000,
     seed: int = 0,
-    chunk: int = 500,
+    chunk: int = CHUNK,
 ) -> dict[str, float | str | int]:
     """A classifier's verdict on `num` samples (the model's means E[x | z]).
 
     A model that completes a fixed region is given that of test examples, in turn.
     `label_accuracy` is the share of samples that are seen as the label they were
     asked for (conditional models only, labels in turn); `least_class_share` that of
-    the rarest class; `fd_*` and `kd_*` compare features with those of as many test
-    examples as there are, at most `num`; `classifier_digest` is of its weights.
+    the rarest class; the numbers of `compare_features` compare features with those of
+    as many test examples as there are, at most `num`; `classifier_digest` is of its
+    weights.
 
     Raises:
       InputError: the run is no classifier, or of data of another shape.
@@ -64,27 +63,16 @@ def judged(
     check_judge(experiment, judge, classifier)
     given = conditions_to_generate(experiment, num)
     labels = given.get("y", np.zeros(num, np.int32))
-    root = jax.random.key(seed)
-
-    def samples() -> Iterator[np.ndarray]:
-        for start in range(0, num, chunk):
-            some = {n: array[start : start + chunk] for n, array in given.items()}
-            key, count = jax.random.fold_in(root, start), min(chunk, num - start)
-            yield np.asarray(sample(experiment, state, key, count, given=some))
-
+    drawn = drawn_samples(experiment, state, num, seed, chunk)
+    classes, features = looked_at(judge, trained, drawn)
     data = held_out_examples(judge, num)["x"]
-    pieces = (data[i : i + chunk] for i in range(0, len(data), chunk))
-    classes, features = looked_at(judge, trained, samples())
-    _, real = looked_at(judge, trained, pieces)
+    _, real = looked_at(judge, trained, pieces_of(data, chunk))
     name = f"{judge.name}_{judge.dataset.spec.name}"
-    kernel = kernel_distance(real, features)
     shares = np.bincount(classes, minlength=judge.dataset.spec.classes) / num
     return {
         **accuracy(experiment, judge, labels, classes),
         "least_class_share": float(shares.min()),
-        f"fd_{name}": frechet_distance(real, features),
-        f"kd_{name}": kernel.value,
-        **({} if math.isnan(kernel.spread) else {f"kd_{name}_spread": kernel.spread}),
+        **compare_features(real, features, name),
         "generated": num,
         "compared_with": len(data),
         "classifier_digest": parameters_digest(trained),

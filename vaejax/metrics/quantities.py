@@ -7,19 +7,28 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
 from vaejax.experiment import Experiment, Quantity
+from vaejax.metrics.features import CUBIC, DISTANCES, SQUARED
 from vaejax.objectives.terms import TERMS
+
+SPREAD = Quantity("its standard deviation over subsets of the examples", CUBIC)
+GENERATED = Quantity("samples that are compared", "examples")
+COMPARED = Quantity("test examples that they are compared with", "examples")
 
 OF_SAMPLES = {
     "label_accuracy": Quantity("share of samples seen as the label asked for"),
     "least_class_share": Quantity("share of the class that samples are seen as least"),
-    "fd_*": Quantity("Fréchet distance to test data in the classifier's features"),
-    "kd_*_spread": Quantity("its standard deviation over subsets of the examples"),
-    "kd_*": Quantity("kernel distance to test data in the classifier's features"),
-    "generated": Quantity("samples that the classifier saw"),
-    "compared_with": Quantity("test examples that it saw"),
-    "classifier_digest": Quantity("of the classifier's weights"),
+    "fid": Quantity("Fréchet distance in Inception's features", SQUARED),
+    "kid": Quantity("kernel distance in Inception's features", CUBIC),
+    "kid_spread": SPREAD,
+    "kd_*_spread": SPREAD,
+    **{f"{name}_*": quantity for name, quantity in DISTANCES.items()},
+    "generated": GENERATED,
+    "compared_with": COMPARED,
+    "generated_*": GENERATED,
+    "compared_with_*": COMPARED,
+    "*_digest": Quantity("digest of what the features are made by"),
 }
-"""Numbers by a classifier (`metrics.classifier`); some end in the name of its run."""
+"""Numbers of samples (`metrics.features`), which end in the name of the features."""
 
 Quantities = Mapping[str, Quantity]
 

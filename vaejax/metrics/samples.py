@@ -1,7 +1,7 @@
-"""Distances between samples and data in the features of a trained classifier.
+"""Distances between samples and data in features of any kind.
 
-Named after that classifier, `fd_<classifier>` and `kd_<classifier>`: the network of
-the FID is another, so numbers compare only where the classifier's digest is the same.
+The FID and the KID are these distances in the features of one network, trained on
+ImageNet; in other features they are other numbers, which carry the features' name.
 """
 
 import math
@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy import linalg
 
 Features = Float[np.ndarray, "N features"]
 Others = Float[np.ndarray, "M features"]
@@ -29,11 +28,13 @@ def frechet_distance(a: Features, b: Others) -> float:
     eigenvalues of the symmetric S_a^(1/2) S_b S_a^(1/2). Biased upwards by about the
     number of features over that of examples: compare at equal numbers.
     """
+    from scipy import linalg  # takes a while to load
+
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    s_a, s_b = np.cov(a.T), np.cov(b.T)
-    values, vectors = linalg.eigh(np.atleast_2d(s_a))
+    s_a, s_b = np.atleast_2d(np.cov(a.T)), np.atleast_2d(np.cov(b.T))
+    values, vectors = linalg.eigh(s_a)
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-    product = linalg.eigvalsh(root @ np.atleast_2d(s_b) @ root)
+    product = linalg.eigvalsh(root @ s_b @ root)
     cross = np.sqrt(np.maximum(product, 0)).sum()
     means = np.square(a.mean(0) - b.mean(0)).sum()
     return float(means + np.trace(s_a) + np.trace(s_b) - 2 * cross)

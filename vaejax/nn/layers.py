@@ -42,6 +42,11 @@ def bodies_in(dtype: Any) -> Iterator[None]:
         _precision.reset(token)
 
 
+def hidden_dtype() -> Any:
+    """The dtype in which hidden layers that are traced here compute; None is theirs."""
+    return _precision.get()
+
+
 @contextlib.contextmanager
 def averages_at(rate: Array | None) -> Iterator[None]:
     """Running averages that are traced here move by `rate`; None is 1 - momentum.
@@ -75,12 +80,12 @@ def share_of_batch(module: nn.Module, momentum: float = MOMENTUM) -> Array:
 
 def dense(width: int) -> nn.Dense:
     """A dense layer within a body."""
-    return nn.Dense(width, dtype=_precision.get())
+    return nn.Dense(width, dtype=hidden_dtype())
 
 
 def conv(channels: int, kernel_init: Any = NORMAL) -> nn.Conv:
     """A 3x3 convolution within a body."""
-    return nn.Conv(channels, (3, 3), dtype=_precision.get(), kernel_init=kernel_init)
+    return nn.Conv(channels, (3, 3), dtype=hidden_dtype(), kernel_init=kernel_init)
 
 
 class BatchNorm(nn.Module):
@@ -96,7 +101,7 @@ class BatchNorm(nn.Module):
         # Where statistics are only read, runs of older versions need hold no `mass`.
         kept: Any = MOMENTUM if running else 1 - share_of_batch(self)
         return nn.BatchNorm(
-            running, momentum=kept, axis_name=parted(), dtype=_precision.get()
+            running, momentum=kept, axis_name=parted(), dtype=hidden_dtype()
         )(x)
 
 
@@ -128,7 +133,7 @@ class Norm(nn.Module):
             size = next(n for n in range(8, 0, -1) if x.shape[-1] % n == 0)
             # Over an image alone: by default the sample axes would be pooled, too.
             image = (-3, -2, -1)
-            dtype = _precision.get()
+            dtype = hidden_dtype()
             return nn.GroupNorm(None, size, reduction_axes=image, dtype=dtype)(x)
         if self.kind == "none":
             return x

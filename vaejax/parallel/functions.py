@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -11,6 +11,7 @@ from jax.export import Exported, export
 from jax.sharding import Mesh
 
 from vaejax.data.feed import Feed, weighted
+from vaejax.data.preprocess import fingerprint
 from vaejax.parallel.placement import replicated, rows
 from vaejax.parallel.studies import Build
 from vaejax.purposes import OfStep
@@ -49,10 +50,25 @@ def portable(
     return export(jax.jit(exact_products(function)), platforms=platforms)(*shapes)
 
 
+class BatchNumbers(NamedTuple):
+    """Results of one batch of an evaluation."""
+
+    accs: Any
+    """The accumulators of all metrics, by name."""
+    each: dict[str, Array]
+    """Numbers of each example, `[batch]`: those that metrics average, its label where
+    there is one, and its `fingerprint`; empty where they were not asked for."""
+
+
 def compile_metric(
-    build: Build, samples: int, feed: Feed, mesh: Mesh
-) -> Callable[[Any, Variables, Any, Array, Array, Key, Mapping[str, Any]], Any]:
-    """One batch folded into the accumulators of all metrics."""
+    build: Build, samples: int, feed: Feed, mesh: Mesh, each: bool = False
+) -> Callable[
+    [Any, Variables, Any, Array, Array, Key, Mapping[str, Any]], BatchNumbers
+]:
+    """One batch folded into the accumulators of all metrics.
+
+    With `each`, the numbers of each example are given, too.
+    """
 
     def update(
         accs: Any,
@@ -62,15 +78,20 @@ def compile_metric(
         weight: Array,
         key: Key,
         settings: Mapping[str, Any],
-    ) -> Any:
+    ) -> BatchNumbers:
         experiment = build(settings)
         raw = weighted(feed.select(resident, x), weight)
         batch = experiment.preprocess.apply(raw, jax.random.fold_in(key, OfStep.DATA))
         key = jax.random.fold_in(key, OfStep.PLAYERS)
-        return {
-            name: metric.update(accs[name], experiment.model, variables, batch, key)
-            for name, metric in experiment.metrics(samples).items()
-        }
+        found, told = {}, {}
+        for name, metric in experiment.metrics(samples).items():
+            given = accs[name], experiment.model, variables, batch, key
+            found[name], values = metric.update_each(*given)
+            told |= values
+        if not each:
+            return BatchNumbers(found, {})
+        label = {"label": raw["y"]} if "y" in raw else {}
+        return BatchNumbers(found, told | label | {"seen": fingerprint(batch)})
 
     whole, split = replicated(mesh), rows(mesh)
     return jax.jit(

@@ -23,10 +23,14 @@ class Picture(Figure):
         return buffer.getvalue()
 
 
+FILES = ("npz:", "folder:", "hf:/")
+"""The start of names that hold the path of a file or folder."""
+
+
 def heading(experiment: Experiment, what: str) -> str:
     """`preset on dataset: what`; of a file, its name alone."""
     name = experiment.dataset.spec.name
-    short = Path(name).name if name.startswith("npz:") else name
+    short = Path(name).name if name.startswith(FILES) else name
     return f"{experiment.name or 'experiment'} on {short}: {what}"
 
 

@@ -10,6 +10,7 @@ from vaejax import objectives
 from vaejax.configs import Critic, Data, Network, Training
 from vaejax.data import Dataset
 from vaejax.experiment import Experiment, Metric, Player, epoch_steps
+from vaejax.metrics import quality_metrics
 from vaejax.models import CriticNetwork, Label
 from vaejax.models import likelihoods as li
 from vaejax.nn import networks as net
@@ -102,12 +103,13 @@ def game(
     selection: str,
 ) -> Experiment:
     """An experiment whose best state has the least `selection`."""
+    quality = quality_metrics(model, view.dataset.spec, view.preprocess.values)
     return Experiment(
         model=model,
         players=players,
         dataset=view.dataset,
         preprocess=view.preprocess,
-        metrics=lambda samples: metrics,
+        metrics=lambda samples: {**metrics, **(quality if samples else {})},
         selection=lambda values: values[selection],
         training=training,
         notes=view.notes,

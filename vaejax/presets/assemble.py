@@ -20,6 +20,7 @@ from vaejax.metrics import (
     importance_bound,
     imputation,
     likelihood_metrics,
+    quality_metrics,
     representation_metrics,
 )
 from vaejax.models import VAE, Decoder, GaussianEncoder, Label
@@ -203,6 +204,7 @@ def one_player(
     selection: Callable[[Mapping[str, float]], float] = negative_elbo,
 ) -> Experiment:
     """A game of one player, who owns all parts of the model."""
+    quality = quality_metrics(model, view.dataset.spec, view.preprocess.values)
     steps = epoch_steps(view.dataset, training) * training.epochs
     optimizer = for_counts(adam(training, steps), view.dataset.spec)
     parts = tuple(f.name for f in dataclasses.fields(model) if f.name not in OF_LINEN)
@@ -211,7 +213,7 @@ def one_player(
         players={"vae": Player(objective, optimizer, parts, schedules)},
         dataset=view.dataset,
         preprocess=view.preprocess,
-        metrics=metrics,
+        metrics=lambda samples: {**metrics(samples), **(quality if samples else {})},
         selection=selection,
         training=training,
         notes=view.notes,

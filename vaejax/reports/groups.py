@@ -1,7 +1,7 @@
 """Runs that are alike but for their seeds: one row of a comparison."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from vaejax.reports.comparison import (
@@ -11,8 +11,9 @@ from vaejax.reports.comparison import (
     requested,
     side_by_side,
 )
+from vaejax.reports.differences import Difference, welch_difference
 from vaejax.reports.page import words
-from vaejax.sweeps.summary import mean_and_deviation
+from vaejax.sweeps.summary import mean_and_deviation, values_by_name
 from vaejax.training.facts import Facts, Value
 
 
@@ -67,8 +68,8 @@ def group_outcomes(
     """
 
     def values(group: SeedGroup) -> dict[str, Value]:
-        evaluations = [runs[place].evaluation for place in group.runs]
-        sound = [{v.name: v.value for v in each.values} for each in evaluations if each]
+        evaluated = [runs[n] for n in group.runs if runs[n].evaluation]
+        sound = [numbers_of(run) for run in evaluated]
         mean, deviation = mean_and_deviation(sound)
         return {
             name: Value(name, mean[name], deviation.get(name) or None) for name in mean
@@ -81,3 +82,40 @@ def group_outcomes(
 def count_diverged(group: SeedGroup, runs: Sequence[Facts]) -> int:
     """The number of runs without values, because they diverged."""
     return sum(bool(runs[place].diverged) for place in group.runs)
+
+
+def seed_differences(
+    groups: Sequence[SeedGroup], runs: Sequence[Facts]
+) -> Mapping[int, Mapping[str, Difference]]:
+    """Differences of the means of groups to that of the first one, over seeds.
+
+    By the place of a group; of numbers that two or more runs of both groups have, whose
+    evaluations were of as many examples and importance samples of the same split.
+    """
+    found = {}
+    for place in range(1, len(groups)):
+        both = groups[0], groups[place]
+        if len({measured_as(runs[n]) for g in both for n in g.runs} - {None}) > 1:
+            continue
+        first, second = (
+            values_by_name([numbers_of(runs[n]) for n in group.runs]) for group in both
+        )
+        each = {
+            name: welch_difference(first[name], second[name])
+            for name in first
+            if min(len(first[name]), len(second.get(name, ()))) > 1
+        }
+        if each:
+            found[place] = each
+    return found
+
+
+def measured_as(run: Facts) -> tuple[Any, ...] | None:
+    """The split, its examples and the importance samples of a run's evaluation."""
+    e = run.evaluation
+    return (e.split, e.examples, e.samples) if e else None
+
+
+def numbers_of(run: Facts) -> dict[str, float | str]:
+    """The numbers of a run's evaluation by name; none where there is no evaluation."""
+    return {v.name: v.value for v in run.evaluation.values} if run.evaluation else {}

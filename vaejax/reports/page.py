@@ -3,9 +3,25 @@
 import math
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from vaejax.training.config import defaults_of
+
+NAMED = 20  # at most that many classes are listed
+
+
+class RecordedSetting(NamedTuple):
+    """One setting of the preset."""
+
+    name: str
+    value: Any
+    default: Any
+
+    @property
+    def changed(self) -> bool:
+        return self.value != self.default
 
 
 def page(template: str, **content: Any) -> str:
@@ -24,6 +40,24 @@ def page(template: str, **content: Any) -> str:
     }
     now = datetime.now().astimezone()
     return environment.get_template(template).render(now=now, **content)
+
+
+def settings_of(card: Mapping[str, Any]) -> list[RecordedSetting]:
+    """The settings of a run, each with the default of its preset."""
+    defaults = defaults_of(card["preset"])
+    return [
+        RecordedSetting(name, value, defaults.get(name))
+        for name, value in card["settings"].items()
+    ]
+
+
+def class_words(data: Mapping[str, Any]) -> str:
+    """The number of classes, and their names where these are not their numbers."""
+    count, names = data["classes"], data["names"] or []
+    if not (count and names):
+        return str(count or "")
+    more = f" and {count - NAMED} more" if count > NAMED else ""
+    return f"{count}: {', '.join(names[:NAMED])}{more}"
 
 
 def words(value: Any) -> str:

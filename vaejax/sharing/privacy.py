@@ -36,8 +36,8 @@ def last_part(path: str) -> str:
 
 
 def public_record(record: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """A JSON object in which data sets of these names, and settings that are absolute
-    paths, have lost their folders.
+    """A JSON object in which data sets of these names, and settings and sources of
+    parameters that are absolute paths, have lost their folders.
     """
     places = {}
     for name in names:
@@ -62,6 +62,10 @@ def public_record(record: Mapping[str, Any], names: Iterable[str]) -> dict[str, 
         for setting, value in public.get(group, {}).items():
             if isinstance(value, str):
                 public[group][setting] = public_name(value)
+    for start in public.get("starts", ()):
+        source = start.get("init_from", "hf:/")
+        if not source.startswith("hf:/"):  # an address of the hub is public
+            start["init_from"] = public_name(source)
     return public
 
 

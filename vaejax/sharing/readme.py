@@ -13,8 +13,7 @@ from vaejax.experiment import Experiment
 from vaejax.models import conditions_of, generates, infers
 from vaejax.presets import PRESETS
 from vaejax.presets.citations import bibtex
-from vaejax.reports.page import duration, rounded, words
-from vaejax.training.facts import NAMED, RecordedSetting
+from vaejax.reports.page import NAMED, RecordedSetting, duration, rounded, words
 
 MARKUP = re.compile(r"([\\`*_\[\]<>|~$&])")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
+from vaejax.reports.page import settings_of
 from vaejax.runtime.environment import versions
 from vaejax.runtime.storage import is_remote, whole_folder
 from vaejax.sharing import hub
@@ -80,7 +81,7 @@ def write_shared(
         shown = list(drawn(named, state, workdir, made)) if pictures else []
         text = readme(
             card,
-            changed_of(facts, card),
+            [setting for setting in settings_of(card) if setting.changed],
             named,
             int(state.step),
             shown,
@@ -119,12 +120,6 @@ def public_records(
     config = config_of(experiment)
     names = {old["data"]["name"], str(old["arguments"].get("dataset", ""))} - {""}
     return public_record(config, names), public_record(card_of(facts), names)
-
-
-def changed_of(facts: Facts, card: dict[str, Any]) -> list[Any]:
-    """The settings that are not defaults, as the card has them."""
-    settings = card["settings"]
-    return [s._replace(value=settings[s.name]) for s in facts.settings if s.changed]
 
 
 def drawn(

@@ -18,8 +18,9 @@ from vaejax.runtime.jsonlines import message_of
 from vaejax.training.advance import training_key
 from vaejax.training.evaluator import Evaluator
 from vaejax.training.hooks import held_out_split
+from vaejax.training.introduction import count_parameters
 from vaejax.training.metric_writer import Progress
-from vaejax.training.recorder import Recorder, count_parameters
+from vaejax.training.recorder import Recorder
 from vaejax.training.run import Diverged, Interval, Run
 from vaejax.training.workdir import DIVERGENCE, write_json
 from vaejax.types import Key

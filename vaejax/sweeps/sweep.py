@@ -33,8 +33,9 @@ from vaejax.sweeps.replicas import (
     still_training,
 )
 from vaejax.training.loop import check_patience, run_intervals
-from vaejax.training.metric_writer import Progress, no_tensorboard
+from vaejax.training.metric_writer import Progress
 from vaejax.training.recorder import Recorder
+from vaejax.training.trackers import DEFAULT, tracking_of
 from vaejax.training.workdir import make_folder, workdir_of, write_json
 
 PROGRAMS = "programs.json"  # in the folder of a study: which replicas began together
@@ -48,6 +49,7 @@ def study(
     seeds: int = 3,
     devices: int | None = None,
     quiet: bool = False,
+    trackers: Sequence[str] = DEFAULT,
     **fixed: Any,
 ) -> list[Replica]:
     """Trains all combinations of settings, each from `seeds` seeds; resumes.
@@ -59,6 +61,7 @@ def study(
       seeds: how many; they count up from the setting `seed`.
       devices: local devices at most; as many are used as divide the replicas.
       quiet: no progress on stderr.
+      trackers: names, as for `train`; each replica is a run of theirs.
       fixed: the other settings of the preset.
 
     Returns:
@@ -93,7 +96,8 @@ def study(
         replicas = []
         for changes, experiment in experiments:
             place = folder / replica_name(changes)
-            recorder = stack.enter_context(Recorder(experiment, place, quiet=True))
+            told = tracking_of(trackers, place, folder.name)
+            recorder = stack.enter_context(Recorder(experiment, place, True, told))
             replicas.append(open_replica(changes, experiment, place, recorder))
         for members in programs(replicas, traced, folder):
             changes = members[0].changes
@@ -252,7 +256,7 @@ def study_introduction(group: Group) -> str:
     experiment, count = group.experiment, len(group.replicas)
     inside = ", ".join([*group.traced, "seed"])
     folder = group.replicas[0].folder.parent
-    lacking = no_tensorboard(folder)
+    lacking = group.replicas[0].recorder.lacking
     return (
         f"{experiment.name} on {experiment.dataset.spec.name}: {count} replicas "
         f"side by side ({inside}) on {device_words(group.mesh)}; "

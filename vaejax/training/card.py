@@ -1,17 +1,23 @@
 """`card.json`: what a run was made of and what it came to, in one file."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vaejax.errors import InputError
 from vaejax.runtime.jsonlines import read_object
-from vaejax.training.facts import Evaluation, Facts, gather_facts
+from vaejax.training.facts import Evaluation, Facts, Value, gather_facts
 from vaejax.training.workdir import write_json
 
 NAME = "card.json"
-FORMAT = 1
-DATA = ("name", "digest", "sizes", "classes")
+FORMAT = 2
+DATA = (
+    *("name", "kind", "shape", "digest", "sizes", "classes", "names"),
+    *("masked", "hidden", "remarks"),
+)
+REPEATED = ("split", "parameters")
+"""Of a row of `environment.jsonl`: the same in all, or said once."""
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +36,7 @@ def card_of(facts: Facts) -> dict[str, Any]:
         "likelihood": facts.likelihood,
         "precision": arguments.get("precision"),
         "seed": arguments.get("seed"),
-        "data": {name: facts.data[name] for name in DATA if name in facts.data},
+        "data": {name: facts.data.get(name) for name in DATA},
         "parameters": facts.parameters,
         "starts": [start_of(row) for row in facts.environments],
         "training": {
@@ -38,7 +44,9 @@ def card_of(facts: Facts) -> dict[str, Any]:
             "step": facts.last,
             "steps": facts.steps,
             "seconds": timing and timing.seconds,
+            "starts": timing and timing.starts,
             "examples_per_s": timing and timing.speed,
+            "first_examples_per_s": timing and timing.first,
         },
         "evaluation": facts.evaluation and evaluated(facts.evaluation),
     }
@@ -46,7 +54,7 @@ def card_of(facts: Facts) -> dict[str, Any]:
 
 def start_of(row: Any) -> dict[str, Any]:
     """A row of `environment.jsonl`, without what is the same in all."""
-    return {name: value for name, value in row.items() if name != "split"}
+    return {name: value for name, value in row.items() if name not in REPEATED}
 
 
 def evaluated(found: Evaluation) -> dict[str, Any]:
@@ -72,16 +80,41 @@ def evaluated(found: Evaluation) -> dict[str, Any]:
     }
 
 
-def keep_card(workdir: Path) -> None:
+def keep_card(workdir: Path) -> dict[str, Any] | None:
     """Writes the card of a run, once the run has come to its first report.
 
     A run is worth more than its card: what keeps that from being written is a warning.
+
+    Returns:
+      The card; None where there is none, or its files are damaged.
     """
     if not (workdir / "metrics.jsonl").exists():
-        return
+        return None
+    card = None
     try:
         card = card_of(gather_facts(workdir))
         if read_object(workdir / NAME) != card:  # else a finished run stays untouched
             write_json(workdir / NAME, card)
     except (InputError, OSError) as error:
         log.warning("no card of %s: %s", workdir, " ".join(str(error).split()))
+    return card
+
+
+def kept_card(workdir: Path) -> dict[str, Any]:
+    """The card that a run's last end has written; of older runs, one from their files.
+
+    Raises:
+      InputError: the path holds no run, one without metrics, or damaged files.
+    """
+    found = read_object(workdir / NAME)
+    known = found.get("format") == FORMAT
+    return found if known else card_of(gather_facts(workdir))
+
+
+def card_values(card: Mapping[str, Any]) -> list[Value]:
+    """The numbers of a card's evaluation, in their order; none without one."""
+    found = (card["evaluation"] or {}).get("values", {})
+    return [
+        Value(n, v["value"], v.get("standard_error"), v.get("meaning", ""))
+        for n, v in found.items()
+    ]

@@ -4,11 +4,11 @@ import dataclasses
 import inspect
 import json
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from vaejax.configs import Data
 from vaejax.data import Dataset, Spec
-from vaejax.data.stored import read_as
+from vaejax.data.stored import read_as, read_record
 from vaejax.errors import InputError, nearest
 from vaejax.experiment import Experiment
 from vaejax.training.older import DROPPED, SETTINGS
@@ -17,6 +17,40 @@ FORMAT = 1
 # Settings that may change when a run goes on: where its state lives, what is computed
 # again, and what becomes of a corrupt record, which ended it before.
 LAYOUT = ("fsdp", "remat", "skip_corrupt")
+
+
+class Origin(NamedTuple):
+    """The run whose parameters a run started from: `init` in `config.json`."""
+
+    source: str
+    """The run as it was given."""
+    parts: tuple[str, ...]
+    """The parts that were taken; none are all."""
+    step: int
+    """Of the source's state."""
+    digest: str
+    """Of its parameters and statistics, all parts."""
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """Entries of `environment.jsonl`, and thereby of the card."""
+        return {
+            "init_from": self.source,
+            "init_parts": " ".join(self.parts) or "all",
+            "init_step": self.step,
+            "init_digest": self.digest,
+        }
+
+    @property
+    def words(self) -> str:
+        """The origin as a line names it."""
+        return f"{self.source} (step {self.step}, digest {self.digest})"
+
+
+def origin_in(config: Mapping[str, Any]) -> Origin | None:
+    """The origin that a configuration records."""
+    found = config.get("init")
+    return None if found is None else read_record(Origin, found, "init")
 
 
 def config_of(experiment: Experiment) -> dict[str, Any]:
@@ -37,6 +71,14 @@ def config_of(experiment: Experiment) -> dict[str, Any]:
     return json.loads(json.dumps(config))
 
 
+def settings_and_facts(
+    config: Mapping[str, Any], environment: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Settings, preset, data and environment of a run, for those who follow it."""
+    facts = {"data": config["data"], "environment": dict(environment)}
+    return {**config["arguments"], "preset": config["preset"], **facts}
+
+
 def check_config(config: Mapping[str, Any]) -> None:
     """InputError where it is not of a preset, its settings and a data set."""
     from vaejax.presets import PRESETS
@@ -45,7 +87,10 @@ def check_config(config: Mapping[str, Any]) -> None:
     if not isinstance(name, str) or not isinstance(arguments, dict):
         raise InputError("it needs a preset and its arguments")
     if name not in PRESETS:
-        raise InputError(f"it is of preset {name[:40]!r}: {nearest(name, PRESETS)}")
+        raise InputError(
+            f"it is of preset {name[:40]!r}, which is known once its module is "
+            f"imported if it is one of your own: {nearest(name, PRESETS)}"
+        )
     known = inspect.signature(PRESETS[name]).parameters
     for setting, value in arguments.items():
         if setting not in known:
@@ -53,6 +98,7 @@ def check_config(config: Mapping[str, Any]) -> None:
                 f"{name} has no setting {setting[:40]!r}: {nearest(setting, known)}"
             )
         read_as(known[setting].annotation, value, setting)
+    origin_in(config)
     spec = Spec.from_json(config.get("data", {}))
     read_as(str, config.get("likelihood", ""), "likelihood")
     shape = read_as(tuple[int, ...], config.get("shape", spec.shape), "shape")
@@ -78,6 +124,15 @@ def differences(
     if not found and old["data"]["digest"] != new["data"]["digest"]:
         found.append(f"the content of {new['data']['name']} has changed")
     return found
+
+
+def host_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between the commands of two hosts, `given` being what their runs
+    start from.
+    """
+    mine, others = old.get("given", "none"), new.get("given", "none")
+    start = [] if mine == others else [f"init_from {mine} (here {others})"]
+    return [*differences(old, new), *start]
 
 
 def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """Folding an experiment's metrics over a whole split."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +20,21 @@ from vaejax.purposes import OfRun, OfStep
 from vaejax.runtime.limits import check_count
 
 
+class SplitNumbers(NamedTuple):
+    """Results of an evaluation."""
+
+    values: dict[str, float]
+    """Metrics over the split."""
+    each: dict[str, np.ndarray]
+    """Numbers of its examples in their order, `[N]`, where they were asked for: see
+    `parallel.BatchNumbers`."""
+
+
 class Evaluator:
     """An experiment's metrics over one split, compiled once for all its states.
 
     With `build`, the replicas of a study share the program: their settings are its
-    arguments.
+    arguments. With `each`, `measure` also keeps the numbers of each example.
     """
 
     def __init__(
@@ -35,6 +45,7 @@ class Evaluator:
         mesh: Mesh,
         batch_size: int,
         build: parallel.Build | None = None,
+        each: bool = False,
     ) -> None:
         dataset = experiment.dataset
         self._order = Sequential(dataset.size(split), batch_size)
@@ -43,7 +54,7 @@ class Evaluator:
         self._experiment, self._samples, self._mesh = experiment, samples, mesh
         self._resident = parallel.place(self._feed.resident, mesh)
         build = build or (lambda settings: experiment)
-        self._update = parallel.compile_metric(build, samples, self._feed, mesh)
+        self._update = parallel.compile_metric(build, samples, self._feed, mesh, each)
 
     def __call__(
         self,
@@ -52,15 +63,29 @@ class Evaluator:
         settings: Mapping[str, Any] = MappingProxyType({}),
     ) -> dict[str, float]:
         """All values, as Python numbers; every example counts once."""
+        return self.measure(state, replica, settings).values
+
+    def measure(
+        self,
+        state: TrainState,
+        replica: Experiment | None = None,
+        settings: Mapping[str, Any] = MappingProxyType({}),
+        seed: int | None = None,
+    ) -> SplitNumbers:
+        """The values over the split, and those of its examples; `seed` is that of the
+        noise, by default the run's own.
+        """
         experiment = replica or self._experiment
         metrics = experiment.metrics(self._samples)
-        root = evaluation_key(experiment.training.seed)
+        root = evaluation_key(experiment.training.seed if seed is None else seed)
+        rows: list[Mapping[str, Any]] = []
         accs: Any = {name: metric.init() for name, metric in metrics.items()}
         variables = variables_of(state)
         for number, (x, weight) in enumerate(self._batches()):
             key = jax.random.fold_in(root, number)
             seen = (self._resident, x, weight, key, dict(settings))
-            accs = self._update(accs, variables, *seen)
+            accs, each = self._update(accs, variables, *seen)
+            rows.append(each)
             if self._mesh.is_multi_process:
                 # Sums over hosts take a thread each until all have come: several
                 # batches in flight can leave none for the one that others wait for.
@@ -68,7 +93,8 @@ class Evaluator:
         values: dict[str, Any] = {}
         for name, metric in metrics.items():
             values |= metric.compute(accs[name])
-        return known_values({n: v.item() for n, v in jax.device_get(values).items()})
+        known = known_values({n: v.item() for n, v in jax.device_get(values).items()})
+        return SplitNumbers(known, whole_columns(rows, self._order.size))
 
     def _batches(self) -> Iterator[tuple[Any, Any]]:
         """The feed's content for each batch, and the weights of its examples."""
@@ -79,6 +105,17 @@ class Evaluator:
                 yield parallel.fed(x, self._mesh), parallel.fed(weight, self._mesh)
         finally:
             self._feed.close()
+
+
+def whole_columns(
+    batches: Sequence[Mapping[str, Any]], size: int
+) -> dict[str, np.ndarray]:
+    """Arrays of all batches joined, without what filled up the last one."""
+    found = jax.device_get(batches)
+    return {
+        name: np.concatenate([np.asarray(each[name]) for each in found])[:size]
+        for name in batches[0]
+    }
 
 
 def known_values(values: Mapping[str, float]) -> dict[str, float]:
@@ -123,6 +160,25 @@ def evaluate(
     Raises:
       InputError: no such split, or a number out of range.
     """
+    return measure_split(experiment, state, split, samples, batch_size, devices).values
+
+
+def measure_split(
+    experiment: Experiment,
+    state: TrainState,
+    split: str,
+    samples: int,
+    batch_size: int = 100,
+    devices: int | None = 1,
+    seed: int | None = None,
+) -> SplitNumbers:
+    """What `evaluate` gives, and the numbers of each example beside it.
+
+    `seed` is that of the noise, by default the run's own.
+
+    Raises:
+      InputError: no such split, or a number out of range.
+    """
     check_count("samples", samples, 0)
     check_count("batch_size", batch_size, 1)
     # No larger than the split: padding would take memory for nothing.
@@ -132,7 +188,8 @@ def evaluate(
         batch_size = most + -most % (each * jax.process_count())
     mesh = parallel.make_mesh(devices, batch_size)
     state = parallel.place(state, mesh)
-    return Evaluator(experiment, split, samples, mesh, batch_size)(state)
+    evaluator = Evaluator(experiment, split, samples, mesh, batch_size, each=True)
+    return evaluator.measure(state, seed=seed)
 
 
 def held_out_examples(experiment: Experiment, num: int) -> dict[str, np.ndarray]:

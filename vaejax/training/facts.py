@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vaejax.data.remarks import column_rows
-from vaejax.data.spec import Spec
 from vaejax.errors import InputError
 from vaejax.metrics.quantities import Quantities, meaning_of, quantities_of, rank
 from vaejax.runtime.jsonlines import (
@@ -19,7 +17,6 @@ from vaejax.runtime.jsonlines import (
 )
 from vaejax.sharing.manifest import refuse_shared
 from vaejax.training.config import (
-    defaults_of,
     experiment_of,
     likelihood_of,
     with_defaults,
@@ -28,20 +25,7 @@ from vaejax.training.metric_writer import since_best
 from vaejax.training.workdir import DIVERGENCE, read_config
 
 Row = Mapping[str, Any]
-NAMED = 20  # at most that many classes are listed
 HOW = ("split", "samples", "batch_size", "step", "examples")  # of an evaluation
-
-
-class RecordedSetting(NamedTuple):
-    """One setting of the preset."""
-
-    name: str
-    value: Any
-    default: Any
-
-    @property
-    def changed(self) -> bool:
-        return self.value != self.default
 
 
 class Value(NamedTuple):
@@ -85,7 +69,8 @@ class Facts(NamedTuple):
 
     workdir: Path
     preset: str
-    settings: tuple[RecordedSetting, ...]
+    arguments: Mapping[str, Any]
+    """The settings by name, also those that are younger than the run."""
     data: Mapping[str, Any]
     rows: Sequence[Row]
     """Rows of `metrics.jsonl`."""
@@ -99,25 +84,6 @@ class Facts(NamedTuple):
     """Meaning of its numbers."""
     diverged: str
     """The divergence of a replica of a study; else empty."""
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The settings by name."""
-        return {setting.name: setting.value for setting in self.settings}
-
-    @property
-    def columns(self) -> list[tuple[str, str, str, str]]:
-        """Name, kind, values or range, and share missing of a table's columns."""
-        return list(column_rows(Spec.from_json(self.data).columns))
-
-    @property
-    def classes(self) -> str:
-        """The number of classes, and their names where these are not their numbers."""
-        count, names = self.data["classes"], self.data.get("names", [])
-        if not names:
-            return str(count)
-        more = f" and {count - NAMED} more" if count > NAMED else ""
-        return f"{count}: {', '.join(names[:NAMED])}{more}"
 
     @property
     def parameters(self) -> int | None:
@@ -166,21 +132,17 @@ def gather_facts(workdir: Path) -> Facts:
     diverged = message_of(workdir / DIVERGENCE)
     if not rows and not diverged:
         raise InputError(f"{workdir} has no metrics yet: train it to its first report")
-    arguments, defaults = with_defaults(config), defaults_of(config["preset"])
-    settings = tuple(
-        RecordedSetting(name, value, defaults.get(name))
-        for name, value in arguments.items()
-    )
+    arguments = with_defaults(config)
     environments = read_rows(workdir / "environment.jsonl")
     quantities = quantities_of(experiment_of(config))
+    trained = trained_evaluation(rows, arguments.get("patience", 0), quantities)
     evaluation = final_evaluation(workdir, quantities)
-    if evaluation is None:
-        patience = arguments.get("patience", 0)
-        evaluation = trained_evaluation(rows, patience, quantities)
+    if evaluation is None or is_outdated(evaluation, trained, environments, rows):
+        evaluation = trained
     return Facts(
         workdir=workdir,
         preset=config["preset"],
-        settings=settings,
+        arguments=arguments,
         data=config["data"],
         rows=rows,
         environments=environments,
@@ -199,6 +161,20 @@ def final_evaluation(workdir: Path, quantities: Quantities) -> Evaluation | None
     if found and not is_evaluation(found):
         raise InputError(f"{path} is damaged: remove it, and evaluate again")
     return evaluation_of(found, True, quantities) if found else None
+
+
+def is_outdated(
+    final: Evaluation,
+    trained: Evaluation | None,
+    environments: Sequence[Row],
+    rows: Sequence[Row],
+) -> bool:
+    """Whether the run has gone on since an evaluation, from its step or a later one,
+    and came to another state than the one that was evaluated.
+    """
+    last = rows[-1]["step"] if rows else 0
+    went_on = any(final.step <= row["step"] < last for row in environments)
+    return went_on and trained is not None and trained.step != final.step
 
 
 def is_evaluation(found: Mapping[str, Any]) -> bool:

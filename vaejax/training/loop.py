@@ -1,7 +1,7 @@
 """The training loop: intervals of steps, and the hooks that are called after each."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -18,9 +18,12 @@ from vaejax.runtime.preemption import Interrupts, Stopped
 from vaejax.training.advance import Stepper
 from vaejax.training.evaluator import Evaluator
 from vaejax.training.hooks import Evaluate, Preemption, held_out_split, standard_hooks
+from vaejax.training.init_from import init_source
+from vaejax.training.introduction import count_parameters
 from vaejax.training.profiling import Profile, Trace
-from vaejax.training.recorder import Recorder, count_parameters
+from vaejax.training.recorder import Recorder
 from vaejax.training.run import Diverged, Interval, Run
+from vaejax.training.trackers import DEFAULT, Named, tracking_of
 from vaejax.training.workdir import workdir_of
 from vaejax.types import Batch, Key
 
@@ -33,6 +36,9 @@ def train(
     quiet: bool = False,
     profile: Profile | None = None,
     workers: int = 0,
+    trackers: Sequence[Named] = DEFAULT,
+    init_from: str | Path | None = None,
+    init_parts: Sequence[str] = (),
 ) -> TrainState:
     """Trains to the end, resuming from what the workdir holds.
 
@@ -44,6 +50,12 @@ def train(
       quiet: no progress on stderr.
       profile: steps of which a trace is written.
       workers: processes of each host that decode data that streams; 0 is threads.
+      trackers: names (`tensorboard`, `wandb`, `trackio`, `none`), or objects with the
+        methods of `vaejax.training.trackers.Tracker`; `auto` is TensorBoard, where it
+        is installed and there is a workdir.
+      init_from: a run or shared folder, as `vaejax.load` takes it, whose parameters and
+        statistics a new run starts from; step, optimizers and schedules begin anew.
+      init_parts: the parts of the model to take from it, by name; none are all.
 
     Returns:
       The state after the last step; with `patience` and a workdir, the best on the
@@ -51,7 +63,8 @@ def train(
 
     Raises:
       InputError: the workdir holds another run, the batch does not split over the
-        devices, or the parameters do not fit the memory.
+        devices, the parameters do not fit the memory, a tracker is unknown or missing,
+        or the model has other parts or shapes than `init_from`.
       Diverged: a term or parameter was not finite.
       Stopped: SIGTERM, SIGHUP or Ctrl-C; the state has been saved, call again to go on.
     """
@@ -61,10 +74,14 @@ def train(
     init, given = parallel.compile_init(experiment, mesh), blank_start(experiment, mesh)
     parallel.check_memory(jax.eval_shape(init, *given), mesh)
     folder = None if workdir is None else workdir_of(workdir)
-    with Interrupts() as interrupts, Recorder(experiment, folder, quiet) as recorder:
+    told, source = tracking_of(trackers, folder), init_source(init_from, init_parts)
+    with (
+        Interrupts() as interrupts,
+        Recorder(experiment, folder, quiet, told, source) as recorder,
+    ):
         state = recorder.restore(mesh)
         if state is None:
-            state = init(*given)
+            state = recorder.first(init(*given))
         step, run = int(state.step), Run(experiment, recorder)
         recorder.begin(step)
         recorder.introduce(state, mesh)

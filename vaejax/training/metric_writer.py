@@ -4,7 +4,6 @@
 executions of it; times and speeds go to the terminal, and to `timing.jsonl`.
 """
 
-import importlib.util
 import json
 import os
 import sys
@@ -86,39 +85,6 @@ class Uploaded:
 def rows_writer(path: Path, until: int) -> JsonLines | Uploaded:
     """A writer of JSON lines, which takes rows after step `until` out of the file."""
     return Uploaded(path, until) if is_remote(path) else JsonLines(path, until)
-
-
-class TensorBoard:
-    """Event files for TensorBoard, where tensorboardX is installed."""
-
-    def __init__(self, directory: Path, until: int) -> None:
-        from tensorboardX import SummaryWriter
-
-        self._writer = SummaryWriter(str(directory), purge_step=until + 1)
-
-    def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
-        for name, value in metrics.items():
-            self._writer.add_scalar(f"{split}/{name}", value, step)
-
-    def sync(self) -> None:
-        self._writer.flush()
-
-    def close(self) -> None:
-        self._writer.close()
-
-
-def tensorboard(directory: Path, until: int) -> list[Writer]:
-    """A writer for TensorBoard where `no_tensorboard` has no reason, else none."""
-    return [] if no_tensorboard(directory) else [TensorBoard(directory, until)]
-
-
-def no_tensorboard(directory: Path) -> str:
-    """The reason why TensorBoard gets nothing, and the remedy; empty if it does."""
-    if is_remote(directory):
-        return "no TensorBoard files: they need a local --workdir"
-    if importlib.util.find_spec("tensorboardX") is None:
-        return "no TensorBoard files: for them, pip install 'vaejax[tensorboard]'"
-    return ""
 
 
 class Progress:

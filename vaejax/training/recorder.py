@@ -2,30 +2,35 @@
 
 import contextlib
 import logging
-import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from vaejax import parallel
-from vaejax.data.remarks import table_introduction as table_lines
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
 from vaejax.metrics.quantities import quantities_of, telling_terms
 from vaejax.runtime import multihost
-from vaejax.runtime.environment import device_words, environment
-from vaejax.runtime.jsonlines import read_rows
+from vaejax.runtime.environment import environment
+from vaejax.runtime.jsonlines import Row, read_rows
 from vaejax.runtime.lock import Lock
 from vaejax.training import config, metric_writer, parts
 from vaejax.training.card import keep_card
+from vaejax.training.init_from import InitFrom
+from vaejax.training.introduction import (
+    advice_words,
+    introduction,
+    prolonged_words,
+    stopped_words,
+)
 from vaejax.training.stamp import check_stamp
-from vaejax.training.workdir import claim, is_claimable
+from vaejax.training.trackers import Tracking
+from vaejax.training.workdir import claim, is_claimable, read_config
 
 if TYPE_CHECKING:
     from vaejax.training.checkpoint import Checkpoints
@@ -37,26 +42,41 @@ log = logging.getLogger(__name__)
 class Recorder:
     """The storage and the voice of one training; without a folder, the voice alone.
 
+    `tracking` follows it beside the folder; `init_from` is what a new run starts from.
+
     Rows reach `metrics.jsonl` before the checkpoint of their step is begun, and rows
     after the checkpoint that is resumed from are dropped: so the file of a run that was
     killed and resumed equals that of a run that was not.
     """
 
     def __init__(
-        self, experiment: Experiment, folder: Path | None, quiet: bool = False
+        self,
+        experiment: Experiment,
+        folder: Path | None,
+        quiet: bool = False,
+        tracking: Tracking | None = None,
+        init_from: InitFrom | None = None,
     ) -> None:
         self._experiment, self._folder, self._quiet = experiment, folder, quiet
+        self._init_from = init_from
+        self._tracking = tracking or Tracking({})
         self._checkpoints: dict[str, Checkpoints] = {}
         self._quantities = quantities_of(experiment)
         self._writers: list[metric_writer.Writer] = []
         self._held_out: list[float] = []
+        self._rows: list[Row] = []
+        self._notes: list[str] = []
         self._progress: metric_writer.Progress | None = None
         self._timing: metric_writer.Writer | None = None
         self._began = time.perf_counter()
         self._lock: Lock | None = None
         if folder is not None:
             check_stamp(experiment)
-            multihost.same(config.config_of(experiment), config.differences)
+            known = config.config_of(experiment)
+            if init_from is not None:
+                known |= {"given": init_from.given}
+                init_from.read_together(folder)
+            multihost.same(known, config.host_differences)
             multihost.in_turn(lambda: self._claim(folder))
 
     def _claim(self, folder: Path) -> None:
@@ -64,10 +84,12 @@ class Recorder:
         if multihost.first() and is_claimable(folder):
             self._lock = Lock(folder)
         try:
-            claim(folder, self._experiment)
+            before = claim(folder, self._experiment, self._init_from)
         except BaseException:
             self._release()
             raise
+        if before is not None and multihost.first():
+            self._notes.append(prolonged_words(self._experiment, before))
 
     def _keep_card(self) -> None:
         if self._folder is not None and multihost.first():
@@ -88,6 +110,7 @@ class Recorder:
     ) -> None:
         with contextlib.ExitStack() as closing:  # all, even where one cannot be closed
             closing.callback(self._release)
+            closing.callback(lambda: self._tracking.close(self._folder))
             closing.callback(self._keep_card)
             for checkpoints in self._checkpoints.values():
                 closing.callback(checkpoints.close)
@@ -119,6 +142,26 @@ class Recorder:
         """The state to go on from."""
         return self._read("checkpoints", mesh)
 
+    def first(self, state: TrainState) -> TrainState:
+        """The state before the first step, from a new one: with the parameters that it
+        takes from elsewhere, kept at once, so that they are not needed again.
+        """
+        source = self._init_from
+        if source is None:
+            return state
+        if (recorded := self._origin()) is not None:
+            source.check_same(recorded)
+        state = source.replaced(state)
+        self._notes.append(source.words(state))
+        self.save(0, state)
+        return state
+
+    def _origin(self) -> config.Origin | None:
+        """The record of what the run started from."""
+        if self._folder is not None:
+            return config.origin_in(read_config(self._folder))
+        return self._init_from.origin if self._init_from else None
+
     def best(self, mesh: Mesh) -> TrainState | None:
         """The best state on the validation split, where training chooses by it.
 
@@ -145,36 +188,48 @@ class Recorder:
         """Opens the files of metrics, which the first host writes and others read."""
         path = folder / "metrics.jsonl"
         if multihost.first():
-            self._writers = [
-                metric_writer.rows_writer(path, step),
-                *metric_writer.tensorboard(folder / "tensorboard", step),
-            ]
+            self._writers = [metric_writer.rows_writer(path, step)]
             self._timing = metric_writer.rows_writer(folder / "timing.jsonl", step)
-        rows = [row for row in read_rows(path) if row["step"] <= step]
-        self._held_out = [row["selection"] for row in rows if "selection" in row]
+        self._rows = [row for row in read_rows(path) if row["step"] <= step]
+        self._held_out = [row["selection"] for row in self._rows if "selection" in row]
 
     def starts(self, step: int, mesh: Mesh, parameters: int) -> None:
         """Records what the steps after `step` are computed with."""
-        if self._folder is not None and multihost.first():
+        if not multihost.first():
+            return
+        epochs = self._experiment.training.epochs
+        found = {**environment(mesh), "parameters": parameters, "epochs": epochs}
+        if step == 0 and (origin := self._origin()):
+            found |= origin.row
+        if self._folder is not None:
             rows = metric_writer.rows_writer(self._folder / "environment.jsonl", step)
-            found = {**environment(mesh), "parameters": parameters}
             rows.write(step, "train", found)
             rows.close()
+        if self._tracking.wanted:
+            known = config.config_of(self._experiment)
+            about = config.settings_and_facts(known, found)
+            for line in self._tracking.begin(self._folder, step, about, self._rows):
+                self._say(line)
 
     def introduce(self, state: TrainState, mesh: Mesh) -> None:
         """Says what trains."""
-        step = int(state.step)
-        for line in introduction(self._experiment, self._folder, step, state, mesh):
+        given = self._experiment, self._folder, int(state.step), state, mesh
+        for line in introduction(*given, self._notes, self.exhausted()):
             self._say(line)
-        if self._folder and (reason := metric_writer.no_tensorboard(self._folder)):
-            self._say(reason)
+        if self.lacking:
+            self._say(self.lacking)
+
+    @property
+    def lacking(self) -> str:
+        """The reason why TensorBoard gets nothing, where it should."""
+        return self._tracking.lacking
 
     def _say(self, line: str) -> None:
         if self._progress:
             self._progress.say(line)
 
     def _write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
-        for each in self._writers:
+        for each in (*self._writers, self._tracking):
             each.write(step, split, metrics)
 
     def report(
@@ -217,7 +272,7 @@ class Recorder:
 
     def save(self, step: int, state: TrainState) -> None:
         """Begins a checkpoint; should the machine die, its rows are there, too."""
-        for each in self._writers:
+        for each in (*self._writers, self._tracking):
             each.sync()
         checkpoints = self._open("checkpoints")
         if checkpoints is not None:
@@ -234,53 +289,9 @@ class Recorder:
 
     def stopped(self, step: int, signum: int) -> str:
         """The message when a signal stopped the run."""
-        name = signal.Signals(signum).name
-        if self._folder is None:
-            return (
-                f"stopped by {name} at step {step}; nothing is kept without a workdir"
-            )
-        return (
-            f"stopped by {name} at step {step}, saved in {self._folder}: "
-            "the same command goes on from there"
-        )
+        return stopped_words(self._folder, step, signum)
 
     def advice(self) -> str:
         """Advice for a training that diverged."""
         saved = self._checkpoints.get("checkpoints")
-        steps = saved.steps() if saved else []
-        where = (
-            f"The last checkpoint is that of step {steps[-1]} in {self._folder}"
-            if steps
-            else "There is no checkpoint before it"
-        )
-        return (
-            f"{where}; try a lower --learning-rate or --clip 1, or find the operation "
-            "with --debug-nans"
-        )
-
-
-def introduction(
-    experiment: Experiment,
-    folder: Path | None,
-    step: int,
-    state: TrainState,
-    mesh: Mesh,
-) -> list[str]:
-    """The first lines of a run: data, parameters, devices, and where it writes."""
-    spec = experiment.dataset.spec
-    sizes = ", ".join(f"{size:,} {split}" for split, size in spec.sizes.items())
-    lines = [
-        f"{experiment.name or 'experiment'} on {spec.name} ({sizes}); "
-        f"{count_parameters(state):,} parameters; {device_words(mesh)}; "
-        f"{'nothing is kept' if folder is None else f'writes to {folder}'}",
-        *experiment.notes,
-        *table_lines(spec),
-    ]
-    if step >= experiment.steps:
-        return [*lines, f"finished already, at step {step}"]
-    return [*lines, f"resuming at step {step}"] if step else lines
-
-
-def count_parameters(state: TrainState) -> int:
-    """Numbers that players move."""
-    return sum(leaf.size for leaf in jax.tree.leaves(state.params))
+        return advice_words(self._folder, saved.steps() if saved else [])

@@ -8,8 +8,9 @@ import json
 import logging
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
@@ -30,7 +31,12 @@ from vaejax.training.config import (
     config_of,
     differences,
     experiment_of,
+    origin_in,
+    with_defaults,
 )
+
+if TYPE_CHECKING:
+    from vaejax.training.init_from import InitFrom
 
 DIVERGENCE = "diverged.json"  # of a replica of a study that did
 NOT_TRAINED = "it has no optimizer to go on with; give another --workdir"
@@ -59,31 +65,80 @@ def readable_workdir(name: str | os.PathLike[str]) -> Path:
     return fetch_model(name) if is_of_hub(name) else workdir_of(name)
 
 
-def claim(workdir: Path, experiment: Experiment) -> None:
+def claim(
+    workdir: Path, experiment: Experiment, init_from: "InitFrom | None" = None
+) -> int | None:
     """Makes the workdir this experiment's, or checks that it is already.
 
     Raises InputError where the path is a file, holds something that is not a run, or
     holds another configuration (with the settings that differ). Layouts may differ: a
     run may go on where memory is another. A start that came to no row and no checkpoint
     claims nothing: the corrected command takes its place.
+
+    Returns:
+      The epochs that the run had until now, where it takes those of the experiment.
     """
     config = config_of(experiment)
     with reached(workdir):
         refuse_shared(workdir, NOT_TRAINED)
         if is_empty(workdir):
-            make_folder(workdir)
-            write_json(workdir / "config.json", config)
-            return
+            write_new(workdir, config, init_from)
+            return None
         other = read_config(workdir)
-        differing = differences(other, config, but=LAYOUT)
-        if differing and is_bare(workdir):
-            write_json(workdir / "config.json", config)
-            return
+        differing = differences(other, config, but=(*LAYOUT, "epochs"))
+        differing += origin_differences(other, init_from)
+        epochs = config["arguments"].get("epochs")
+        changed = with_defaults(other).get("epochs") != epochs
+        if (differing or changed) and is_bare(workdir):
+            write_new(workdir, config, init_from)
+            return None
+        if changed and not differing:
+            return prolong(workdir, other, epochs, experiment.epoch_steps)
     if differing:
+        if changed:
+            differing.append(
+                f"epochs {with_defaults(other).get('epochs')} (here {epochs})"
+            )
         raise InputError(
             f"{workdir} holds another configuration: {'; '.join(differing)}. "
             "Give another --workdir, or the same settings to resume"
         )
+    return None
+
+
+def write_new(
+    workdir: Path, config: Mapping[str, Any], init_from: "InitFrom | None"
+) -> None:
+    """The configuration of a new run, with the record of what it starts from."""
+    init = {} if init_from is None else {"init": init_from.origin._asdict()}
+    make_folder(workdir)
+    write_json(workdir / "config.json", {**config, **init})
+
+
+def origin_differences(
+    config: Mapping[str, Any], init_from: "InitFrom | None"
+) -> list[str]:
+    """What differs in what a run started from."""
+    recorded = origin_in(config)
+    if init_from is not None:
+        return init_from.differences(recorded)
+    return [] if recorded is None else [f"init_from {recorded.source} (here none)"]
+
+
+def prolong(workdir: Path, config: Mapping[str, Any], epochs: int, each: int) -> int:
+    """Gives a run, of `each` steps an epoch, other epochs; returns those it had.
+
+    InputError where it has trained more than these.
+    """
+    done = max(kept_steps(workdir / "checkpoints"), default=0)
+    if done > epochs * each:
+        raise InputError(
+            f"--epochs {epochs} are fewer than {workdir} has trained ({done:,} steps, "
+            f"{done / each:.4g} epochs): give more, or another --workdir"
+        )
+    arguments = {**config["arguments"], "epochs": epochs}
+    write_json(workdir / "config.json", {**config, "arguments": arguments})
+    return with_defaults(config)["epochs"]
 
 
 def is_claimable(workdir: Path) -> bool:
@@ -112,9 +167,13 @@ def is_bare(workdir: Path) -> bool:
     """Whether a run has kept nothing yet: no row, no checkpoint, no divergence."""
     if any((workdir / name).exists() for name in ("metrics.jsonl", "diverged.json")):
         return False
-    folders = [workdir / name for name in ("checkpoints", "best")]
-    kept = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
-    return not any(path.name.isdigit() for path in kept)
+    return not any(kept_steps(workdir / name) for name in ("checkpoints", "best"))
+
+
+def kept_steps(folder: Path) -> list[int]:
+    """Steps of the checkpoints in a folder, sound or not."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return [int(name) for name in names if name.isdecimal() and name.isascii()]
 
 
 def make_folder(workdir: Path) -> None:

@@ -17,9 +17,11 @@ def main(
 
     Args:
       workdir: folder of the run, or of a shared model, or hf://owner/name.
-      input: .csv with the columns that were trained on, or .npz with x and, where the
-        model wants them, labels y and a mask; in the data's own units.
-      out: .csv with columns mean_0, ..., scale_0, ..., or .npz with mean and scale.
+      input: .csv with the columns that were trained on, .npz with x and, where the
+        model wants them, labels y and a mask, in the data's own units; or a folder of
+        pictures, which are taken in the order of their names.
+      out: .csv with columns mean_0, ..., scale_0, ..., or .npz with mean and scale; and
+        label, where the file has labels.
       batch_size: examples at a time.
       seed: seed of the noise of preprocessing (images that are binarized).
     """

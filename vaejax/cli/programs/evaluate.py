@@ -22,6 +22,9 @@ def main(
     host: int | None = None,
     heartbeat: int = 100,
     input: Path | None = None,
+    per_example: Path | None = None,
+    features: str = "",
+    inception: Path | None = None,
 ) -> None:
     """ELBO, importance-weighted likelihood, bits/dim and active units of a run.
 
@@ -31,7 +34,7 @@ def main(
       split: train, validation or test.
       batch_size: examples at a time.
       classifier: run of the preset classifier, which judges samples of this run.
-      num: samples that the classifier judges.
+      num: samples that are compared with as many test examples, at most.
       devices: devices to use of each host, over which batches are split.
       out: where to write the numbers; by default evaluation.json of the run.
       distributed: evaluate on several hosts together; start the same command on all.
@@ -39,17 +42,37 @@ def main(
       hosts: number of hosts, where JAX cannot find it out.
       host: the number of this one, from 0, where JAX does not know it.
       heartbeat: seconds of silence after which a host is given up and all end.
-      input: .csv or .npz with examples to evaluate on, like those that were trained
-        on, instead of a split; on one host.
+      input: .csv, .npz or folder of pictures to evaluate on, like those that were
+        trained on, instead of a split; on one host.
+      per_example: .npz for the numbers of each example, which compare.py pairs; as
+        RUN/per_example.npz it finds them.
+      features: what samples are compared in: random, for a network of fixed random
+        weights, or an .npz with features of your own, real and generated.
+      inception: .npz or .safetensors with Inception's weights, for fid and kid.
     """
     if input is not None:
-        if classifier is not None or distributed or split != "test":
-            raise InputError("--input goes without --split, --classifier and hosts")
-        commands_data.evaluate_own(workdir, input, samples, batch_size, devices, out)
+        judged = classifier is not None or inception is not None or features
+        if judged or distributed or split != "test":
+            raise InputError(
+                "--input goes without --split, --classifier, --features, --inception "
+                "and hosts"
+            )
+        how = samples, batch_size, devices
+        commands_data.evaluate_own(workdir, input, *how, out, per_example)
         return
     commands.join_hosts(distributed, coordinator, hosts, host, heartbeat)
     commands.evaluate_run(
-        workdir, samples, split, batch_size, classifier, num, devices, out
+        workdir,
+        samples,
+        split,
+        batch_size,
+        classifier,
+        num,
+        devices,
+        out,
+        per_example,
+        features,
+        inception,
     )
 
 

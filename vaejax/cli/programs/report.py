@@ -4,20 +4,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vaejax.cli import commands, parse
+from vaejax.errors import InputError
 
 
 def main(workdirs: parse.Workdirs, out: Path | None = None) -> None:
-    """Writes a page of HTML that loads nothing: open it in any browser.
+    """Writes a page of HTML about a run, which loads nothing: open it in any browser.
 
-    One run: configuration, versions, curves, pictures, timing and metrics with their
-    standard errors. Several: what differs, metrics side by side, curves in one panel.
+    It shows the run's card (settings, data, versions, devices, numbers with their
+    errors), curves and pictures. compare.py writes a page about several runs.
 
     Args:
-      workdirs: folders of runs; that of a study stands for its replicas.
-      out: where to write; by default report.html in the folder of the run or the study,
-        and in the current folder where several are given.
+      workdirs: folder of a run, or of a study, whose runs are shown side by side.
+      out: where to write; by default report.html in that folder.
     """
-    commands.report_runs(workdirs, out)
+    if len(workdirs) != 1:
+        hint = "several are compared by compare.py" if workdirs else "give its folder"
+        raise InputError(f"a report is of one run or study: {hint}")
+    commands.report_run(workdirs[0], out)
 
 
 def run(argv: Sequence[str] | None = None) -> None:

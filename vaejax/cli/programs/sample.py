@@ -20,8 +20,9 @@ def main(
     Args:
       workdir: folder of the run, or of a shared model, or hf://owner/name.
       num: number of samples.
-      out: a .png (a grid of images), an .npz with `x` in the data's own units, or a
-        .csv: rows with the names, texts and units of the table that was trained on.
+      out: a .png (a grid of images), an .npz with `x` in the data's own units and, of
+        conditional models, labels `y`, or a .csv: rows with the names, texts and units
+        of the table that was trained on.
       label: classes to sample by their names, in turn (conditional models); all by
         default.
       noise: draw x from p(x | z) instead of taking its mean; rows of a .csv always are.

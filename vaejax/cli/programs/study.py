@@ -18,6 +18,7 @@ def main(
     importance_samples: int = 0,
     classifier: Path | None = None,
     num: int = 10_000,
+    track: tuple[str, ...] = ("auto",),
 ) -> None:
     """Trains settings x seeds side by side; the same command again resumes.
 
@@ -28,10 +29,21 @@ def main(
       importance_samples: for each test example, for its likelihood; 0 leaves it out.
       classifier: run of the preset classifier, which judges samples of all runs.
       num: samples of each replica that the classifier judges.
+      track: services that follow each replica: tensorboard, wandb, trackio, or none;
+        auto is TensorBoard, where it is installed.
     """
     folder = workdir or Path("runs") / f"{make.__name__}-study"
     commands.train_study(
-        make, vary, fixed, folder, seeds, devices, importance_samples, classifier, num
+        make,
+        vary,
+        fixed,
+        folder,
+        seeds,
+        devices,
+        importance_samples,
+        classifier,
+        num,
+        track,
     )
 
 

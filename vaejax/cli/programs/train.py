@@ -14,6 +14,9 @@ def main(
     debug_nans: bool = False,
     profile: str = "",
     workers: int = 0,
+    track: tuple[str, ...] = ("auto",),
+    init_from: str | None = None,
+    init_parts: tuple[str, ...] = (),
     distributed: bool = False,
     coordinator: str | None = None,
     hosts: int | None = None,
@@ -28,6 +31,10 @@ def main(
       debug_nans: stop at the operation that makes a NaN (slow).
       profile: steps to write a trace of for XProf, as 100:105.
       workers: processes of each host that decode what streams; 0 is threads.
+      track: services that follow the run: tensorboard, wandb, trackio, or none; auto
+        is TensorBoard, where it is installed.
+      init_from: run or shared folder whose parameters a new run starts from.
+      init_parts: parts to take from there, as encoder decoder; all by default.
       distributed: train on several hosts together; start the same command on all.
       coordinator: address:port of host 0, where JAX does not know it.
       hosts: number of hosts, where JAX cannot find it out.
@@ -36,7 +43,17 @@ def main(
     """
     commands.join_hosts(distributed, coordinator, hosts, host, heartbeat)
     folder = workdir or Path("runs") / experiment.name
-    commands.train_run(experiment, folder, devices, debug_nans, profile, workers)
+    commands.train_run(
+        experiment,
+        folder,
+        devices,
+        debug_nans,
+        profile,
+        workers,
+        track,
+        init_from,
+        init_parts,
+    )
 
 
 def run(argv: Sequence[str] | None = None) -> None:

@@ -1,0 +1,59 @@
+"""What `evaluate` compares samples by, beside a classifier: opened before it starts."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from vaejax.errors import InputError
+from vaejax.experiment import Experiment, TrainState
+from vaejax.runtime.limits import check_count
+
+Compare = Callable[[Experiment, TrainState], dict[str, Any]]
+RANDOM = "random"
+
+
+def open_comparisons(
+    experiment: Experiment, features: str, inception: Path | None, num: int
+) -> tuple[Compare, ...]:
+    """A function for each of the sources, which gives its numbers.
+
+    Raises:
+      InputError: a source cannot be opened, or sees other data than the run's.
+    """
+    if not features and inception is None:
+        return ()
+    from vaejax.apply.capabilities import require_generator
+    from vaejax.metrics.features import LEAST
+    from vaejax.metrics.own_features import compare_file, read_features
+    from vaejax.metrics.sources import compare_samples, held_out_units, random_features
+
+    sources, found = [], []
+    if features == RANDOM:
+        sources.append(random_features(experiment.dataset.spec))
+    elif features.endswith(".npz"):
+        read_features(Path(features))
+        found.append(lambda experiment, state: compare_file(Path(features)))
+    elif features:
+        raise InputError(advice(features))
+    if inception is not None:
+        from vaejax.metrics.fid import inception_features
+
+        sources.append(inception_features(inception, experiment.dataset.spec))
+    if sources:
+        check_count("num", num, LEAST)
+        require_generator(experiment)
+        held_out_units(experiment, 1)  # refuses data with holes
+    return (*found, *(partial(compare_samples, features=s, num=num) for s in sources))
+
+
+def advice(features: str) -> str:
+    """One line on a source that there is not."""
+    if features.lower() in ("fid", "kid", "inception"):
+        from vaejax.metrics.fid import BRING
+
+        return f"--features {features}: {BRING}"
+    return (
+        f"--features {features}: give {RANDOM}, or the name of an .npz with real and "
+        "generated [examples, features]"
+    )
