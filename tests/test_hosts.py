@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import vaejax
+from tests.npz import read_npz
 
 pytestmark = pytest.mark.slow
 
@@ -158,6 +159,7 @@ def test_evaluation_by_two_hosts_is_that_of_one(whole, tmp_path):
         workdir = tmp_path / str(number)
         shutil.copytree(whole, workdir)
         words = [str(workdir), "--samples", "20", "--batch-size", "12"]
+        words += ["--per-example", str(workdir / "each.npz")]
         if run is start:
             processes = [start(words, 1, "evaluate")]
         else:
@@ -172,6 +174,9 @@ def test_evaluation_by_two_hosts_is_that_of_one(whole, tmp_path):
     assert one.keys() == two.keys() > {"elbo", "nll", "nll_se", "active_units"}
     for name in one.keys() - {"split"}:
         assert two[name] == pytest.approx(one[name], rel=1e-5, abs=1e-6), name
+    each, of_two = (read_npz(tmp_path / n / "each.npz") for n in ("0", "1"))
+    np.testing.assert_array_equal(of_two["label"], each["label"])
+    np.testing.assert_allclose(of_two["nll"], each["nll"], rtol=1e-4)
 
 
 def test_hosts_must_agree_on_the_evaluation(whole):

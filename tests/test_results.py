@@ -185,10 +185,10 @@ def test_a_row_that_was_not_run_is_shown_and_counted(tmp_path):
     missed = Row("b", "b", run="b", quantity="nll", published="9.0 ± .1", label="S")
     keep_outcome(tmp_path, outcome(10.3, seeds=4, deviation=0.3, commit="c" * 40))
     page = pages.results_page(group(a=ROW, b=missed), tmp_path)
-    cells = "10.30 ± 0.30 | 4 | full |  |  | `ccccccc` | reproduced |"
+    cells = "10.30 ± 0.30 | reproduced | 4 | full |  |  | `ccccccc` |"
     assert f"| a number<br>`a` | 10.0 [own] | {cells}" in page
     assert "| b<br>`b` | 9.0 ± .1 [S] | not run |" in page
-    assert "| [A group](#a-group) | 2 | 2 | 1 |  |  |  | 1 |" in page
+    assert "| [A group](#a-group) | 2 | 2 | 1 | 1 |" in page
 
 
 def test_a_file_without_a_row_is_refused(tmp_path):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vaejax.cli.commands import keep_compiled
-from vaejax.reproduction.catalogue import Budget, catalogue
+from vaejax.reproduction.catalogue import Budget, Row, catalogue
 from vaejax.reproduction.execute import Places, reproduce
 from vaejax.reproduction.outcome import place_of_row, read_outcome, verdict
 from vaejax.reproduction.pages import shown, with_unit
@@ -25,12 +25,18 @@ def print_rows(out: Path) -> None:
         for row in group.rows.values():
             found = read_outcome(out, row.name)
             published = f"{row.published} [{row.label}]" if row.published else ""
-            source = ", ".join(p for p in (row.paper, row.table, row.cell) if p)
+            source = source_words(row)
             ours = "" if found is None else shown(found)
             table.add_row(row.name, with_unit(row), published, ours, source)
         console(sys.stdout, width=160).print(table)
     for one in every.measurements.values():
-        print(f"{one.name}: {one.command}")
+        print(f"{one.name}: {one.command or 'noted by hand'}")
+
+
+def source_words(row: Row) -> str:
+    """Paper, table and cell, the protocol, and what else is said of the source."""
+    place = ", ".join(part for part in (row.paper, row.table, row.cell) if part)
+    return ". ".join(part for part in (place, row.protocol, row.source) if part)
 
 
 def reproduce_rows(

@@ -145,7 +145,9 @@ class Catalogue(NamedTuple):
                 found[name] = self.rows[name]
             elif group is not None or name in self.measurements:
                 ones = group.measurements if group else {name: self.measurements[name]}
-                commands = " | ".join(one.command for one in ones.values())
+                commands = " | ".join(
+                    one.command for one in ones.values() if one.command
+                )
                 run = f"run {commands}" if commands else "it was noted by hand"
                 raise InputError(f"{name} is no row but a measurement: {run}")
             else:

@@ -40,13 +40,14 @@ HEADS = (
     "row",
     "published",
     "ours",
+    "verdict",
     "seeds",
     "budget",
     "device",
     "cost",
     "commit",
-    "verdict",
 )
+VERDICTS = ("reproduced", "better", "not reached", "differs", "not run")
 NUMERIC = re.compile(r"([-+]?[\d.,]+(%| ± [\d.]+)?)?")
 
 
@@ -75,27 +76,29 @@ def check_files_known(catalogue: Catalogue, folder: Path) -> None:
 
 def overview_of_verdicts(catalogue: Catalogue, folder: Path) -> str:
     """How many rows of each group came to which verdict, as a table."""
-    kinds = ("reproduced", "better", "not reached", "differs", "not run")
-    table: list[tuple[str, ...]] = [("", "rows", "with a published number", *kinds)]
-    for group in catalogue.groups.values():
-        if not group.rows:
-            continue
-        found = collections.Counter(
+    groups = [group for group in catalogue.groups.values() if group.rows]
+    found = [
+        collections.Counter(
             word_of(row, read_outcome(folder, row.name)) for row in group.rows.values()
         )
-        published = sum(bool(row.published) for row in group.rows.values())
-        counts = [str(found[kind] or "") for kind in kinds]
-        link = f"[{group.title}](#{anchor(group.title)})"
-        table.append((link, str(len(group.rows)), str(published or ""), *counts))
-    measured = [
-        f"[{group.title}](#{anchor(group.title)})"
-        for group in catalogue.groups.values()
-        if group.measurements
+        for group in groups
     ]
-    lines = markdown_table(table)
-    return "\n".join(
-        [*lines, "", f"Measurements without a paper: {', '.join(measured)}."]
-    )
+    kinds = [kind for kind in VERDICTS if any(each[kind] for each in found)]
+    table: list[tuple[str, ...]] = [("", "rows", "published", *kinds)]
+    for group, each in zip(groups, found, strict=True):
+        published = sum(bool(row.published) for row in group.rows.values())
+        counts = [len(group.rows), published, *(each[kind] for kind in kinds)]
+        table.append((linked(group), *(str(count or "") for count in counts)))
+    measured = ", ".join(linked(g) for g in catalogue.groups.values() if g.measurements)
+    lines = [*markdown_table(table), ""]
+    if measured:
+        lines.append(f"Measurements without a paper: {measured}.")
+    return "\n".join(lines).strip()
+
+
+def linked(group: Group) -> str:
+    """The title, which leads to the section."""
+    return f"[{group.title}](#{anchor(group.title)})"
 
 
 def word_of(row: Row, outcome: Outcome | None) -> str:
@@ -125,7 +128,7 @@ def row_table(group: Group, folder: Path) -> list[str]:
     for row in group.rows.values():
         table.append(row_line(row, read_outcome(folder, row.name)))
     if not any(row.published for row in group.rows.values()):
-        table = [(line[0], *line[2:-1]) for line in table]
+        table = [(line[0], line[2], *line[4:]) for line in table]
     return markdown_table(table)
 
 
@@ -139,12 +142,12 @@ def row_line(row: Row, found: Outcome | None) -> tuple[str, ...]:
     return (
         *first,
         shown(found),
+        verdict(row, found),
         str(found.seeds),
         found.budget,
         found.device,
         cost_words(found.seconds),
         f"`{found.commit[:7]}`{changed}" if found.commit else "",
-        verdict(row, found),
     )
 
 

@@ -118,7 +118,12 @@ class InitFrom:
 
         def of_source(own: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict:
             chosen = {p: theirs[p] for p in parts if p in own and p in theirs}
-            placed = {p: placed_like(tree, own[p]) for p, tree in chosen.items()}
+            placed = {
+                part: jax.tree.map(
+                    lambda a, b: parallel.put(a, b.sharding), tree, own[part]
+                )
+                for part, tree in chosen.items()
+            }
             return {**own, **placed}
 
         return state._replace(
@@ -207,11 +212,6 @@ def arrays_by_name(part: str, collections: Mapping[str, Any]) -> dict[str, Any]:
             of = "" if collection == "params" else f" ({collection})"
             found[f"{part}/{name}{of}"] = leaf
     return found
-
-
-def placed_like(tree: Any, like: Any) -> Any:
-    """Arrays of this host where those of a state are."""
-    return jax.tree.map(lambda a, b: parallel.put(a, b.sharding), tree, like)
 
 
 def name_list(names: Iterable[str]) -> str:
