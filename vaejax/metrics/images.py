@@ -93,7 +93,7 @@ def peak_signal_to_noise(x: Images, y: Images) -> Float[Array, " batch"]:
 
 
 def structural_similarity(x: Images, y: Images) -> Float[Array, " batch"]:
-    """SSIM of each pair of images in [0, 1], in [-1, 1] [Wang et al. 2004, eq. 13].
+    """SSIM of each pair of images in [0, 1], by [Wang et al. 2004, eq. 13].
 
     With a Gaussian window of 11 pixels and standard deviation 1.5, K1 = 0.01,
     K2 = 0.03, and variances as weighted means (no n / (n - 1)). The mean over all
