@@ -50,7 +50,7 @@ def image_quality(shape: tuple[int, ...]) -> Metric:
         model: nn.Module, variables: Variables, batch: Batch, key: Key
     ) -> dict[str, Array]:
         del key
-        found = jnp.clip(reconstructed(model, variables, batch), 0, 1)
+        found = jnp.clip(reconstruct_batch(model, variables, batch), 0, 1)
         x = batch["x"]
         psnr = {"psnr": peak_signal_to_noise(x, found)}
         if not window:
@@ -76,7 +76,7 @@ def quality_metrics(model: nn.Module, spec: Spec, values: str) -> Mapping[str, M
     return {"quality": of_kind(spec.shape)}
 
 
-def reconstructed(model: nn.Module, variables: Variables, batch: Batch) -> Array:
+def reconstruct_batch(model: nn.Module, variables: Variables, batch: Batch) -> Array:
     """E[x | z] at z = E[z | x], `[batch, *shape]`."""
     q: Any = model.apply(variables, batch, method="encode")
     px: Any = model.apply(variables, q.mean[None], batch, method="decode")
