@@ -21,10 +21,10 @@ from vaejax.reproduction import execute, pages
 from vaejax.reproduction.catalogue import (
     LABELS,
     Catalogue,
-    Group,
     Measurement,
     Plan,
     Row,
+    Section,
     catalogue,
     described,
 )
@@ -163,7 +163,7 @@ def test_costs_are_in_units_that_are_read():
 
 
 def group(**rows):
-    return Catalogue({"g": Group("g", "A group", "", rows, {})}, {})
+    return Catalogue({"g": Section("g", "A group", "", rows, {})}, {})
 
 
 def test_rows_of_a_source_share_a_line_which_names_their_cells():
@@ -245,7 +245,7 @@ def test_a_measurement_is_shown_as_it_was_kept(tmp_path):
     one = Measurement(
         "m", "Speed", "make it", "About.", readme="how fast", reference="1"
     )
-    every = Catalogue({"g": Group("g", "A group", "", {}, {"m": one})}, {})
+    every = Catalogue({"g": Section("g", "A group", "", {}, {"m": one})}, {})
     page = pages.results_page(every, tmp_path)
     lines = "Words:\n\n| a\\|b | n |\n| --- | --: |\n| x | 1.5 |\n|  | -2% |\n"
     assert f"### Speed\n\nAbout.\n\n{lines}" in page

@@ -284,8 +284,8 @@ class TestInception:
         tensors = {"b": RNG.normal(size=(2, 3)), "a": np.float32([1, 2])}
         np.savez(tmp_path / "w.npz", **tensors)
         save_file(tensors, tmp_path / "w.safetensors")
-        first = fid.from_npz(tmp_path / "w.npz")
-        second = fid.from_safetensors(tmp_path / "w.safetensors")
+        first = fid.weights_from_npz(tmp_path / "w.npz")
+        second = fid.weights_from_safetensors(tmp_path / "w.safetensors")
         assert fid.weights_digest(first) == fid.weights_digest(second)
         other = first | {"a": np.float32([1, 3])}
         assert fid.weights_digest(first) != fid.weights_digest(other)

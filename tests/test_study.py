@@ -15,7 +15,7 @@ import pytest
 from tests.test_scripts import call, refused
 from vaejax import InputError, load, parallel, presets, study, train
 from vaejax.runtime.preemption import Stopped
-from vaejax.sweeps.summary import Row, summarize
+from vaejax.sweeps.summary import StudyRow, summarize
 from vaejax.sweeps.sweep import traceable
 
 TINY = {
@@ -263,8 +263,8 @@ def test_replicas_are_split_over_devices(four, tmp_path):
 def test_mean_and_deviation_over_seeds(four):
     values = [{"elbo": -1.0}, {"elbo": -3.0}, {"elbo": 2.0}, None]
     assert summarize(four, values) == [
-        Row({"beta": 1.0}, 2, 0, {"elbo": -2.0}, {"elbo": pytest.approx(2**0.5)}),
-        Row({"beta": 4.0}, 2, 1, {"elbo": 2.0}, {}),
+        StudyRow({"beta": 1.0}, 2, 0, {"elbo": -2.0}, {"elbo": pytest.approx(2**0.5)}),
+        StudyRow({"beta": 4.0}, 2, 1, {"elbo": 2.0}, {}),
     ]
 
 

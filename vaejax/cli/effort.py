@@ -33,9 +33,11 @@ def check_measuring(
     check_count("num", num, 2)
     if classifier is None:
         return
-    from vaejax.metrics.classifier import check_judge, see  # loads SciPy
+    from vaejax.metrics.classifier import check_judge, see
+    from vaejax.metrics.features import LEAST
     from vaejax.training.workdir import load
 
+    check_count("num", num, LEAST)
     judge, state = load(classifier)
     network = check_judge(experiment, judge, classifier)
     one = jnp.zeros((1, *judge.dataset.spec.shape))

@@ -14,7 +14,7 @@ def main() -> None:
     name, rest = (sys.argv[1:] or [""])[0], sys.argv[2:]
     with parse.errors_in_one_line():
         if name in ("", "-h", "--help"):
-            print(overview())
+            print(overview_of_programs())
             return
         if name == "--version":
             print(f"vaejax {vaejax.__version__}")
@@ -27,7 +27,7 @@ def main() -> None:
     program.run()
 
 
-def overview() -> str:
+def overview_of_programs() -> str:
     """The programs, a line each."""
     width = max(map(len, program_names())) + 2
     lines = [f"  {name:{width}}{summary_of(name)}" for name in program_names()]

@@ -15,7 +15,7 @@ from vaejax.runtime.storage import is_remote, path_of
 from vaejax.sharing.manifest import is_shared
 from vaejax.training.evaluator import SplitNumbers
 from vaejax.training.per_example import (
-    Measurement,
+    MeasuredSplit,
     example_values,
     write_examples,
 )
@@ -57,7 +57,7 @@ def keep_numbers(
 
 
 def keep_examples(
-    experiment: Experiment, about: Measurement, found: SplitNumbers, place: Path
+    experiment: Experiment, about: MeasuredSplit, found: SplitNumbers, place: Path
 ) -> None:
     """Writes the numbers of an evaluation's examples, and says so."""
     write_examples(example_values(experiment, about, found), place)

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from vaejax.metrics.quantities import Quantities, meaning_of, rank
 from vaejax.metrics.weights import distrust
-from vaejax.sweeps.summary import Row
+from vaejax.sweeps.summary import StudyRow
 from vaejax.sweeps.sweep import value_text
 
 
-def markdown(rows: Sequence[Row]) -> str:
+def markdown(rows: Sequence[StudyRow]) -> str:
     """A line for each row of a study: settings, and every mean with its deviation."""
     noted = ("examples", "generated", "compared_with")  # the same for all
     names = dict.fromkeys(name for row in rows for name in row.mean)
@@ -41,7 +41,7 @@ def markdown_lines(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"{line}\n" for line in lines if line)
 
 
-def cell(row: Row, name: str) -> str:
+def cell(row: StudyRow, name: str) -> str:
     """As in `104.2 ± 0.3`; no deviation where it is unknown or all are equal."""
     if name not in row.mean:
         return ""

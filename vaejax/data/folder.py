@@ -92,11 +92,11 @@ def read_folder(name: str, root: Path, found: Listing, reading: Reading) -> Data
         split: FolderPictures(str(root), tuple(e.name for e in entries), labels[split])
         for split, entries in found.splits.items()
     }
-    files = [each[:3] for each in files_of(root, found)]
+    files = [each[:3] for each in files_of_pictures(root, found)]
     return pictures_dataset(name, pictures, names, reading, files, found.remarks)
 
 
-def files_of(root: Path, found: Listing) -> list[tuple[Any, ...]]:
+def files_of_pictures(root: Path, found: Listing) -> list[tuple[Any, ...]]:
     """Split, name, size in bytes and time of writing of each picture."""
     files = []
     for split, entries in found.splits.items():
@@ -114,7 +114,7 @@ def cache_of(root: Path, found: Listing, reading: Reading) -> Path:
     """The place of the arrays of these files as they are now: in the user's cache, by
     the folder, by its content and by the size to which pictures are resized.
     """
-    content = repr((version("pillow"), found, files_of(root, found)))
+    content = repr((version("pillow"), found, files_of_pictures(root, found)))
     keys = [
         hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8)
         for text in (str(root), content)

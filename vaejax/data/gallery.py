@@ -12,10 +12,10 @@ from vaejax.data.images import all_examples, halved, images_in_memory, stream
 from vaejax.data.photos import (
     Pictures,
     check_depth,
+    size_words,
     stored_shape,
     survey,
     survey_remarks,
-    times,
 )
 from vaejax.data.pictures import Frame, frame_of
 from vaejax.data.reading import Reading
@@ -97,8 +97,8 @@ def pictures_like(
             )
         if not reading.size and look[1:3] != stored:
             raise InputError(
-                f"{name} is {times(look[1:3])}, and the model's pictures are "
-                f"{times(stored)} (height x width): crop or resize it"
+                f"{name} is {size_words(look[1:3])}, and the model's pictures are "
+                f"{size_words(stored)} (height x width): crop or resize it"
             )
     size = reading.size + reading.crop if reading.size else 0
     frame = Frame((sides[0], sides[1], channels), size, reading.crop, own=True)

@@ -49,7 +49,7 @@ def choose_columns(splits: Mapping[str, Any], where: str) -> Columns:
     if odd or not rest:
         raise InputError(
             f"{where} has neither one column of pictures nor numbers alone: it has "
-            f"{described(features)}; keep what is meant by .select_columns([...])"
+            f"{column_list(features)}; keep what is meant by .select_columns([...])"
             ".save_to_disk(PATH), or write a table by .to_csv(PATH) and open csv:PATH"
         )
     return Columns("", tuple(rest), label, names, ())
@@ -88,7 +88,7 @@ def one_of_several(
     return usual[0]
 
 
-def described(features: Mapping[str, Any], most: int = 12) -> str:
+def column_list(features: Mapping[str, Any], most: int = 12) -> str:
     """The columns with their types."""
     texts = [
         f"{name} ({getattr(feature, 'dtype', None) or type(feature).__name__})"

@@ -67,7 +67,7 @@ class Survey(NamedTuple):
     """Lines about those that cannot be opened."""
 
 
-def plain(image: Image.Image) -> Image.Image:
+def plain_picture(image: Image.Image) -> Image.Image:
     """A picture upright, opaque and of 8 bits a channel; of its grey or colour mode."""
     image = ImageOps.exif_transpose(image)
     if image.mode in WHOLE:
@@ -218,19 +218,19 @@ def stored_shape(
         least, most = (f(sizes, key=np.prod) for f in (min, max))
         side = min(64, *(min(each) for each in sizes))
         raise InputError(
-            f"{what} has pictures of {len(sizes)} sizes, {times(least)} "
-            f"({sizes[least]}) to {times(most)} ({sizes[most]}): set --image-size "
+            f"{what} has pictures of {len(sizes)} sizes, {size_words(least)} "
+            f"({sizes[least]}) to {size_words(most)} ({sizes[most]}): set --image-size "
             f"{side}, or another side of a square to which they are cropped and resized"
         )
     return None, None, channels
 
 
-def times(size: Sequence[int]) -> str:
+def size_words(size: Sequence[int]) -> str:
     """Height and width."""
     return f"{size[0]} x {size[1]}"
 
 
-def span(sides: set[int]) -> str:
+def span_of_sides(sides: set[int]) -> str:
     """The least and the largest of some numbers of pixels."""
     low, high = min(sides), max(sides)
     return f"{low}" if low == high else f"{low} to {high}"
@@ -240,7 +240,10 @@ def survey_remarks(found: Survey, size: int) -> tuple[str, ...]:
     """Lines about each rule that applies to some pictures."""
     looks, count = found.looks, len(found.looks)
     formats = sorted({look.format for look in looks})
-    spans = [span({look.height for look in looks}), span({k.width for k in looks})]
+    spans = [
+        span_of_sides({look.height for look in looks}),
+        span_of_sides({k.width for k in looks}),
+    ]
     lines = [
         f"{count:,} pictures ({', '.join(formats)}) of {' x '.join(spans)} "
         "(height x width)"

@@ -23,7 +23,7 @@ class Frame(NamedTuple):
     flip: bool = False
     """Whether half of the images are mirrored."""
     own: bool = False
-    """Whether images are users' files, which are made plain first (`photos.plain`)."""
+    """Whether images are users' files, which are made plain: `photos.plain_picture`."""
 
 
 def frame_of(
@@ -88,9 +88,9 @@ def fit_frame(image: Image.Image, frame: Frame) -> Image.Image:
         scale = 2 * frame.size / min(image.size)
         image.draft(mode, (round(image.width * scale), round(image.height * scale)))
     if frame.own:
-        from vaejax.data.photos import plain  # not needed of TFDS sets
+        from vaejax.data.photos import plain_picture  # not needed of TFDS sets
 
-        image = plain(image)
+        image = plain_picture(image)
     if not frame.size:
         image.load()
         return image if image.mode == mode else image.convert(mode)

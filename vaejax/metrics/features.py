@@ -19,12 +19,12 @@ from vaejax.types import ArrayLike
 LEAST = NEAREST_DC + 2
 """Examples of a set that all of the distances need."""
 
-SQUARED, CUBIC = "features' units squared", "of a cubic kernel"
-"""Units of the Fréchet and of the kernel distance."""
+SQUARED = "features' units squared"
+"""Unit of the Fréchet distance; that of the kernel has none."""
 
 DISTANCES = {
     "fd": Quantity("Fréchet distance to test data in these features", SQUARED),
-    "kd": Quantity("kernel distance to test data in these features", CUBIC),
+    "kd": Quantity("kernel distance (squared MMD) to test data in these features"),
     "precision": Quantity(
         f"share of samples within the data's balls, k = {NEAREST_PR}", "share"
     ),

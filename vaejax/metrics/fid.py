@@ -91,7 +91,7 @@ def in_chunks(see: Callable[[np.ndarray], jax.Array], images: np.ndarray) -> np.
 
 def read_weights(path: Path) -> dict[str, np.ndarray]:
     """The network's tensors by name; InputError where the file does not hold them."""
-    readers = {".npz": from_npz, ".safetensors": from_safetensors}
+    readers = {".npz": weights_from_npz, ".safetensors": weights_from_safetensors}
     if path.suffix not in readers:
         raise InputError(
             f"--inception {path}: give an .npz or .safetensors; a .pth is a pickle, "
@@ -103,7 +103,7 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
     return checked_weights(readers[path.suffix](path), path)
 
 
-def from_npz(path: Path) -> dict[str, np.ndarray]:
+def weights_from_npz(path: Path) -> dict[str, np.ndarray]:
     """All arrays of an .npz file."""
     try:
         with open(path, "rb") as stream:
@@ -114,7 +114,7 @@ def from_npz(path: Path) -> dict[str, np.ndarray]:
         raise InputError(f"--inception {path} is no .npz of arrays ({error})") from None
 
 
-def from_safetensors(path: Path) -> dict[str, np.ndarray]:
+def weights_from_safetensors(path: Path) -> dict[str, np.ndarray]:
     """All tensors of a .safetensors file."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -131,7 +131,7 @@ def checked_weights(
 ) -> dict[str, np.ndarray]:
     """The tensors that the network has, float32; InputError where they are others."""
     known = {n: a for n, a in found.items() if not n.endswith(IGNORED)}
-    if wrong := differences({n: a.shape for n, a in known.items()}):
+    if wrong := shape_differences({n: a.shape for n, a in known.items()}):
         raise InputError(
             f"--inception {path} is not the network of the FID: {wrong}; torchvision's "
             "inception_v3 is another"
@@ -143,7 +143,7 @@ def checked_weights(
     return weights
 
 
-def differences(shapes: Mapping[str, tuple[int, ...]]) -> str:
+def shape_differences(shapes: Mapping[str, tuple[int, ...]]) -> str:
     """How the shapes of a file's tensors differ from the network's; empty if not."""
     wanted = expected_shapes()
     more = sorted(shapes.keys() - wanted.keys())

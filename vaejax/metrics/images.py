@@ -50,7 +50,7 @@ def image_quality(shape: tuple[int, ...]) -> Metric:
         model: nn.Module, variables: Variables, batch: Batch, key: Key
     ) -> dict[str, Array]:
         del key
-        found = jnp.clip(reconstructed(model, variables, batch), 0, 1)
+        found = jnp.clip(reconstruct_batch(model, variables, batch), 0, 1)
         x = batch["x"]
         psnr = {"psnr": peak_signal_to_noise(x, found)}
         if not window:
@@ -76,7 +76,7 @@ def quality_metrics(model: nn.Module, spec: Spec, values: str) -> Mapping[str, M
     return {"quality": of_kind(spec.shape)}
 
 
-def reconstructed(model: nn.Module, variables: Variables, batch: Batch) -> Array:
+def reconstruct_batch(model: nn.Module, variables: Variables, batch: Batch) -> Array:
     """E[x | z] at z = E[z | x], `[batch, *shape]`."""
     q: Any = model.apply(variables, batch, method="encode")
     px: Any = model.apply(variables, q.mean[None], batch, method="decode")
@@ -93,7 +93,7 @@ def peak_signal_to_noise(x: Images, y: Images) -> Float[Array, " batch"]:
 
 
 def structural_similarity(x: Images, y: Images) -> Float[Array, " batch"]:
-    """SSIM of each pair of images in [0, 1], in [-1, 1] [Wang et al. 2004, eq. 13].
+    """SSIM of each pair of images in [0, 1], by [Wang et al. 2004, eq. 13].
 
     With a Gaussian window of 11 pixels and standard deviation 1.5, K1 = 0.01,
     K2 = 0.03, and variances as weighted means (no n / (n - 1)). The mean over all

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
 from vaejax.experiment import Experiment, Quantity
-from vaejax.metrics.features import CUBIC, DISTANCES, SQUARED
+from vaejax.metrics.features import DISTANCES, SQUARED
 from vaejax.objectives.terms import TERMS
 
-SPREAD = Quantity("its standard deviation over subsets of the examples", CUBIC)
+SPREAD = Quantity("its standard deviation over subsets of the examples")
 GENERATED = Quantity("samples that are compared", "examples")
 COMPARED = Quantity("test examples that they are compared with", "examples")
 
@@ -18,7 +18,7 @@ OF_SAMPLES = {
     "label_accuracy": Quantity("share of samples seen as the label asked for"),
     "least_class_share": Quantity("share of the class that samples are seen as least"),
     "fid": Quantity("Fréchet distance in Inception's features", SQUARED),
-    "kid": Quantity("kernel distance in Inception's features", CUBIC),
+    "kid": Quantity("kernel distance (squared MMD) in Inception's features"),
     "kid_spread": SPREAD,
     "kd_*_spread": SPREAD,
     **{f"{name}_*": quantity for name, quantity in DISTANCES.items()},

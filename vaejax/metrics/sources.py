@@ -82,7 +82,11 @@ def compare_samples(
     check_count("num", num, 2)
     check_seed("seed", seed)
     require_generator(experiment)
-    source = features if isinstance(features, FeatureSource) else named(name, features)
+    source = (
+        features
+        if isinstance(features, FeatureSource)
+        else source_of_function(name, features)
+    )
     real = features_of(source, pieces_of(held_out_units(experiment, num)))
     restore = experiment.preprocess.restore
     drawn = (restore(x) for x in drawn_samples(experiment, state, num, seed))
@@ -97,7 +101,7 @@ def compare_samples(
     }
 
 
-def named(name: str, function: Any) -> FeatureSource:
+def source_of_function(name: str, function: Any) -> FeatureSource:
     """A user's function as a source; InputError where its name ends no number's."""
     if not callable(function):
         raise InputError(

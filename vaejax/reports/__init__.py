@@ -129,7 +129,7 @@ def write_report(
     """Writes the page about a run that is loaded already, from its card."""
     from vaejax.data.remarks import column_rows
     from vaejax.reports import pictures  # loads matplotlib
-    from vaejax.reports.page import class_words, page, settings_of
+    from vaejax.reports.page import class_words, page, settings_of_card
     from vaejax.training.card import card_values
 
     place = out or workdir / NAME
@@ -137,7 +137,7 @@ def write_report(
         "run.html",
         workdir=workdir,
         card=card,
-        settings=settings_of(card),
+        settings=settings_of_card(card),
         values=card_values(card),
         classes=class_words(card["data"]),
         columns=list(column_rows(experiment.dataset.spec.columns)),

@@ -69,7 +69,7 @@ def group_outcomes(
 
     def values(group: SeedGroup) -> dict[str, Value]:
         evaluated = [runs[n] for n in group.runs if runs[n].evaluation]
-        sound = [numbers_of(run) for run in evaluated]
+        sound = [numbers_of_run(run) for run in evaluated]
         mean, deviation = mean_and_deviation(sound)
         return {
             name: Value(name, mean[name], deviation.get(name) or None) for name in mean
@@ -98,7 +98,8 @@ def seed_differences(
         if len({measured_as(runs[n]) for g in both for n in g.runs} - {None}) > 1:
             continue
         first, second = (
-            values_by_name([numbers_of(runs[n]) for n in group.runs]) for group in both
+            values_by_name([numbers_of_run(runs[n]) for n in group.runs])
+            for group in both
         )
         each = {
             name: welch_difference(first[name], second[name])
@@ -116,6 +117,6 @@ def measured_as(run: Facts) -> tuple[Any, ...] | None:
     return (e.split, e.examples, e.samples) if e else None
 
 
-def numbers_of(run: Facts) -> dict[str, float | str]:
+def numbers_of_run(run: Facts) -> dict[str, float | str]:
     """The numbers of a run's evaluation by name; none where there is no evaluation."""
     return {v.name: v.value for v in run.evaluation.values} if run.evaluation else {}

@@ -42,7 +42,7 @@ def page(template: str, **content: Any) -> str:
     return environment.get_template(template).render(now=now, **content)
 
 
-def settings_of(card: Mapping[str, Any]) -> list[RecordedSetting]:
+def settings_of_card(card: Mapping[str, Any]) -> list[RecordedSetting]:
     """The settings of a run, each with the default of its preset."""
     defaults = defaults_of(card["preset"])
     return [

@@ -13,7 +13,7 @@ from vaejax.training.facts import Facts
 from vaejax.training.per_example import (
     NAME,
     ExampleValues,
-    Measurement,
+    MeasuredSplit,
     per_example,
     read_examples,
 )
@@ -62,7 +62,7 @@ def pair_runs(runs: Sequence[Facts], wanted: Wanted) -> Pairs:
         raise InputError("there are no two runs that did not diverge")
     sound = [runs[n] for n in places]
     check_measures([run.workdir for run in sound])
-    first, *rest = examples_of(sound, wanted)
+    first, *rest = examples_of_runs(sound, wanted)
     found = {}
     for place, each in zip(places[1:], rest, strict=True):
         if not same_inputs(first, each):
@@ -95,7 +95,7 @@ def averaged_names(experiment: Experiment) -> set[str]:
     return {name for each in metrics if each.each for name in each.quantities}
 
 
-def examples_of(runs: Sequence[Facts], wanted: Wanted) -> list[ExampleValues]:
+def examples_of_runs(runs: Sequence[Facts], wanted: Wanted) -> list[ExampleValues]:
     """The numbers of each run's examples, measured alike."""
     found: list[ExampleValues] = []
     for run in runs:
@@ -119,7 +119,7 @@ def measure_like(
     state: TrainState,
     wanted: Wanted,
     samples: int,
-    how: Measurement | None,
+    how: MeasuredSplit | None,
 ) -> ExampleValues:
     """An evaluation with the batches and the noise of another one, if any."""
     return per_example(

@@ -101,7 +101,7 @@ class Measurement:
     """The README's column of published numbers."""
 
 
-class Group(NamedTuple):
+class Section(NamedTuple):
     """A section of the results."""
 
     name: str
@@ -114,7 +114,7 @@ class Group(NamedTuple):
 class Catalogue(NamedTuple):
     """Everything that can be reproduced."""
 
-    groups: Mapping[str, Group]
+    groups: Mapping[str, Section]
     plans: Mapping[str, Plan]
 
     @property
@@ -169,7 +169,7 @@ def catalogue() -> Catalogue:
         plans |= {one.name: one for one in described(Plan, content.get("runs", {}))}
         rows = described(Row, content.get("rows", {}))
         found = described(Measurement, content.get("measurements", {}))
-        groups[name] = Group(
+        groups[name] = Section(
             name,
             content["title"],
             content.get("text", "").strip(),

@@ -10,9 +10,9 @@ from vaejax.errors import InputError
 from vaejax.reproduction.catalogue import (
     LABELS,
     Catalogue,
-    Group,
     Measurement,
     Row,
+    Section,
 )
 from vaejax.reproduction.measured import MeasuredTables, read_measured
 from vaejax.reproduction.outcome import Outcome, read_outcome, verdict
@@ -96,7 +96,7 @@ def overview_of_verdicts(catalogue: Catalogue, folder: Path) -> str:
     return "\n".join(lines).strip()
 
 
-def linked(group: Group) -> str:
+def linked(group: Section) -> str:
     """The title, which leads to the section."""
     return f"[{group.title}](#{anchor(group.title)})"
 
@@ -108,7 +108,7 @@ def word_of(row: Row, outcome: Outcome | None) -> str:
     return verdict(row, outcome).partition(",")[0].partition(" by ")[0]
 
 
-def section(group: Group, folder: Path) -> Iterator[str]:
+def section(group: Section, folder: Path) -> Iterator[str]:
     """The heading, text and tables of a group."""
     yield from (f"## {group.title}", "")
     if group.text:
@@ -122,7 +122,7 @@ def section(group: Group, folder: Path) -> Iterator[str]:
         yield from measured_tables(one, read_measured(folder, one.name))
 
 
-def row_table(group: Group, folder: Path) -> list[str]:
+def row_table(group: Section, folder: Path) -> list[str]:
     """A line for each row, run or not; verdicts where there is a published number."""
     table: list[tuple[str, ...]] = [HEADS]
     for row in group.rows.values():
@@ -156,7 +156,7 @@ def with_unit(row: Row) -> str:
     return f"{row.title}, {row.unit}" if row.unit else row.title
 
 
-def sources(group: Group) -> list[str]:
+def sources(group: Section) -> list[str]:
     """Where published numbers are from, and by which protocol: a list.
 
     Rows that share a table of a paper share a line, which names their cells unless
@@ -183,7 +183,7 @@ def source_line(place: str, protocol: str, source: str, rows: Sequence[Row]) -> 
     return ". ".join(f"{part[0].upper()}{part[1:]}" for part in parts) + "."
 
 
-def reasons(group: Group) -> list[str]:
+def reasons(group: Section) -> list[str]:
     """Why numbers are not the published ones, where that was found: a list."""
     shared: dict[str, list[str]] = collections.defaultdict(list)
     for row in group.rows.values():

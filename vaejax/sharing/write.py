@@ -8,7 +8,7 @@ from typing import Any
 
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
-from vaejax.reports.page import settings_of
+from vaejax.reports.page import settings_of_card
 from vaejax.runtime.environment import versions
 from vaejax.runtime.storage import is_remote, whole_folder
 from vaejax.sharing import hub
@@ -81,7 +81,7 @@ def write_shared(
         shown = list(drawn(named, state, workdir, made)) if pictures else []
         text = readme(
             card,
-            [setting for setting in settings_of(card) if setting.changed],
+            [setting for setting in settings_of_card(card) if setting.changed],
             named,
             int(state.step),
             shown,

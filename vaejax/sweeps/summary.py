@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from vaejax.sweeps.replicas import Changes, Replica
 
 
-class Row(NamedTuple):
+class StudyRow(NamedTuple):
     """One combination of settings: how its seeds came out."""
 
     settings: Changes
@@ -22,7 +22,7 @@ class Row(NamedTuple):
 
 def summarize(
     replicas: Sequence[Replica], values: Sequence[Changes | None]
-) -> list[Row]:
+) -> list[StudyRow]:
     """A row for each combination of settings, from each replica's numbers.
 
     `values` are None where a replica diverged; such replicas are counted and left out.
@@ -36,14 +36,14 @@ def summarize(
         sound = [numbers for _, numbers in each if numbers is not None]
         mean, deviation = mean_and_deviation(sound)
         lost = len(each) - len(sound)
-        rows.append(Row(dict(settings), len(each), lost, mean, deviation))
+        rows.append(StudyRow(dict(settings), len(each), lost, mean, deviation))
     return rows
 
 
 def mean_and_deviation(
     sound: Sequence[Changes],
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Means and deviations of each number, as a `Row` has them."""
+    """Means and deviations of each number, as a `StudyRow` has them."""
     columns = values_by_name(sound)
     mean = {name: statistics.fmean(column) for name, column in columns.items()}
     deviation = {

@@ -23,7 +23,7 @@ OWN = ("about", "index", "seen", "label")
 """Entries of a file that are no metrics."""
 
 
-class Measurement(NamedTuple):
+class MeasuredSplit(NamedTuple):
     """What was measured, and how: files with the same conditions can be paired."""
 
     preset: str
@@ -46,7 +46,7 @@ class Measurement(NamedTuple):
 class ExampleValues(NamedTuple):
     """Numbers of each example of a split, in their order."""
 
-    about: Measurement
+    about: MeasuredSplit
     index: np.ndarray
     """Places in the split, int32 `[N]`."""
     label: np.ndarray | None
@@ -108,10 +108,10 @@ def measurement_of(
     batch_size: int,
     seed: int | None = None,
     source: str = "",
-) -> Measurement:
+) -> MeasuredSplit:
     """The conditions of an evaluation; `source` is a user's file, if any."""
     spec = experiment.dataset.spec
-    return Measurement(
+    return MeasuredSplit(
         preset=experiment.name,
         likelihood=experiment.likelihood,
         data=spec.name,
@@ -126,7 +126,7 @@ def measurement_of(
 
 
 def example_values(
-    experiment: Experiment, about: Measurement, found: SplitNumbers
+    experiment: Experiment, about: MeasuredSplit, found: SplitNumbers
 ) -> ExampleValues:
     """The numbers of an evaluation's examples, with their labels as the data has them.
 
@@ -156,7 +156,7 @@ def read_examples(place: Path) -> ExampleValues:
     """
     arrays = read_npz(path_of(place))
     try:
-        about = read_record(Measurement, parsed(str(arrays["about"])), "about")
+        about = read_record(MeasuredSplit, parsed(str(arrays["about"])), "about")
     except (KeyError, ValueError, InputError):
         raise InputError(
             f"{place} holds no numbers of examples that this vaejax knows: write it by "
