@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vaejax import InputError, evaluate, load, parallel, presets, study, train
+from vaejax import InputError, evaluate, load, parallel, presets, report, study, train
 from vaejax.experiment import variables_of
 from vaejax.runtime.jsonlines import read_rows
 from vaejax.sharing.privacy import public_record
@@ -295,6 +295,16 @@ def test_a_damaged_record_of_the_source_is_said(whole, tmp_path):
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match=r"config\.json is damaged"):
         load(tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_the_page_says_where_a_run_started_after_it_went_on(whole, tmp_path):
+    for epochs in (1, 2):
+        train(tiny(epochs=epochs), tmp_path / "run", **QUIET, init_from=whole)
+    text = report(tmp_path / "run").read_text()
+    for noted, first, then in (("epochs", 1, 2), ("init_from", whole, "")):
+        row = f'<th scope="row">{noted}</th><td>{first}</td><td>{then}</td>'
+        assert row in text
 
 
 def test_a_shared_card_does_not_tell_where_the_source_lay():
