@@ -2,7 +2,6 @@
 
 import json
 import re
-import runpy
 from pathlib import Path
 
 import jax
@@ -12,13 +11,12 @@ from PIL import Image
 
 import vaejax
 from vaejax import parallel, plots, presets
-from vaejax.cli import parse
+from vaejax.cli.programs import plot as program
 from vaejax.objectives.terms import TERMS
 from vaejax.plots import examples, grid, images, plane, terms
 from vaejax.training.evaluator import held_out_examples
 from vaejax.training.loop import first_state
 
-SCRIPT = Path(__file__).parent.parent / "scripts" / "plot.py"
 TINY = {"hidden": (16,), "epochs": 2, "evaluate_every": 1, "batch_size": 64}
 
 
@@ -463,18 +461,17 @@ def test_names_that_are_no_pictures(tmp_path):
 
 
 def test_the_script_prints_what_it_wrote(workdir, tmp_path, capsys):
-    main = runpy.run_path(str(SCRIPT))["main"]
     arguments = [str(workdir), "--out", str(tmp_path), "--what"]
-    parse.run_script(main, [*arguments, "curves", "latents"])
+    program.run([*arguments, "curves", "latents"])
     paths = [tmp_path / f"{name}.png" for name in ("curves", "latents")]
     assert capsys.readouterr().out.split() == [str(path) for path in paths]
     assert all(path.exists() for path in paths)
     with pytest.raises(SystemExit) as refused:
-        parse.run_script(main, [*arguments, "sampels"])
+        program.run([*arguments, "sampels"])
     assert refused.value.code == 2
     assert "did you mean samples" in capsys.readouterr().err
 
 
 def test_the_script_names_every_picture():
-    doc = runpy.run_path(str(SCRIPT))["main"].__doc__
+    doc = program.main.__doc__
     assert all(name in doc for name in plots.PICTURES)

@@ -55,7 +55,7 @@ def compare_features(
     Returns:
       `fd_*` [Heusel et al. 2017, eq. 6], `kd_*` [Binkowski et al. 2018, sec. 4] and,
       where draws of it differ, `kd_*_spread`; `precision_*` and `recall_*`
-      [Kynkäänniemi et al. 2019], `density_*` and `coverage_*` [Naeem et al. 2020].
+      [Kynkaanniemi et al. 2019], `density_*` and `coverage_*` [Naeem et al. 2020].
 
     Raises:
       InputError: too few examples, or features that are not finite or all equal.

@@ -1,6 +1,6 @@
 """Whether samples lie among the data and cover them, by balls around neighbours.
 
-Precision and recall [Kynkäänniemi et al. 2019, eqs. 1-2], density and coverage
+Precision and recall [Kynkaanniemi et al. 2019, eqs. 1-2], density and coverage
 [Naeem et al. 2020, eqs. 4-5]. The ball of an example reaches to its k-th nearest
 neighbour in its own set; it is closed, so a sample on the rim, or a copy of an example,
 is inside.
@@ -38,7 +38,7 @@ def precision_recall(
 ) -> tuple[float, float]:
     """Share of samples among the data, and share of the data among samples.
 
-    [Kynkäänniemi et al. 2019, eqs. 1-2]. In time of all pairs, and in the memory of a
+    [Kynkaanniemi et al. 2019, eqs. 1-2]. In time of all pairs, and in the memory of a
     chunk of them, with distances in float64.
 
     Args:
