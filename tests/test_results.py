@@ -370,6 +370,13 @@ def test_a_measure_that_changed_is_made_again(tiny, first):
     assert json.loads(path.read_text())["how"]["options"] == {"num": 5}
 
 
+def test_settings_that_changed_are_not_measured_on_the_old_run(tiny, first):
+    row, every = tiny
+    plan = dataclasses.replace(every.plans["tiny"], settings=TINY | {"latents": 3})
+    with pytest.raises(InputError, match="another configuration: latents 2"):
+        reproduce(row, Catalogue({}, {"tiny": plan}), first[0], seeds=1)
+
+
 @pytest.mark.devices
 def test_another_number_of_devices_agrees_within_the_standard_error(
     tiny, tmp_path, monkeypatch

@@ -63,10 +63,9 @@ def reproduce(
     plan = catalogue.plans[row.run]
     count = seeds or plan.seeds
     source = catalogue.plans[plan.trained] if plan.trained else plan
-    found = [
-        measured_run(work, plan, catalogue, places)
-        for work in trained(source, places, budget, count)
-    ]
+    works = trained(source, places, budget, count, plan)
+    share = count if source.together else 1
+    found = [measured_run(work, plan, catalogue, places, share) for work in works]
     sign, name = (-1, row.quantity[1:]) if row.quantity[0] == "-" else (1, row.quantity)
     values = [sign * chosen(each, name, row) for each in found]
     errors = [each[f"{name}_se"] for each in found if f"{name}_se" in each]
@@ -91,9 +90,12 @@ def chosen(values: Mapping[str, Any], name: str, row: Row) -> float:
 
 
 def trained(
-    plan: Plan, places: Places, budget: Budget, seeds: int
+    plan: Plan, places: Places, budget: Budget, seeds: int, measure: Plan
 ) -> list[measures.Work]:
-    """The runs of all seeds, each trained to its end; without a preset nothing is."""
+    """The runs of all seeds, each trained to its end; without a preset nothing is.
+
+    A run that `measure` has measured with the same settings is not opened again.
+    """
     home = places.home / (plan.name if budget == "full" else f"{plan.name}-{budget}")
     settings = settings_at(plan, places, budget)
     works = [
@@ -107,7 +109,7 @@ def trained(
         replicas = study(make, home, seeds=seeds, **settings)
         return [w for w, one in zip(works, replicas, strict=True) if not one.diverged]
     for work in works:
-        if not (work.workdir / MEASURED.format(plan.name)).exists():
+        if kept_measures(work, measure) is None:
             train(make(**settings, seed=work.seed), work.workdir)
     return works
 
@@ -130,33 +132,52 @@ def settings_at(plan: Plan, places: Places, budget: Budget) -> dict[str, Any]:
     }
 
 
-def measured_run(
-    work: measures.Work, plan: Plan, catalogue: Catalogue, places: Places
-) -> dict[str, Any]:
-    """The measures of a run and what they were made with, kept in its folder."""
+def how_measured(work: measures.Work, plan: Plan) -> dict[str, Any]:
+    """The settings that measures depend on, as JSON has them: tuples are lists."""
     how = {
         "measure": plan.measure,
         "options": dict(plan.options),
         "settings": dict(work.settings),
     }
-    how = json.loads(json.dumps(how))  # tuples are lists in JSON
-    path = work.workdir / MEASURED.format(plan.name)
-    known = read_object(path)
-    if known.get("how") == how:
-        return known["values"]
+    return json.loads(json.dumps(how))
+
+
+def kept_measures(work: measures.Work, plan: Plan) -> dict[str, Any] | None:
+    """The measures in a run's folder; None where there are none with these settings."""
+    known = read_object(work.workdir / MEASURED.format(plan.name))
+    return known["values"] if known.get("how") == how_measured(work, plan) else None
+
+
+def measured_run(
+    work: measures.Work,
+    plan: Plan,
+    catalogue: Catalogue,
+    places: Places,
+    share: int = 1,
+) -> dict[str, Any]:
+    """The measures of a run and what they were made with, kept in its folder.
+
+    `share` is the number of runs that were trained side by side, in the same seconds.
+    """
+    known = kept_measures(work, plan)
+    if known is not None:
+        return known
     options = dict(plan.options)
     if judge := options.pop("classifier", ""):
-        (other,) = trained(catalogue.plans[judge], places, "full", 1)
-        measured_run(other, catalogue.plans[judge], catalogue, places)
+        judging = catalogue.plans[judge]
+        (other,) = trained(judging, places, "full", 1, judging)
+        measured_run(other, judging, catalogue, places)
         options["classifier"] = other.workdir
     start = time.perf_counter()
     values = dict(measures.MEASURES[plan.measure](work, **options))
     made = made_by_card(work) or made_here(time.perf_counter() - start)
-    if plan.together and made["seconds"]:
-        made["seconds"] /= plan.seeds
+    if made["seconds"]:
+        made["seconds"] /= share
+    values |= {"made": made}
     work.workdir.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"how": how, "values": values | {"made": made}})
-    return values | {"made": made}
+    path = work.workdir / MEASURED.format(plan.name)
+    write_json(path, {"how": how_measured(work, plan), "values": values})
+    return values
 
 
 def made_by_card(work: measures.Work) -> dict[str, Any]:
@@ -165,33 +186,30 @@ def made_by_card(work: measures.Work) -> dict[str, Any]:
     if not card:
         return {}
     start = card["starts"][-1] if card["starts"] else {}
-    return {
-        "device": start.get("devices", ""),
-        "commit": start.get("commit", ""),
-        "tree": start.get("tree", ""),
-        "versions": {name: start[name] for name in PACKAGES if name in start},
-        "seconds": card["training"]["seconds"],
-        "data": {n: card["data"][n] for n in ("name", "digest") if n in card["data"]},
-    }
+    data = {n: card["data"][n] for n in ("name", "digest") if n in card["data"]}
+    return made_on(start, card["training"]["seconds"]) | {"data": data}
 
 
 def made_here(seconds: float) -> dict[str, Any]:
     """The same of what is computed without a run."""
     from vaejax import parallel
 
-    here = environment(parallel.make_mesh(1, 1))
+    return made_on(environment(parallel.make_mesh(1, 1)), seconds) | {"data": {}}
+
+
+def made_on(start: Mapping[str, Any], seconds: float | None) -> dict[str, Any]:
+    """Device, source and versions of a start, as its environment has them, and cost."""
     return {
-        "device": here["devices"],
-        "commit": here.get("commit", ""),
-        "tree": here.get("tree", ""),
-        "versions": {name: here[name] for name in PACKAGES if name in here},
+        "device": start.get("devices", ""),
+        "commit": start.get("commit", ""),
+        "tree": start.get("tree", ""),
+        "versions": {name: start[name] for name in PACKAGES if name in start},
         "seconds": seconds,
-        "data": {},
     }
 
 
 def made_with(found: list[dict[str, Any]]) -> dict[str, Any]:
-    """What all seeds were made with: as the last one says, seconds on average.
+    """Device, source and cost for all seeds: those of the last one, seconds on average.
 
     The tree is clean where it was for all of them.
     """

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vaejax.errors import InputError
-from vaejax.reproduction.outcome import FORMAT, place_of_row
+from vaejax.reproduction.outcome import FORMAT, keep_known, place_of_row
 from vaejax.runtime.environment import source, versions
 from vaejax.runtime.jsonlines import read_object
-from vaejax.training.workdir import make_folder, write_json
 
 RESULTS = Path(__file__).parents[2] / "results" / "rows"
 """Where the studies of a checkout keep what they measured."""
@@ -75,11 +74,7 @@ def keep_measured(folder: Path, name: str, measured: MeasuredTables) -> Path:
         for table in measured.tables
     ]
     fields = dataclasses.asdict(measured) | {"tables": tables}
-    known = {name: value for name, value in fields.items() if value}
-    make_folder(folder)
-    path = place_of_row(folder, name)
-    write_json(path, {"format": FORMAT, **known})
-    return path
+    return keep_known(folder, name, fields)
 
 
 def read_measured(folder: Path, name: str) -> MeasuredTables | None:

@@ -1,4 +1,4 @@
-"""What a row came to, as one JSON file: the only source of the results' page."""
+"""The outcome of a row, as one JSON file: the only source of the results' page."""
 
 import dataclasses
 import math
@@ -119,13 +119,14 @@ def place_of_row(folder: Path, name: str) -> Path:
 
 def keep_outcome(folder: Path, outcome: Outcome) -> Path:
     """Writes the file of a row; what is not known is left out."""
-    known = {
-        name: value
-        for name, value in dataclasses.asdict(outcome).items()
-        if value not in (None, "", (), {})
-    }
+    return keep_known(folder, outcome.row, dataclasses.asdict(outcome))
+
+
+def keep_known(folder: Path, name: str, fields: Mapping[str, Any]) -> Path:
+    """Writes the fields that are not empty to the file of a row or a measurement."""
+    known = {n: v for n, v in fields.items() if v not in (None, "", (), [], {})}
     make_folder(folder)
-    path = place_of_row(folder, outcome.row)
+    path = place_of_row(folder, name)
     write_json(path, {"format": FORMAT, **known})
     return path
 
