@@ -1,4 +1,4 @@
-"""What `ours.py` wrote, and torch-fidelity without torchvision."""
+"""The arrays that `ours.py` wrote, and torch-fidelity without torchvision."""
 
 import os
 import sys

@@ -61,7 +61,7 @@ def memory(slice_: dict) -> list[str]:
 
 
 def row(name: str, slice_: dict) -> list[str]:
-    """What is compiled, and whether it is sound."""
+    """Sizes and verdict of each compiled step."""
     made, share = slice_["program"], slice_["share"]
     batch, devices = slice_["batch"], slice_["place"]["devices"]
     cells = [f"`{name}`", slice_["place"]["name"], f"{batch // devices}"]
@@ -97,7 +97,7 @@ def speed(name: str, slice_: dict) -> list[str]:
 
 
 def properties(slices: list[dict]) -> list[list[str]]:
-    """What should hold of every slice, and of how many it does."""
+    """The properties that every slice should have, and how many have them."""
     made = [s for s in slices if s["program"]]
 
     def count(holds: list[bool]) -> str:

@@ -174,7 +174,7 @@ AIMS = {
 
 
 def shape_of_commit(commit: str, with_frames: bool) -> dict[str, str]:
-    """What is counted of a commit, from its files in a temporary folder."""
+    """The counts of a commit, from its files in a temporary folder."""
     packed = subprocess.run(
         ["git", "-C", str(ROOT), "archive", commit], stdout=subprocess.PIPE, check=True
     )

@@ -1,4 +1,4 @@
-"""What `evaluate` compares samples by, beside a classifier: opened before it starts."""
+"""Sources of features for `evaluate`, beside a classifier: opened before it starts."""
 
 from collections.abc import Callable
 from functools import partial

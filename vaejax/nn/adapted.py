@@ -258,8 +258,8 @@ def from_functions(
     Args:
       init: `init(key, x)` gives the parameters: floating arrays in any tree.
       apply: `apply(params, x)` gives the output; of a conditional encoder both get the
-        condition `[batch, conditions]` after x. Functions that a preset makes anew in
-        each call are compiled anew, too: define them once.
+        condition `[batch, conditions]` after x. A preset that defines them in
+        each call has them compiled each time: define them once.
       draws: whether to call `apply(params, x, key=key)`, where key is None unless the
         network may drop.
       shape: of an example as a decoder gives it; None makes the body of an encoder.
