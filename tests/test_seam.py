@@ -182,6 +182,15 @@ def test_draws_do_not_depend_on_how_many_there_are():
         np.testing.assert_allclose(got, want, rtol=20 * EPS, atol=20 * EPS)
 
 
+@pytest.mark.parametrize("model", [exact_flow(), two_layers(exact=False)])
+def test_the_same_latents_weigh_the_same_given_or_drawn(model):
+    """All blocks by name; the flow is inverted where its value is given."""
+    i = inferred(model, 3)
+    z = {name: term.z for name, term in i.latents.items()}
+    given = jax.jit(lambda: model.apply({}, z, BATCH, method="weigh"))()
+    np.testing.assert_allclose(given.log_w, i.log_w, atol=40 * ROUNDING)
+
+
 def test_ancestral_draws_have_the_models_covariance():
     keys = jax.random.split(KEY, 4000)
     z1 = two_layers().apply({}, BATCH, keys, method="draw_prior")

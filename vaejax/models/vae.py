@@ -49,6 +49,22 @@ class GaussianEncoder(nn.Module):
         return gaussian(self.body(x, condition_of(self.condition, batch)), self.latents)
 
 
+class Encoder(nn.Module):
+    """q(z | x) of any family: a head turns the features of a body into it.
+
+    With a condition c it is q(z | x, c); `reader` as of `GaussianEncoder`.
+    """
+
+    body: nn.Module
+    head: nn.Module
+    condition: nn.Module | None = None
+    reader: nn.Module | None = None
+
+    def __call__(self, batch: Batch) -> Distribution:
+        x = read_input(self.reader, batch)
+        return self.head(self.body(x, condition_of(self.condition, batch)))
+
+
 class DeterministicEncoder(nn.Module):
     """q(z | x) a point mass: the encoder of a plain autoencoder."""
 
