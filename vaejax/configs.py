@@ -54,7 +54,8 @@ class Data:
     """mnist_5k, digits, breast_cancer, another TFDS name; npz:PATH, csv:PATH,
     folder:PATH (pictures, in sub-folders by label), hf:PATH or hf:NAME."""
     validation: float = 0.0
-    """Fraction of the training split held out for validation."""
+    """Fraction of the training split held out for validation; 1 or more: the number
+    of its last examples."""
     binarize: Literal["auto", "dynamic", "static", "none"] = "auto"
     """Binarize grey images at each access (auto, for bernoulli), once, or never."""
     dequantize: bool = False
@@ -254,13 +255,15 @@ class Training:
 
     epochs: int = 30
     """Passes over the training split; more than before prolong a run, and from there on
-    --decay cosine, the one schedule that depends on it, is that of the new length."""
+    --decay cosine, the one schedule that depends on it, is that of the new length.
+    --decay stages ends stages after 1, 4, 13, 40, 121, 364, 1093 and 3280."""
     batch_size: int = 128
     """Examples per step over all devices; an incomplete last batch is dropped."""
     learning_rate: float = 1e-3
     """Learning rate of Adam."""
-    decay: Literal["constant", "cosine"] = "constant"
-    """Schedule of the learning rate; cosine falls to zero at the end."""
+    decay: Literal["constant", "cosine", "stages"] = "constant"
+    """Schedule of the learning rate; cosine falls to zero at the end, stages to a tenth
+    in eight stages, of which each takes three times the epochs of the one before."""
     clip: float = 0.0
     """Clip each player's gradient to this global norm; 0: no clipping."""
     ema: float = 0.0

@@ -1,7 +1,8 @@
 """Holding examples out and standardizing tables: functions of a `Dataset` to another.
 
 Each is the same in every run: what is held out depends on the number of examples and
-the fraction, never on a run's seed.
+the share, never on a run's seed. A share is a fraction below 1, of examples in a fixed
+random order, or from 1 on the number of the last examples.
 """
 
 import numpy as np
@@ -37,18 +38,22 @@ def held_rows(
     count: int, share: float, purpose: int, what: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """The places of what is kept and of what is held out, of `count` examples."""
-    held = max(1, round(count * share))
+    last = share >= 1
+    held = int(share) if last else max(1, round(count * share))
     if held >= count:
+        words = f"{held:,}" if last else f"{share:.0%}"
         raise InputError(
             f"{what} has too few training examples ({count}) to hold "
-            f"{share:.0%} out: give more examples or hold less out"
+            f"{words} out: give more examples or hold less out"
         )
+    if last:
+        return np.arange(count - held), np.arange(count - held, count)
     order = fixed_permutation(count, purpose)
     return order[held:], order[:held]
 
 
 def hold_out(dataset: Dataset, fraction: float) -> Dataset:
-    """Moves a fraction of the training split to the split "validation".
+    """Moves a share of the training split to the split "validation".
 
     A set that has that split keeps it as it is.
     """

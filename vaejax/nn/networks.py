@@ -24,6 +24,7 @@ from vaejax.nn.layers import (
     linear,
     residual,
 )
+from vaejax.nn.starts import LECUN, Start
 from vaejax.types import Array
 
 Layers = tuple[Array, ...]
@@ -36,12 +37,14 @@ class MLP(nn.Module):
     activation: Activation = nn.relu
     dropout: float = 0.0
     norm: str = "none"
+    start: Start = LECUN
 
     @nn.compact
     def features(self, x: Array) -> Layers:
         layers = [x]
         for width in self.hidden:
-            x = self.activation(linear(dense(width), self.norm, x))
+            layer = dense(width, x.shape[-1], self.start)
+            x = self.activation(linear(layer, self.norm, x))
             x = Dropout(self.dropout)(x)
             layers.append(x)
         return tuple(layers)
@@ -68,12 +71,14 @@ class FlatDecoder(nn.Module):
 
     mlp: MLP
     shape: Sequence[int]
+    start: Start = LECUN
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
         # Of a product with two batch axes XLA's CPU backend transposes the gradient.
         rows = z[0] if z.shape[0] == 1 else z
-        out = nn.Dense(math.prod(self.shape))(self.mlp(rows))
+        h = self.mlp(rows)
+        out = self.start.dense(math.prod(self.shape), h.shape[-1])(h)
         return out.reshape(*z.shape[:-1], *self.shape)
 
 

@@ -11,6 +11,7 @@ from types import ModuleType
 from vaejax.experiment import Experiment
 from vaejax.presets import (
     adversarial,
+    burda,
     conditional,
     generic,
     larsen,
@@ -19,6 +20,7 @@ from vaejax.presets import (
     vae_gan,
 )
 from vaejax.presets.adversarial import *
+from vaejax.presets.burda import *
 from vaejax.presets.conditional import *
 from vaejax.presets.generic import *
 from vaejax.presets.larsen import *
@@ -30,6 +32,7 @@ from vaejax.presets.vae_gan import *
 FAMILIES: Mapping[str, ModuleType] = {
     "autoencoders": generic,
     "published settings": published,
+    "IWAE as published": burda,
     "conditional": conditional,
     "adversarial": adversarial,
     "VAE-GAN": vae_gan,
@@ -48,6 +51,7 @@ PRESETS: Mapping[str, Callable[..., Experiment]] = {
 __all__ = ["FAMILIES", "PRESETS"]
 __all__ += generic.__all__
 __all__ += published.__all__
+__all__ += burda.__all__
 __all__ += conditional.__all__
 __all__ += adversarial.__all__
 __all__ += vae_gan.__all__

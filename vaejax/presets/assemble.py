@@ -38,7 +38,7 @@ from vaejax.presets.likelihood import (
 from vaejax.presets.priors import build_prior
 from vaejax.presets.rates import for_counts
 from vaejax.runtime.limits import MOST
-from vaejax.training.schedules import SCHEDULES
+from vaejax.training.schedules import SCHEDULES, staged
 from vaejax.types import Objective
 
 OF_LINEN = ("parent", "name")
@@ -150,18 +150,48 @@ def reader_of(view: View, reader: nn.Module | None = None) -> nn.Module | None:
     return Reader(Table(columns), reader) if mixed(columns) else reader
 
 
-def adam(
-    training: Training, steps: int, beta1: float = 0.9, beta2: float = 0.999
-) -> optax.GradientTransformation:
-    """Adam as the training settings say: clipped first, its rate scheduled."""
+def scheduled_rate(
+    training: Training, steps: int, digits: int | None = None
+) -> optax.ScalarOrSchedule:
+    """The learning rate over the `steps` of all epochs; `digits` round stages of it."""
+    rate, each = training.learning_rate, steps // training.epochs
     rates: Mapping[str, Callable[[], optax.ScalarOrSchedule]] = {
-        "constant": lambda: training.learning_rate,
-        "cosine": lambda: optax.cosine_decay_schedule(training.learning_rate, steps),
+        "constant": lambda: rate,
+        "cosine": lambda: optax.cosine_decay_schedule(rate, steps),
+        "stages": lambda: staged(rate, each, digits),
     }
-    rate = pick("decay", training.decay, rates)()
-    optimizer = optax.adam(rate, b1=beta1, b2=beta2)
+    return pick("decay", training.decay, rates)()
+
+
+def clipped(
+    training: Training, optimizer: optax.GradientTransformation
+) -> optax.GradientTransformation:
+    """The optimizer of a gradient that is clipped first, where the settings say so."""
     clip = optax.clip_by_global_norm(training.clip)
     return optax.chain(clip, optimizer) if training.clip else optimizer
+
+
+def adam(
+    training: Training,
+    steps: int,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+) -> optax.GradientTransformation:
+    """Adam as the training settings say: clipped first, its rate scheduled."""
+    rate = scheduled_rate(training, steps)
+    return clipped(training, optax.adam(rate, b1=beta1, b2=beta2, eps=epsilon))
+
+
+def optimized_by(
+    experiment: Experiment, optimizer: optax.GradientTransformation
+) -> Experiment:
+    """The experiment with another optimizer of all its players."""
+    players = {
+        name: player._replace(optimizer=optimizer)
+        for name, player in experiment.players.items()
+    }
+    return dataclasses.replace(experiment, players=players)
 
 
 def weight_schedule(

@@ -1,0 +1,49 @@
+"""Initial weights of dense layers, as papers and their code have them."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+from vaejax.types import Array, Key
+
+Initializer = Callable[..., Array]
+
+
+def zero_bias(inputs: int) -> Initializer:
+    """Biases of zero, whatever a layer reads."""
+    del inputs
+    return nn.initializers.zeros
+
+
+class Start(NamedTuple):
+    """How kernel and bias of a layer begin; the bias by the number of its inputs."""
+
+    kernel: Initializer
+    bias: Callable[[int], Initializer] = zero_bias
+
+    def dense(self, width: int, inputs: int, dtype: Any = None) -> nn.Dense:
+        """A dense layer that begins so, of `inputs` numbers."""
+        bias = self.bias(inputs)
+        return nn.Dense(width, dtype=dtype, kernel_init=self.kernel, bias_init=bias)
+
+
+def fixed_glorot(key: Key, shape: tuple[int, int], dtype: Any = jnp.float32) -> Array:
+    """Glorot-uniform draws of NumPy's `RandomState(123)`, whatever the key.
+
+    The code of Burda et al. 2016 seeds every layer so: layers of one shape begin alike.
+    """
+    del key
+    limit = math.sqrt(6 / sum(shape))
+    draws = np.random.RandomState(123).uniform(-limit, limit, shape)
+    return jnp.asarray(draws, dtype)
+
+
+LECUN = Start(nn.initializers.lecun_normal())
+"""Flax's own."""
+GLOROT = Start(nn.initializers.glorot_uniform())
+"""Uniform within sqrt(6 / (inputs + outputs)) [Glorot & Bengio 2010, eq. 16]."""
+FIXED_GLOROT = Start(fixed_glorot)
