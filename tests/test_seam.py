@@ -90,8 +90,9 @@ def flow_posterior(gain, covariance):
     def encoder(batch):
         loc = (batch["x"] - B[None].astype(np.float32)) @ gain.T.astype(np.float32)
         base = dist.Independent(normal(jnp.zeros_like(loc), 1.0), 1)
+        each = jnp.broadcast_to(cholesky, (*loc.shape, loc.shape[-1]))
         return dist.TransformedDistribution(
-            base, LowerCholeskyAffine(loc, cholesky), validate_args=False
+            base, LowerCholeskyAffine(loc, each), validate_args=False
         )
 
     return encoder
