@@ -1,8 +1,8 @@
 """Objectives: what a player minimizes, in nats per example."""
 
 from vaejax.objectives import adversarial, completion, vaegan
-from vaejax.objectives.elbo import capacity, elbo, reconstruction
-from vaejax.objectives.importance import averaged_elbo, iwae
+from vaejax.objectives.elbo import averaged_elbo, capacity, elbo, reconstruction
+from vaejax.objectives.importance import iwae
 
 __all__ = [
     "adversarial",
