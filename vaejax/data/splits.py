@@ -5,6 +5,8 @@ the share, never on a run's seed. A share is a fraction below 1, of examples in 
 random order, or from 1 on the number of the last examples.
 """
 
+import functools
+
 import numpy as np
 
 from vaejax.data.dataset import Arrays, Dataset, in_memory, streamed
@@ -15,6 +17,33 @@ from vaejax.errors import InputError
 
 TEST_SHARE = 0.1
 """Share of the training split that is held out where a set has no test split."""
+
+
+def binarized_once(dataset: Dataset, seed: int = 777) -> Dataset:
+    """Draws the bits of validation and test images once; training images stay grey.
+
+    One NumPy generator of a seed draws those of validation, then those of test, as the
+    code of Tomczak & Welling 2018 does. Bits are stored as the levels 0 and 255, which
+    any binarization leaves as they are. Binary images stay.
+    """
+    spec = dataset.spec
+    if spec.levels == 2 or kind_of(spec).has_columns:
+        return dataset
+    top = spec.levels - 1
+
+    @functools.cache
+    def drawn() -> dict[str, np.ndarray]:
+        random = np.random.RandomState(seed)
+        names = [name for name in ("validation", "test") if name in spec.sizes]
+        grey = {n: dataset.split(n)["x"] / np.float32(top) for n in names}
+        bits = {name: random.binomial(1, x) for name, x in grey.items()}
+        return {name: (x * top).astype(np.uint8) for name, x in bits.items()}
+
+    def split(name: str) -> Arrays:
+        arrays = dataset.split(name)
+        return arrays if name == "train" else arrays | {"x": drawn()[name]}
+
+    return dataset._replace(split=split)
 
 
 def fixed_permutation(count: int, purpose: int) -> np.ndarray:

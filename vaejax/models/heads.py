@@ -22,6 +22,16 @@ def exp_scale(out: Array) -> Array:
     return jnp.exp(out)
 
 
+def clipped_scale(out: Array) -> Array:
+    """sigma^2 = exp(out), out clipped to [-6, 2] [Tomczak & Welling 2018, code]."""
+    return jnp.exp(0.5 * jnp.clip(out, -6.0, 2.0))
+
+
+def softplus_scale(out: Array) -> Array:
+    """sigma^2 = log(1 + exp(out)) [van den Berg et al. 2018, code]."""
+    return jnp.sqrt(nn.softplus(out))
+
+
 class GaussianHead(nn.Module):
     """A diagonal Gaussian, its mean and its scale by a dense layer each."""
 

@@ -12,6 +12,7 @@ of the model.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -22,6 +23,20 @@ from vaejax.inference.terms import scored
 from vaejax.nn.layers import MOMENTUM, share_of_batch
 from vaejax.types import Array, Batch, Distribution
 
+LikelihoodName = Literal[
+    "auto",
+    "bernoulli",
+    "continuous_bernoulli",
+    "gaussian",
+    "gaussian_fixed",
+    "gaussian_pixel",
+    "gaussian_optimal",
+    "laplace",
+    "student_t",
+    "categorical",
+    "logistic_mixture",
+]
+"""The names of likelihoods in settings."""
 GREY = frozenset({"grey"})
 UNIT = frozenset({"binary", "grey", "dequantized"})
 REAL = UNIT | {"real"}

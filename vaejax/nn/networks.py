@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 
+from vaejax.nn.gated import GatedDense
 from vaejax.nn.layers import (
     Activation,
     Dropout,
@@ -31,23 +32,33 @@ Layers = tuple[Array, ...]
 
 
 class MLP(nn.Module):
-    """Dense layers, each followed by the activation; no layers is the identity."""
+    """Dense layers, each followed by the activation; no layers is the identity.
+
+    If they are `gated`, each is h * sigmoid(g) and there is no other activation.
+    """
 
     hidden: Sequence[int] = (512,)
     activation: Activation = nn.relu
     dropout: float = 0.0
     norm: str = "none"
     start: Start = LECUN
+    gated: bool = False
 
     @nn.compact
     def features(self, x: Array) -> Layers:
         layers = [x]
         for width in self.hidden:
-            layer = dense(width, x.shape[-1], self.start)
-            x = self.activation(linear(layer, self.norm, x))
+            x = self._layer(width, x)
             x = Dropout(self.dropout)(x)
             layers.append(x)
         return tuple(layers)
+
+    def _layer(self, width: int, x: Array) -> Array:
+        if self.gated:
+            return linear(GatedDense(width, self.start), self.norm, x)
+        return self.activation(
+            linear(dense(width, x.shape[-1], self.start), self.norm, x)
+        )
 
     def __call__(self, x: Array) -> Array:
         return self.features(x)[-1]

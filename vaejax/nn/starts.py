@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -17,6 +18,25 @@ def zero_bias(inputs: int) -> Initializer:
     """Biases of zero, whatever a layer reads."""
     del inputs
     return nn.initializers.zeros
+
+
+def normal_around(mean: float, deviation: float) -> Initializer:
+    """Draws of N(mean, deviation^2)."""
+
+    def draw(key: Key, shape: Any, dtype: Any = jnp.float32) -> Array:
+        return mean + deviation * jax.random.normal(key, shape, dtype)
+
+    return draw
+
+
+def uniform_bias(inputs: int) -> Initializer:
+    """Biases within 1 / sqrt(inputs), as PyTorch's layers begin."""
+    limit = 1 / math.sqrt(inputs)
+
+    def draw(key: Key, shape: Any, dtype: Any = jnp.float32) -> Array:
+        return jax.random.uniform(key, shape, dtype, -limit, limit)
+
+    return draw
 
 
 class Start(NamedTuple):
@@ -47,3 +67,10 @@ LECUN = Start(nn.initializers.lecun_normal())
 GLOROT = Start(nn.initializers.glorot_uniform())
 """Uniform within sqrt(6 / (inputs + outputs)) [Glorot & Bengio 2010, eq. 16]."""
 FIXED_GLOROT = Start(fixed_glorot)
+HE = Start(nn.initializers.variance_scaling(2, "fan_in", "normal"), uniform_bias)
+"""Normal kernels of variance 2 / inputs [He et al. 2015, eq. 10], PyTorch's biases."""
+within_inputs = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+TORCH = Start(within_inputs, uniform_bias)
+"""Uniform within 1 / sqrt(inputs): PyTorch's own."""
+torch_transposed = nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")
+"""Kernels of PyTorch's transposed convolutions: uniform within 1 / sqrt(outputs)."""

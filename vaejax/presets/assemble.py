@@ -13,6 +13,7 @@ from vaejax.configs import Data, Latents, Network, Training, Weight
 from vaejax.data import Dataset, open_dataset
 from vaejax.data.holes import hide
 from vaejax.data.preprocess import Preprocess, preprocess
+from vaejax.data.splits import binarized_once
 from vaejax.distributions.columns import Table, mixed
 from vaejax.errors import InputError, require
 from vaejax.experiment import Experiment, Metric, Player, epoch_steps
@@ -35,10 +36,11 @@ from vaejax.presets.likelihood import (
     likelihood_note,
     named_likelihood,
 )
+from vaejax.presets.optimize import adam
 from vaejax.presets.priors import build_prior
 from vaejax.presets.rates import for_counts
 from vaejax.runtime.limits import MOST
-from vaejax.training.schedules import SCHEDULES, staged
+from vaejax.training.schedules import SCHEDULES
 from vaejax.types import Objective
 
 OF_LINEN = ("parent", "name")
@@ -88,9 +90,12 @@ def open_data(settings: Data, likelihood: li.Likelihood | Network) -> View:
         settings.hide_columns,
         settings.hide_seed,
     )
+    binarize = settings.binarize
+    if binarize == "dynamic_train":
+        dataset, binarize = binarized_once(dataset), "dynamic"
     name, words = "", ""
     if isinstance(likelihood, Network):
-        asked = (likelihood.likelihood, settings.binarize, settings.dequantize)
+        asked = (likelihood.likelihood, binarize, settings.dequantize)
         name = likelihood_name(dataset.spec, *asked)
         words = chosen_words(likelihood.likelihood, name)
         named = dataclasses.replace(likelihood, likelihood=name)
@@ -100,7 +105,6 @@ def open_data(settings: Data, likelihood: li.Likelihood | Network) -> View:
             f"{dataset.spec.name} holds other columns than real numbers: choose a "
             "preset with a --likelihood, as vae or miwae"
         )
-    binarize = settings.binarize
     if binarize == "auto":
         binarize = "dynamic" if isinstance(likelihood, li.Bernoulli) else "none"
     pre = preprocess(dataset.spec, binarize, settings.dequantize)
@@ -148,50 +152,6 @@ def reader_of(view: View, reader: nn.Module | None = None) -> nn.Module | None:
     """How an encoder reads the data: a table's categories and counts are unfolded."""
     columns = view.dataset.spec.columns
     return Reader(Table(columns), reader) if mixed(columns) else reader
-
-
-def scheduled_rate(
-    training: Training, steps: int, digits: int | None = None
-) -> optax.ScalarOrSchedule:
-    """The learning rate over the `steps` of all epochs; `digits` round stages of it."""
-    rate, each = training.learning_rate, steps // training.epochs
-    rates: Mapping[str, Callable[[], optax.ScalarOrSchedule]] = {
-        "constant": lambda: rate,
-        "cosine": lambda: optax.cosine_decay_schedule(rate, steps),
-        "stages": lambda: staged(rate, each, digits),
-    }
-    return pick("decay", training.decay, rates)()
-
-
-def clipped(
-    training: Training, optimizer: optax.GradientTransformation
-) -> optax.GradientTransformation:
-    """The optimizer of a gradient that is clipped first, where the settings say so."""
-    clip = optax.clip_by_global_norm(training.clip)
-    return optax.chain(clip, optimizer) if training.clip else optimizer
-
-
-def adam(
-    training: Training,
-    steps: int,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    epsilon: float = 1e-8,
-) -> optax.GradientTransformation:
-    """Adam as the training settings say: clipped first, its rate scheduled."""
-    rate = scheduled_rate(training, steps)
-    return clipped(training, optax.adam(rate, b1=beta1, b2=beta2, eps=epsilon))
-
-
-def optimized_by(
-    experiment: Experiment, optimizer: optax.GradientTransformation
-) -> Experiment:
-    """The experiment with another optimizer of all its players."""
-    players = {
-        name: player._replace(optimizer=optimizer)
-        for name, player in experiment.players.items()
-    }
-    return dataclasses.replace(experiment, players=players)
 
 
 def weight_schedule(

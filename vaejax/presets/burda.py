@@ -28,9 +28,10 @@ from vaejax.models.heads import GaussianHead, exp_scale
 from vaejax.nn import networks as net
 from vaejax.nn.starts import FIXED_GLOROT, GLOROT, Start
 from vaejax.presets import assemble as a
+from vaejax.presets import optimize
 from vaejax.presets.choice import pick
 from vaejax.presets.signature import preset
-from vaejax.training.optimizers import adam_from_ones
+from vaejax.training.optimizers import early_epsilon_adam
 from vaejax.types import Objective
 
 __all__ = ["iwae_burda", "iwae_burda_two_layer"]
@@ -157,7 +158,7 @@ def published(
     objective = partial(pick("bound", bound, OBJECTIVES), samples=samples)
     metrics = a.latent_metrics(latents, view)
     made = a.one_player(model, objective, view, training, metrics)
-    made = a.optimized_by(made, burda_adam(recipe, training, view.dataset))
+    made = optimize.optimized_by(made, burda_adam(recipe, training, view.dataset))
     made = dataclasses.replace(made, begin=output_bias(view.dataset))
     if recipe == "code":
         made = dataclasses.replace(made, order=Stored)
@@ -167,15 +168,15 @@ def published(
 def burda_adam(
     recipe: str, training: Training, dataset: Dataset
 ) -> optax.GradientTransformation:
-    """Adam of the paper, or of the code (`adam_from_ones`, of the sum over a batch)."""
+    """Adam of the paper, or of the code, which is of the sum over a batch."""
     steps = epoch_steps(dataset, training) * training.epochs
     if recipe == "paper":
-        return a.adam(training, steps, epsilon=1e-4)
-    rate = a.scheduled_rate(training, steps, digits=1)
+        return optimize.adam(training, steps, epsilon=1e-4)
+    rate = optimize.scheduled_rate(training, steps, digits=1)
     of_sum = optax.scale(float(training.batch_size))
     return optax.chain(
-        a.clipped(training, of_sum),
-        adam_from_ones(),
+        optimize.clipped(training, of_sum),
+        early_epsilon_adam(0.99, epsilon=1e-4, square=1.0),
         optax.scale_by_learning_rate(rate),
     )
 

@@ -24,6 +24,15 @@ def cosine_warm_up(value: float | Array, steps: int) -> optax.Schedule:
     )
 
 
+def epoch_warm_up(epochs: int, epoch_steps: int) -> optax.Schedule:
+    """epoch / epochs, at most 1, where the first epoch is 1: constant within an epoch.
+
+    The warm-up of the code of Tomczak & Welling 2018 and van den Berg et al. 2018.
+    """
+    length = max(epochs, 1)
+    return lambda step: jnp.minimum((jnp.asarray(step) // epoch_steps + 1) / length, 1)
+
+
 def cyclical(value: float | Array, steps: int) -> optax.Schedule:
     """Cycles of `steps` steps: a linear rise in the first half, then `value`.
 
