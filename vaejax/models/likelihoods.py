@@ -247,11 +247,14 @@ LIKELIHOODS: Mapping[str, Callable[[], Likelihood]] = {
 }
 
 
-def check_fit(likelihood: Likelihood, values: str) -> None:
-    """Raises InputError where `likelihood` is none for data with these `values`."""
+def check_fit(likelihood: Likelihood, values: str, fixed: bool = False) -> None:
+    """Raises InputError where `likelihood` is none for data with these `values`; the
+    advice depends on whether it is `fixed` by a preset.
+    """
     if values not in likelihood.fits:
         fitting = [n for n, make in LIKELIHOODS.items() if values in make().fits]
+        choice = f"choose --likelihood of {', '.join(fitting)}"
         raise InputError(
             f"likelihood {type(likelihood).__name__} does not fit {values} data: "
-            f"choose --likelihood of {', '.join(fitting)}"
+            f"{'choose a preset with a --likelihood, as vae' if fixed else choice}"
         )

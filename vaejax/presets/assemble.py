@@ -108,7 +108,7 @@ def open_data(settings: Data, likelihood: li.Likelihood | Network) -> View:
     if binarize == "auto":
         binarize = "dynamic" if isinstance(likelihood, li.Bernoulli) else "none"
     pre = preprocess(dataset.spec, binarize, settings.dequantize)
-    li.check_fit(likelihood, pre.values)
+    li.check_fit(likelihood, pre.values, fixed=not name)
     note = likelihood_note(dataset.spec, words or fixed_words(likelihood))
     return View(dataset, pre, likelihood, (note, *likelihood.notes(pre.values)), name)
 
