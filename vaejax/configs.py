@@ -42,7 +42,7 @@ class Data:
     """mnist_5k, digits, breast_cancer, another TFDS name; npz:PATH, csv:PATH,
     folder:PATH (pictures, in sub-folders by label), hf:PATH or hf:NAME."""
     validation: float = 0.0
-    """Fraction of the training split held out for validation; 1 or more: the number
+    """Fraction of the training split held out for validation; 2 or more: the number
     of its last examples."""
     binarize: Literal["auto", "dynamic", "dynamic_train", "static", "none"] = "auto"
     """Binarize grey images at each access (auto, for bernoulli; dynamic_train: only

@@ -34,9 +34,9 @@ def open_dataset(
         Hugging Face `datasets` on this disk "hf:PATH" or "hf:NAME", or a `Dataset`,
         which passes through.
       validation: what of the training split is held out as the split "validation",
-        the same examples in every run: in [0, 1) a fraction, at random, else the number
-        of the last examples. A set which ships that split keeps its own. Tables are
-        standardized by what is left to train on.
+        the same examples in every run: in [0, 1) a fraction, at random, from 2 on the
+        number of the last examples. A set which ships that split keeps its own. Tables
+        are standardized by what is left to train on.
       counts: columns of a CSV or npz file that are counts: names, patterns as `g*`, or
         `all`.
       categories: columns of a CSV file whose numbers stand for categories.
@@ -53,10 +53,10 @@ def open_dataset(
       InputError: the name is unknown, the data unusable or the fraction impossible.
     """
     check_reading(reading)
-    if not (0 <= validation < 1 or (validation >= 1 and validation % 1 == 0)):
+    if not (0 <= validation < 1 or (validation >= 2 and validation % 1 == 0)):
         raise InputError(
             f"validation={validation} must be a fraction, at least 0 and less than 1, "
-            "or the whole number of the last examples to hold out"
+            "or the whole number of the last examples to hold out, at least 2"
         )
     if isinstance(name, Dataset):
         _check_read(name, reading)

@@ -2,7 +2,7 @@
 
 Each is the same in every run: what is held out depends on the number of examples and
 the share, never on a run's seed. A share is a fraction below 1, of examples in a fixed
-random order, or from 1 on the number of the last examples.
+random order, or from 2 on the number of the last examples.
 """
 
 import functools
@@ -67,7 +67,7 @@ def held_rows(
     count: int, share: float, purpose: int, what: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """The places of what is kept and of what is held out, of `count` examples."""
-    last = share >= 1
+    last = share >= 2
     held = int(share) if last else max(1, round(count * share))
     if held >= count:
         words = f"{held:,}" if last else f"{share:.0%}"
