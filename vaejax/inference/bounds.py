@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax.nn import logsumexp
 
@@ -87,10 +88,10 @@ def elbo_and_log_mean(log_w: Array, elbo_weight: float) -> Array:
 
 def renyi_value(log_w: Array, order: float) -> Array:
     """The bound about the mean of log-weights, so that it keeps its digits near 1."""
-    mean = log_w.mean(0)
     if order == 1:
-        return mean
+        return log_w.mean(0)
     power = 1 - order
+    mean = jax.lax.stop_gradient(log_w.mean(0))  # about which number, does not matter
     return mean + log_mean_exp(power * (log_w - mean[None])) / power
 
 

@@ -54,8 +54,8 @@ class PathOnly(NamedTuple):
         hooked, zero = self.hook({block: z}, jnp.zeros_like(z, shape=z.shape[:2]))
         fixed = jax.tree.map(jax.lax.stop_gradient, q)
         log_q = log_density(fixed, hooked[block])
-        parts = log_q.size // zero.size  # the zeros count once in the sum over parts
-        return hooked[block], log_q + wide(zero, log_q) / parts
+        # Added to each part of an elementwise log q: only ratios of slopes are used.
+        return hooked[block], log_q + wide(zero, log_q)
 
 
 class Undifferentiated(NamedTuple):
