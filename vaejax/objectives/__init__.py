@@ -2,7 +2,7 @@
 
 from vaejax.objectives import adversarial, completion, vaegan
 from vaejax.objectives.elbo import averaged_elbo, capacity, elbo, reconstruction
-from vaejax.objectives.importance import iwae
+from vaejax.objectives.importance import elbo_without_score, iwae, weighted
 
 __all__ = [
     "adversarial",
@@ -10,7 +10,9 @@ __all__ = [
     "capacity",
     "completion",
     "elbo",
+    "elbo_without_score",
     "iwae",
     "reconstruction",
     "vaegan",
+    "weighted",
 ]

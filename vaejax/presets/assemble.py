@@ -17,6 +17,7 @@ from vaejax.data.splits import binarized_once
 from vaejax.distributions.columns import Table, mixed
 from vaejax.errors import InputError, require
 from vaejax.experiment import Experiment, Metric, Player, epoch_steps
+from vaejax.inference.terms import log_mean_exp
 from vaejax.metrics import (
     importance_bound,
     imputation,
@@ -41,7 +42,7 @@ from vaejax.presets.priors import build_prior
 from vaejax.presets.rates import for_counts
 from vaejax.runtime.limits import MOST
 from vaejax.training.schedules import SCHEDULES
-from vaejax.types import Objective
+from vaejax.types import Array, Objective
 
 OF_LINEN = ("parent", "name")
 """Fields of a Linen module that are none of its parts."""
@@ -211,14 +212,18 @@ def one_player(
     )
 
 
-def chosen_by_bound(experiment: Experiment, samples: int) -> Experiment:
-    """The experiment with the bound of k = `samples` draws among its metrics: held-out
-    data chooses by what is trained.
+def chosen_by_bound(
+    experiment: Experiment,
+    samples: int,
+    value: Callable[[Array], Array] = log_mean_exp,
+) -> Experiment:
+    """The experiment with the bound of `samples` draws among its metrics, by default
+    that of IWAE: held-out data chooses by what is trained.
     """
-    metrics = experiment.metrics
+    metrics, bound = experiment.metrics, importance_bound(samples, value)
     return dataclasses.replace(
         experiment,
-        metrics=lambda count: {**metrics(count), "bound": importance_bound(samples)},
+        metrics=lambda count: {**metrics(count), "bound": bound},
         selection=lambda values: -values["bound"],
     )
 
