@@ -66,9 +66,8 @@ def annealed_log_likelihood(
       InputError: latents or x have no density that chains can follow.
     """
     joint = joint_of(model, variables, batch)
-    evaluate, path, draw = annealing_of(
-        joint, key, sigmoid_schedule(temperatures), chains, leapfrog, start
-    )
+    schedule = jnp.asarray(sigmoid_schedule(temperatures))
+    evaluate, path, draw = annealing_of(joint, key, schedule, chains, leapfrog, start)
     draw_key, chain_key = jax.random.split(jax.random.fold_in(key, 1))
     found = annealed_chains(evaluate, draw(draw_key, chains), path, chain_key)
     numbers = weight_numbers(found.log_w)
@@ -119,9 +118,8 @@ def bidirectional_bounds(
     data_key, key = jax.random.split(key)
     z, batch = simulated(model, variables, batch, data_key)
     joint = joint_of(model, variables, batch)
-    evaluate, path, draw = annealing_of(
-        joint, key, sigmoid_schedule(temperatures), chains, leapfrog, start
-    )
+    schedule = jnp.asarray(sigmoid_schedule(temperatures))
+    evaluate, path, draw = annealing_of(joint, key, schedule, chains, leapfrog, start)
     draw_key, up_key, down_key = jax.random.split(jax.random.fold_in(key, 1), 3)
     up = annealed_chains(evaluate, draw(draw_key, chains), path, up_key)
     exact = jnp.broadcast_to(z, (chains, *z.shape[1:]))
@@ -154,7 +152,6 @@ def annealing_of(
         return joint.posterior_draws(keys)[0]
 
     draw_key, key = jax.random.split(jax.random.fold_in(key, 0))
-    betas = jnp.asarray(betas)
     first = draw(draw_key, min(chains, ADAPTING))
     steps = adapted_steps(evaluate, first, betas, key, leapfrog)
     return evaluate, Path(betas, steps, leapfrog), draw

@@ -53,7 +53,7 @@ def sigmoid_schedule(temperatures: int) -> np.ndarray:
     """beta_0 = 0, ..., beta_T = 1, dense at both ends [Wu et al. 2017]."""
     t = np.linspace(-STEEPNESS, STEEPNESS, temperatures + 1)
     s = 1 / (1 + np.exp(-t))
-    return np.float32((s - s[0]) / (s[-1] - s[0]))
+    return ((s - s[0]) / (s[-1] - s[0])).astype(np.float32)
 
 
 def adapted_steps(

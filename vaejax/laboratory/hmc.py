@@ -70,9 +70,7 @@ def transition(
     momentum_key, jitter_key, accept_key = jax.random.split(key, 3)
     shape = point.base.shape
     momentum = jax.random.normal(momentum_key, point.z.shape)
-    jitter = jax.random.uniform(
-        jitter_key, shape, minval=1 - JITTER, maxval=1 + JITTER
-    )
+    jitter = jax.random.uniform(jitter_key, shape, minval=1 - JITTER, maxval=1 + JITTER)
     size = (step[None] * jitter)[..., None]
     _, slope = with_slope(evaluate, point.z, beta)
 

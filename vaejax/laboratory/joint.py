@@ -12,7 +12,7 @@ from jaxtyping import Float
 from numpyro.distributions import constraints
 
 from vaejax.errors import InputError
-from vaejax.inference.latents import Keys, Unweighed
+from vaejax.inference.latents import Keys, Unweighed, flat
 from vaejax.inference.terms import Inference
 from vaejax.metrics.evidence import require_density
 from vaejax.types import Array, Batch, Key, Variables
@@ -42,8 +42,7 @@ class Joint(NamedTuple):
 
     def vectors(self, blocks: Mapping[str, Array]) -> Vectors:
         """Blocks by name, `[draws, batch, ...]`, as vectors."""
-        flat = [blocks[name].reshape(*blocks[name].shape[:2], -1) for name in self.shapes]
-        return jnp.concatenate(flat, -1)
+        return jnp.concatenate([flat(blocks[name]) for name in self.shapes], -1)
 
     def blocks(self, z: Vectors) -> dict[str, Array]:
         """Vectors as blocks by name."""

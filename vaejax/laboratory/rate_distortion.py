@@ -79,12 +79,14 @@ def rate_distortion_curve(
     """
     joint = joint_of(model, variables, batch)
     betas = curve_schedule(temperatures, largest_beta)
-    evaluate, path, draw = annealing_of(joint, key, betas, chains, leapfrog, "prior")
+    evaluate, path, draw = annealing_of(
+        joint, key, jnp.asarray(betas), chains, leapfrog, "prior"
+    )
     draw_key, chain_key, own_key = jax.random.split(jax.random.fold_in(key, 1), 3)
     found = annealed_chains(evaluate, draw(draw_key, chains), path, chain_key)
     at = curve_points(betas)
     distortion = -found.path[at]
-    rate = -betas[1:][at][:, None] * distortion - found.log_z[at]
+    rate = -path.betas[1:][at][:, None] * distortion - found.log_z[at]
 
     def own(start: Array) -> tuple[Array, Array]:
         _, i = joint.posterior_draws(draw_keys(own_key, start + jnp.arange(CHUNK)))

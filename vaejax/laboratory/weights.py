@@ -17,7 +17,7 @@ LogWeights = Callable[[Keys], Float[Array, "draws batch"]]
 
 
 class WeightNumbers(NamedTuple):
-    """Numbers of the weights of each example, `[...]`; nats where not said otherwise."""
+    """Numbers of the weights of each example; nats where not said otherwise."""
 
     log_p: Array
     """log of the mean weight: in expectation below log p(x)."""
