@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpyro.distributions as dist
 from jaxtyping import Float
 
 from vaejax.inference.latents import Keys, draw_keys
@@ -46,20 +47,24 @@ def inference_gaps(
     Returns:
       `elbo`, of q(z | x), and `elbo_diagonal`, `elbo_full`; estimates of log p(x) with
       each q as the proposal, `log_p`, `log_p_diagonal`, `log_p_full`; of each estimate
-      the effective sample size (`ess...`) and Pareto k-hat (`khat...`); and the
-      `steps...` of each fit and whether it reached a `plateau...`.
+      the effective sample size (`ess...`) and Pareto k-hat (`khat...`); the `steps...`
+      of each fit and whether it reached a `plateau...`; and whether q(z | x) is a
+      `diagonal` Gaussian itself.
 
     Raises:
       InputError: latents or x have no density whose slope could be followed.
     """
     joint = joint_of(model, variables, batch)
     start_key, own_key, fit_key, key = jax.random.split(key, 4)
-    first, _ = joint.posterior_draws(draw_keys(start_key, jnp.arange(FIRST_DRAWS)))
+    first, i = joint.posterior_draws(draw_keys(start_key, jnp.arange(FIRST_DRAWS)))
 
     def own_weights(keys: Keys) -> Array:
         return joint.posterior_draws(keys)[1].log_w
 
     found = numbers_of(all_log_weights(own_weights, own_key, samples), "")
+    own = [term.q for term in i.latents.values()]
+    diagonal = len(own) == 1 and isinstance(own[0], dist.Normal)
+    found["diagonal"] = jnp.full(joint.examples, diagonal)
     families: list[FamilyName] = ["diagonal", "full"]
     start = started_at(first, "diagonal")
     for family in families[: 2 if joint.dims <= MOST_FULL else 1]:
