@@ -53,7 +53,13 @@ def measure_run(
             )
             settings = settings_of(name, lab, samples, num)
             values = summary_of(name, found, settings)
-            about = {"step": int(state.step), "split": split, "settings": settings}
+            count = len(next(iter(found[name].values())))
+            about = {
+                "step": int(state.step),
+                "split": split,
+                "examples": count,
+                "settings": settings,
+            }
             entries[name] = {**about, "values": values}
             print_measurement(name, entries[name], title_of(experiment, split))
             if allowed or out is not None:

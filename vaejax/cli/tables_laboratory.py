@@ -18,7 +18,7 @@ def print_measurement(name: str, entry: Mapping[str, Any], title: str) -> None:
 
     values = entry["values"]
     heads, rows = TABLES[name](values)
-    about = f"{title}, {entry['settings']['examples']:,} examples: {name}"
+    about = f"{title}, {entry['examples']:,} examples: {name}"
     table = Table(*heads, title=about)
     for row in rows:
         table.add_row(*row)
@@ -117,7 +117,7 @@ OF_POSTERIOR = {
     "information": "of z about which example it is, at most log N, nats",
     "information_without": "the same with the example left out of q(z)",
     "marginal_kl": "KL(q(z) || p(z)), from above",
-    "marginal_kl_without": "the same, from below",
+    "marginal_kl_without": "the same, from below; under 0 it says nothing",
     "log_examples": "log N",
 }
 

@@ -16,7 +16,7 @@ from vaejax.errors import InputError, nearest
 from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.laboratory.aggregate import index_code_terms
 from vaejax.laboratory.ais import annealed_log_likelihood, bidirectional_bounds
-from vaejax.laboratory.chunks import Chunks
+from vaejax.laboratory.chunks import Chunks, arrays_digest
 from vaejax.laboratory.gaps import inference_gaps
 from vaejax.laboratory.over_k import bounds_over_k
 from vaejax.laboratory.rate_distortion import rate_distortion_curve
@@ -152,7 +152,11 @@ def carried_out(
     key = jax.random.fold_in(key, plan.purpose)
     apply = parallel.compile_function(plan.function, experiment.model, **plan.settings)
     everything = (batch,) if plan.against_all else ()
-    seed = {"seed": experiment.training.seed}
+    about = {
+        "seed": experiment.training.seed,
+        "everything": arrays_digest(everything),
+        **plan.settings,
+    }
     parts = []
     progress(0, count)
     for number, start in enumerate(range(0, count, size)):
@@ -160,7 +164,7 @@ def carried_out(
         some = {n: a[rows] for n, a in batch.items()}
         if plan.against_all:
             some["row"] = jnp.asarray(rows)
-        digest = chunks.digest(seed | plan.settings, (some, *everything))
+        digest = chunks.digest(about, some)
         found = chunks.read(name, number, digest)
         if found is None:
             given = variables_of(state), some, jax.random.fold_in(key, number)
@@ -191,4 +195,4 @@ def settings_of(
 ) -> Mapping[str, Any]:
     """The settings of a measurement, for its record."""
     plan = plans_of(what, lab, samples, num)[what]
-    return {"examples": plan.examples, "chunk": lab.chunk, **plan.settings}
+    return {"chunk": lab.chunk, **plan.settings}

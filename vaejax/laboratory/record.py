@@ -11,7 +11,7 @@ from vaejax.training.workdir import write_json
 NAME = "laboratory.json"
 FORMAT = 1
 Entries = dict[str, dict[str, Any]]
-"""By measurement: `step`, `split`, `settings` and `values`."""
+"""By measurement: `step`, `split`, number of `examples`, `settings` and `values`."""
 
 
 def with_earlier(entries: Entries, place: Path) -> dict[str, Any]:
