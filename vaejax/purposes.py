@@ -26,6 +26,7 @@ class OfLaboratory(IntEnum):
     GAPS = 3
     RATE_DISTORTION = 4
     POSTERIOR = 5
+    GRADIENTS = 6
 
 
 @unique

@@ -154,10 +154,25 @@ def table_of_curve(values: Values) -> tuple[Row, list[Row]]:
     return heads, [*rows, ("encoder", *encoder)]
 
 
+def table_of_gradients(values: Values) -> tuple[Row, list[Row]]:
+    """A line for each part and estimator: its ratios over K, by both means."""
+    ks = [f"K = {k:,}" for k in values["k"]]
+    heads = ("part", "gradient", "signal to noise", *ks)
+    kinds = {"snr": "mean of each parameter's", "whole": "of the whole gradient"}
+    rows = [
+        (part, gradient, text, *values_of(ratios[kind], ".3f"))
+        for kind, text in kinds.items()
+        for part, each in values["parts"].items()
+        for gradient, ratios in each.items()
+    ]
+    return heads, rows
+
+
 TABLES: Mapping[str, Callable[[Values], tuple[Row, list[Row]]]] = {
     "nll_over_k": table_of_bounds,
     "ais": table_of_ais,
     "gaps": table_of_gaps,
     "rate_distortion": table_of_curve,
     "posterior": table_of_posterior,
+    "gradients": table_of_gradients,
 }

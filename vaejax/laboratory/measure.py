@@ -18,6 +18,7 @@ from vaejax.laboratory.aggregate import index_code_terms
 from vaejax.laboratory.ais import annealed_log_likelihood, bidirectional_bounds
 from vaejax.laboratory.chunks import Chunks, arrays_digest
 from vaejax.laboratory.gaps import inference_gaps
+from vaejax.laboratory.gradients import gradient_ratios
 from vaejax.laboratory.over_k import bounds_over_k
 from vaejax.laboratory.rate_distortion import rate_distortion_curve
 from vaejax.laboratory.settings import Laboratory, WhatName
@@ -73,6 +74,14 @@ def plans_of(
         given = {"largest_beta": lab.largest_beta, "draws": ENCODER_DRAWS, **chains}
         plan = Plan(rate_distortion_curve, given, OfLaboratory.RATE_DISTORTION, count)
         return {what: plan}
+    if what == "gradients":
+        given = {
+            "samples": tuple(lab.gradient_samples),
+            "gradients": tuple(lab.gradients),
+            "draws": lab.gradient_draws,
+        }
+        batch = min(count, lab.chunk)
+        return {what: Plan(gradient_ratios, given, OfLaboratory.GRADIENTS, batch)}
     given = {"draws": POSTERIOR_DRAWS}
     return {what: Plan(index_code_terms, given, OfLaboratory.POSTERIOR, num, True)}
 
@@ -94,7 +103,8 @@ def measure(
     Args:
       experiment: what was trained.
       state: its parameters, as `train` and `load` return them.
-      what: the measurements: nll_over_k, ais, gaps, rate_distortion, posterior.
+      what: the measurements: nll_over_k, ais, gaps, rate_distortion, posterior,
+        gradients.
       lab: how much is measured, and how precisely.
       samples: importance samples of nll_over_k and gaps, for each example.
       split: train, validation or test.

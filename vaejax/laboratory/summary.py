@@ -10,6 +10,7 @@ from vaejax.inference.imputation import LEAST_ESS
 from vaejax.laboratory.measure import Numbers
 from vaejax.laboratory.over_k import counts_up_to
 from vaejax.laboratory.rate_distortion import curve_points, curve_schedule
+from vaejax.laboratory.signal import doubts_of_gradients, of_gradients
 from vaejax.metrics.weights import FEW, HIGH_KHAT
 
 Values = dict[str, Any]
@@ -191,6 +192,7 @@ def summary_of(
         "gaps": lambda: of_gaps(found[what], found.get("ais")),
         "rate_distortion": lambda: of_rate_distortion(found[what], settings),
         "posterior": lambda: of_posterior(found[what]),
+        "gradients": lambda: of_gradients(found[what], settings),
     }
     values = makes[what]()
     return values | {"doubts": list(DOUBTS[what](values))}
@@ -283,4 +285,5 @@ DOUBTS: Mapping[str, Callable[[Values], list[str]]] = {
     "gaps": doubts_of_gaps,
     "rate_distortion": doubts_of_moves,
     "posterior": doubts_of_posterior,
+    "gradients": doubts_of_gradients,
 }

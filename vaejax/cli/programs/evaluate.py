@@ -54,8 +54,8 @@ def main(
       inception: .npz or .safetensors with Inception's weights, for fid and kid.
       what: measurements that take longer, instead of all that: the likelihood over K,
         by annealed importance sampling (ais), the gaps of inference, the
-        rate-distortion curve, the aggregated posterior; kept in RUN/laboratory, where a
-        command that was stopped goes on.
+        rate-distortion curve, the aggregated posterior, the noise of gradients; kept
+        in RUN/laboratory, where a command that was stopped goes on.
       lab: settings of --what.
     """
     if what:
