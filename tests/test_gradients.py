@@ -262,6 +262,7 @@ def test_moments_are_those_of_the_gradients():
     np.testing.assert_allclose(snr, np.abs(each.mean()) / each.std(ddof=1), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_table_of_ratios_is_that_of_the_programs(tmp_path):
     """By evaluate.py --what gradients, and from Python; noise alone is told."""
     experiment = small("iwae")
