@@ -2,14 +2,14 @@
 
 from vaejax.objectives import adversarial, completion, vaegan
 from vaejax.objectives.elbo import capacity, elbo, reconstruction
-from vaejax.objectives.importance import elbo_without_score, iwae, weighted
+from vaejax.objectives.importance import averaged_elbo, iwae, weighted
 
 __all__ = [
     "adversarial",
+    "averaged_elbo",
     "capacity",
     "completion",
     "elbo",
-    "elbo_without_score",
     "iwae",
     "reconstruction",
     "vaegan",
