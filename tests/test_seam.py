@@ -275,8 +275,10 @@ def test_components_without_a_mixture_are_an_error():
 
 
 def small(name, **settings):
-    common = {"dataset": "digits", "hidden": (8,), "latents": LATENTS}
-    return PRESETS[name](**common | {"batch_size": ROWS, "epochs": 1} | settings)
+    common = {"dataset": "digits", "latents": LATENTS, "batch_size": ROWS, "epochs": 1}
+    if "hidden" in inspect.signature(PRESETS[name]).parameters:
+        common["hidden"] = (8,)
+    return PRESETS[name](**common | settings)
 
 
 def state_of(experiment):
@@ -444,6 +446,8 @@ SETTINGS = {
     "not_miwae": {"binarize": "none", "samples": 2},
     "partial_vae": {"likelihood": "bernoulli"},
     "vae_two_layer": {"lower_hidden": (8,), "lower_latents": 4},
+    "vae_tomczak": {"validation": 100},
+    "vae_sylvester": {"channels": (3, 4)},
 }
 
 

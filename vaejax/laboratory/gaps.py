@@ -32,7 +32,7 @@ def inference_gaps(
 
     With q*, the best Gaussian for that example alone, log p(x) - ELBO of q* is the
     approximation gap and ELBO of q* - ELBO of q(z | x) the amortization gap
-    [Cremer et al. 2018, sec. 3]. q* is sought among the diagonal Gaussians over all
+    [Cremer et al. 2018]. q* is sought among the diagonal Gaussians over all
     latents and, of up to 256 latents, those with any covariance.
 
     Args:
