@@ -291,7 +291,9 @@ def test_the_scale_of_a_loss_does_not_matter_to_the_hook():
 
 def test_without_score_the_elbo_is_the_same_and_its_terms_sum_up():
     params, _ = chain(1, wrong=0.3)
-    apply = nn.apply(partial(objectives.elbo_without_score, samples=3), Chain(1))
+    apply = nn.apply(
+        partial(objectives.averaged_elbo, samples=3, gradient="stl"), Chain(1)
+    )
     loss, terms = jax.jit(partial(apply, beta=2.0))({"params": params}, X, KEY)
     i = nn.apply(
         lambda m: estimate(m, X, KEY, bound=b.importance_weighted(3))[0], Chain(1)

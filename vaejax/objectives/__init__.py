@@ -1,8 +1,8 @@
 """Objectives: what a player minimizes, in nats per example."""
 
 from vaejax.objectives import adversarial, completion, vaegan
-from vaejax.objectives.elbo import averaged_elbo, capacity, elbo, reconstruction
-from vaejax.objectives.importance import elbo_without_score, iwae, weighted
+from vaejax.objectives.elbo import capacity, elbo, reconstruction
+from vaejax.objectives.importance import averaged_elbo, iwae, weighted
 
 __all__ = [
     "adversarial",
@@ -10,7 +10,6 @@ __all__ = [
     "capacity",
     "completion",
     "elbo",
-    "elbo_without_score",
     "iwae",
     "reconstruction",
     "vaegan",

@@ -65,38 +65,6 @@ def elbo(
     return loss, terms(i, rate) | gaussian_terms(i, beta)
 
 
-def averaged_elbo(
-    model: LatentModel,
-    batch: Batch,
-    key: Key,
-    *,
-    beta: float | Array = 1.0,
-    samples: int = 1,
-) -> tuple[Array, Metrics]:
-    """Negative ELBO, averaged over k = `samples` draws of its weights, nats an example.
-
-    loss = -E[1/k sum_i log w_i], w_i = p(x, z_i) / q(z_i | x)
-    [Burda et al. 2016, eq. 7]: both terms of log q - log p are sampled, where
-    `elbo` has the KL term in closed form if there is one. Of one draw it is `iwae`.
-
-    Args:
-      model: a bound `vaejax.models.LatentModel`.
-      batch: `x` `[batch, *shape]`, `mask` like x where it has holes, and what the
-        model conditions on.
-      key: a `jax.random.key`.
-      beta: weight of log q(z | x) - log p(z); 1 is the ELBO.
-      samples: draws of z for each example.
-
-    Returns:
-      The loss, a scalar, and `elbo` and `kl`, averaged over the batch, nats; of a
-      Gaussian likelihood also `sigma`.
-    """
-    i = infer(model, batch, key, samples)
-    loss = -jnp.mean(i.tempered(beta))
-    means = {"loss": loss, "elbo": jnp.mean(i.log_w), "kl": jnp.mean(i.kl)}
-    return loss, means | sigma_term(i)
-
-
 def capacity(
     model: LatentModel,
     batch: Batch,

@@ -83,36 +83,40 @@ def weighted(
     } | sigma_term(i)
 
 
-def elbo_without_score(
+def averaged_elbo(
     model: LatentModel,
     batch: Batch,
     key: Key,
     *,
     beta: float | Array = 1.0,
     samples: int = 1,
+    gradient: GradientName = "pathwise",
 ) -> tuple[Array, Metrics]:
-    """Negative ELBO whose gradient sticks the landing, nats per example.
+    """Negative ELBO, averaged over k = `samples` draws of its weights, nats an example.
 
-    loss = E_q[-log p(x | z)] + beta E_q[log q(z | x) - log p(z)], both at the draws,
-    with the slope of log q at fixed z left out: its expectation is 0. Where q is
-    the exact posterior the gradient has no variance [Roeder et al. 2017].
+    loss = -E[1/k sum_i log w_i], w_i = p(x, z_i) / q(z_i | x)
+    [Burda et al. 2016, eq. 7]: log q - log p is that of the draws, where `elbo` has the
+    KL term in closed form if there is one. Of one draw it is `iwae`. With `stl` the
+    slope of log q at fixed z is left out, whose expectation is 0: where q is the exact
+    posterior the gradient has no variance [Roeder et al. 2017].
 
     Args:
       model: a bound `vaejax.models.LatentModel`.
       batch: `x` `[batch, *shape]`, `mask` like x where it has holes, and what the
         model conditions on.
       key: a `jax.random.key`.
-      beta: weight of the KL term.
-      samples: draws of z for each example, averaged.
+      beta: weight of log q(z | x) - log p(z); 1 is the ELBO.
+      samples: draws of z for each example.
+      gradient: the estimator of the gradient, as of `weighted`.
 
     Returns:
       The loss, a scalar, and the terms of `elbo`; `rate` is of the draws, `kl` analytic
       where it is known.
 
     Raises:
-      InputError: latents are discrete, or weights are not of latents alone.
+      InputError: the model has no such gradient.
     """
     mean = multiply_weighted(1, samples)
-    i, _ = estimate(model, batch, key, bound=mean, gradient="stl", beta=beta)
+    i, value = estimate(model, batch, key, bound=mean, gradient=gradient, beta=beta)
     rate = jnp.mean(beta * (i.log_qz - i.log_pz))
-    return rate - jnp.mean(i.log_px), terms(i, rate) | gaussian_terms(i, beta)
+    return -value.mean(), terms(i, rate) | gaussian_terms(i, beta)

@@ -58,7 +58,7 @@ def vae(
                 "--gradient stl has no KL of each latent that --free-bits could leave "
                 "alone: choose one"
             )
-        objective = objectives.elbo_without_score
+        objective = partial(objectives.averaged_elbo, gradient=gradient)
     return a.generic_vae(data, network, latent, training, objective, beta=weight)
 
 
