@@ -16,7 +16,7 @@ from vaejax.laboratory import measure as laboratory
 from vaejax.laboratory.joint import joint_of
 from vaejax.laboratory.measure import measure
 from vaejax.laboratory.settings import Laboratory
-from vaejax.laboratory.summary import of_gaps, of_nll_over_k, summary_of
+from vaejax.laboratory.summary import means_and_doubts, of_gaps, of_nll_over_k
 from vaejax.training.evaluator import held_out_examples
 from vaejax.training.loop import first_state
 
@@ -255,6 +255,12 @@ def test_models_without_latents_are_refused():
         measure(experiment, None, ["gaps"])
 
 
+def test_conditional_priors_have_no_aggregate():
+    experiment = small("vae_completion", latents=2)
+    with pytest.raises(InputError, match="another prior for each context"):
+        measure(experiment, None, ["posterior"])
+
+
 # Summaries
 
 
@@ -281,19 +287,19 @@ def test_gaps_are_from_the_estimate_with_the_largest_mean():
 
 def test_doubts_are_sentences():
     """Each says what to do, or that amortization gaps may be negative."""
-    said = summary_of("gaps", {"gaps": numbers_of_gaps()}, {})["doubts"]
+    said = means_and_doubts("gaps", {"gaps": numbers_of_gaps()}, {})["doubts"]
     assert said == []
     zeros = np.zeros(4, np.float32)
     changed = numbers_of_gaps(
         ess_diagonal=zeros + 3, plateau_diagonal=zeros, diagonal=zeros
     )
-    said = summary_of("gaps", {"gaps": changed}, {})["doubts"]
+    said = means_and_doubts("gaps", {"gaps": changed}, {})["doubts"]
     assert len(said) == 3
     assert said[0].startswith("log p(x) of the gaps is not to be trusted: 100%")
     assert "give more --fit-steps" in said[1]
     few = {n: np.full(6, v) for n, v in (("kl", 20.0), ("information", 1.7))}
     few["information_without"] = np.full(6, 25.0)
-    (said,) = summary_of("posterior", {"posterior": few}, {})["doubts"]
+    (said,) = means_and_doubts("posterior", {"posterior": few}, {})["doubts"]
     assert said.startswith("z tells nearly all 6 examples apart")
 
 
