@@ -13,10 +13,10 @@ from vaejax.cli.outcome import place_of, writing
 from vaejax.cli.tables_laboratory import print_measurement
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
-from vaejax.laboratory.measure import Numbers, Tell, measure, settings_of
+from vaejax.laboratory.measure import Numbers, Tell, measure, measurement_settings
 from vaejax.laboratory.record import NAME, with_earlier, write_record
 from vaejax.laboratory.settings import Laboratory, WhatName
-from vaejax.laboratory.summary import summary_of
+from vaejax.laboratory.summary import means_and_doubts
 from vaejax.sharing.manifest import is_shared
 from vaejax.training.workdir import load, readable_workdir
 
@@ -51,8 +51,8 @@ def measure_run(
             found |= carry_out(
                 experiment, state, name, lab, samples, split, num, folder
             )
-            settings = settings_of(name, lab, samples, num)
-            values = summary_of(name, found, settings)
+            settings = measurement_settings(name, lab, samples, num)
+            values = means_and_doubts(name, found, settings)
             count = len(next(iter(found[name].values())))
             about = {
                 "step": int(state.step),

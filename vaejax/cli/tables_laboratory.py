@@ -27,14 +27,14 @@ def print_measurement(name: str, entry: Mapping[str, Any], title: str) -> None:
         print(f"warning: {doubt}", file=sys.stderr)
 
 
-def shown(value: Any, digits: str = ".2f") -> str:
+def number_text(value: Any, digits: str = ".2f") -> str:
     """A number in a cell; a blank where there is none."""
     return "" if value is None else f"{value:{digits}}"
 
 
 def in_percent(value: Any) -> str:
     """A share in a cell."""
-    return shown(value, ".0%")
+    return number_text(value, ".0%")
 
 
 def table_of_bounds(values: Values) -> tuple[Row, list[Row]]:
@@ -52,8 +52,8 @@ def table_of_bounds(values: Values) -> tuple[Row, list[Row]]:
     )
     columns = (
         [f"{k:,}" for k in values["k"]],
-        [shown(v) for v in values["nll"]],
-        [shown(v) for v in values["nll_se"]],
+        [number_text(v) for v in values["nll"]],
+        [number_text(v) for v in values["nll_se"]],
         values_of(values["draws_se"], ".3f"),
         values_of(values["bias"], ".3f"),
         values_of(values["above_largest"], ".3f"),
@@ -66,15 +66,20 @@ def table_of_bounds(values: Values) -> tuple[Row, list[Row]]:
 
 def values_of(column: list[Any], digits: str) -> list[str]:
     """Numbers as cells."""
-    return [shown(value, digits) for value in column]
+    return [number_text(value, digits) for value in column]
 
 
-def lines_of(
+def rows_of_values(
     values: Values, meanings: Mapping[str, str], digits: str = ".3f"
 ) -> list[Row]:
     """A line for each value that is there: name, number, error and meaning."""
     return [
-        (name, shown(values[name], digits), shown(values.get(f"{name}_se")), text)
+        (
+            name,
+            number_text(values[name], digits),
+            number_text(values.get(f"{name}_se")),
+            text,
+        )
         for name, text in meanings.items()
         if values.get(name) is not None
     ]
@@ -124,19 +129,19 @@ OF_POSTERIOR = {
 
 def table_of_ais(values: Values) -> tuple[Row, list[Row]]:
     """Numbers of annealed importance sampling."""
-    return HEADS, lines_of(values, OF_AIS)
+    return HEADS, rows_of_values(values, OF_AIS)
 
 
 def table_of_gaps(values: Values) -> tuple[Row, list[Row]]:
     """Numbers of the gaps."""
-    rows = lines_of(values, OF_GAPS)
+    rows = rows_of_values(values, OF_GAPS)
     first = (*rows[0][:3], f"{OF_GAPS['log_p']}, by {values['log_p_by']}")
     return HEADS, [first, *rows[1:]]
 
 
 def table_of_posterior(values: Values) -> tuple[Row, list[Row]]:
     """Numbers of the aggregated posterior."""
-    return HEADS, lines_of(values, OF_POSTERIOR)
+    return HEADS, rows_of_values(values, OF_POSTERIOR)
 
 
 def table_of_curve(values: Values) -> tuple[Row, list[Row]]:
@@ -147,10 +152,13 @@ def table_of_curve(values: Values) -> tuple[Row, list[Row]]:
     at_one = min(range(count), key=lambda i: abs(values["beta"][i] - 1))
     places = sorted({*range(0, count, 5), at_one, count - 1})
     rows = [
-        (shown(values["beta"][i], ".4g"), *(shown(values[name][i]) for name in names))
+        (
+            number_text(values["beta"][i], ".4g"),
+            *(number_text(values[name][i]) for name in names),
+        )
         for i in places
     ]
-    encoder = (shown(values[f"encoder_{name}"]) for name in names)
+    encoder = (number_text(values[f"encoder_{name}"]) for name in names)
     return heads, [*rows, ("encoder", *encoder)]
 
 

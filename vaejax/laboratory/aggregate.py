@@ -39,7 +39,7 @@ def index_code_terms(
       `information`, log q(z | x) / q(z), which is at most log N and in expectation
       below I of all data; and `information_without`, the same with 1 / (N - 1) times
       the sum over the other examples, in expectation above it
-      [Poole et al. 2019, sec. 2.2].
+      [Poole et al. 2019].
     """
     rows = batch["row"]
     count = others["x"].shape[0]

@@ -96,7 +96,7 @@ def bidirectional_bounds(
 
     The latents that an example was made of are an exact draw of its posterior: chains
     from there back to the start give an upper bound in expectation, `upper`, and the
-    usual ones a lower one, `lower` [Grosse et al. 2015, sec. 4]. Their distance bounds
+    usual ones a lower one, `lower` [Grosse et al. 2015]. Their distance bounds
     the error of either.
 
     Args:

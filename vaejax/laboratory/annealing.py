@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vaejax.inference.terms import log_mean_exp
-from vaejax.laboratory.hmc import Evaluate, Point, point_at, transition
+from vaejax.laboratory.hmc import Evaluate, Point, hmc_transition, point_at
 from vaejax.types import Array, Key
 
 TARGET = 0.65
@@ -68,7 +68,7 @@ def adapted_steps(
         point, log_step = carry
         beta, number = x
         key_of = jax.random.fold_in(key, number)
-        point, accept = transition(
+        point, accept = hmc_transition(
             evaluate, point, beta, jnp.exp(log_step), key_of, leapfrog
         )
         log_step = log_step + RATE * (accept.mean(0) - TARGET)
@@ -94,14 +94,14 @@ def annealed_chains(evaluate: Evaluate, z: Array, path: Path, key: Key) -> Annea
         point, log_w = carry
         before, beta, step, number = x
         log_w = log_w + (beta - before) * point.path
-        point, accept = transition(
+        point, accept = hmc_transition(
             evaluate, point, beta, step, jax.random.fold_in(key, number), path.leapfrog
         )
         mean = (jax.nn.softmax(log_w, 0) * point.path).sum(0)
         return (point, log_w), (log_mean_exp(log_w), mean, accept.mean(0))
 
     start = point_at(evaluate, z), jnp.zeros(z.shape[:2])
-    (_, log_w), found = jax.lax.scan(move, start, transitions(path))
+    (_, log_w), found = jax.lax.scan(move, start, steps_of_path(path))
     return Annealed(log_w, *found)
 
 
@@ -117,17 +117,17 @@ def reversed_chains(
     def move(carry: tuple[Point, Array], x: tuple[Array, ...]) -> tuple:
         point, log_r = carry
         before, beta, step, number = x
-        point, _ = transition(
+        point, _ = hmc_transition(
             evaluate, point, beta, step, jax.random.fold_in(key, number), path.leapfrog
         )
         return (point, log_r + (before - beta) * point.path), None
 
     start = point_at(evaluate, z), jnp.zeros(z.shape[:2])
-    (_, log_r), _ = jax.lax.scan(move, start, transitions(path), reverse=True)
+    (_, log_r), _ = jax.lax.scan(move, start, steps_of_path(path), reverse=True)
     return log_r
 
 
-def transitions(path: Path) -> tuple[Array, ...]:
+def steps_of_path(path: Path) -> tuple[Array, ...]:
     """What the transitions of a path need: beta before and at each, step and number."""
     numbers = jnp.arange(len(path.betas) - 1)
     return path.betas[:-1], path.betas[1:], path.steps, numbers

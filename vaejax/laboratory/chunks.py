@@ -30,14 +30,14 @@ class Chunks:
 
     def __init__(self, folder: Path | None, variables: Variables) -> None:
         self._folder = folder
-        self._variables = arrays_digest(variables) if folder else ""
+        self._variables = tree_digest(variables) if folder else ""
 
     def digest(self, settings: Mapping[str, Any], given: Any) -> str:
         """Digest of what a chunk's numbers follow from; empty without a folder."""
         if self._folder is None:
             return ""
         words = json.dumps({"format": FORMAT, **settings}, sort_keys=True)
-        whole = f"{words} {self._variables} {arrays_digest(given)}"
+        whole = f"{words} {self._variables} {tree_digest(given)}"
         return hashlib.sha256(whole.encode()).hexdigest()
 
     def read(self, name: str, number: int, digest: str) -> dict[str, np.ndarray] | None:
@@ -66,7 +66,7 @@ class Chunks:
         return self._folder / name / f"{number:05}.npz"
 
 
-def arrays_digest(tree: Any) -> str:
+def tree_digest(tree: Any) -> str:
     """Digest of the names, types, shapes and values of a tree of arrays."""
     found = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):

@@ -32,7 +32,7 @@ def inference_gaps(
 
     With q*, the best Gaussian for that example alone, log p(x) - ELBO of q* is the
     approximation gap and ELBO of q* - ELBO of q(z | x) the amortization gap
-    [Cremer et al. 2018, sec. 3]. q* is sought among the diagonal Gaussians over all
+    [Cremer et al. 2018]. q* is sought among the diagonal Gaussians over all
     latents and, of up to 256 latents, those with any covariance.
 
     Args:
@@ -61,7 +61,7 @@ def inference_gaps(
     def own_weights(keys: Keys) -> Array:
         return joint.posterior_draws(keys)[1].log_w
 
-    found = numbers_of(all_log_weights(own_weights, own_key, samples), "")
+    found = numbers_by(all_log_weights(own_weights, own_key, samples), "")
     own = [term.q for term in i.latents.values()]
     diagonal = len(own) == 1 and isinstance(own[0], dist.Normal)
     found["diagonal"] = jnp.full(joint.examples, diagonal)
@@ -73,13 +73,13 @@ def inference_gaps(
         fit = fitted(joint, start, fit_key, draws, most)
         start = fit.q
         log_w = all_log_weights(weights_by(joint, fit.q), key, samples)
-        found |= numbers_of(log_w, f"_{family}")
+        found |= numbers_by(log_w, f"_{family}")
         found[f"steps_{family}"] = jnp.full(joint.examples, fit.steps)
         found[f"plateau_{family}"] = jnp.full(joint.examples, fit.plateau)
     return {name: value.astype(jnp.float32) for name, value in found.items()}
 
 
-def numbers_of(log_w: Float[Array, "samples batch"], end: str) -> dict[str, Array]:
+def numbers_by(log_w: Float[Array, "samples batch"], end: str) -> dict[str, Array]:
     """ELBO and estimate of log p(x) by weights, under names with an ending."""
     numbers = weight_numbers(log_w)
     return {

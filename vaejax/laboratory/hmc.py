@@ -46,7 +46,7 @@ def with_slope(evaluate: Evaluate, z: Array, beta: Array) -> tuple[Point, Array]
     return point, slope
 
 
-def transition(
+def hmc_transition(
     evaluate: Evaluate,
     point: Point,
     beta: Array,
@@ -87,10 +87,10 @@ def transition(
     # A trajectory that leaves float32 is rejected.
     probability = jnp.where(jnp.isnan(ratio), 0.0, jnp.exp(jnp.minimum(ratio, 0.0)))
     moves = jax.random.uniform(accept_key, shape) < probability
-    return chosen(moves, new, point), probability
+    return where_moved(moves, new, point), probability
 
 
-def chosen(moves: Array, new: Point, old: Point) -> Point:
+def where_moved(moves: Array, new: Point, old: Point) -> Point:
     """`new` where a chain moves, else `old`."""
     z = jnp.where(moves[..., None], new.z, old.z)
     base = jnp.where(moves, new.base, old.base)

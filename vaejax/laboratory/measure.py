@@ -16,13 +16,13 @@ from vaejax.errors import InputError, nearest
 from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.laboratory.aggregate import index_code_terms
 from vaejax.laboratory.ais import annealed_log_likelihood, bidirectional_bounds
-from vaejax.laboratory.chunks import Chunks, arrays_digest
+from vaejax.laboratory.chunks import Chunks, tree_digest
 from vaejax.laboratory.gaps import inference_gaps
 from vaejax.laboratory.gradients import gradient_ratios
 from vaejax.laboratory.over_k import bounds_over_k
 from vaejax.laboratory.rate_distortion import rate_distortion_curve
 from vaejax.laboratory.settings import Laboratory, WhatName
-from vaejax.models import infers
+from vaejax.models import conditions_of, infers
 from vaejax.purposes import OfLaboratory, OfRun
 from vaejax.runtime.limits import check_count
 from vaejax.runtime.memory import check_fits
@@ -38,7 +38,7 @@ NOT_READ = ("index", "weight")
 POSTERIOR_DRAWS, ENCODER_DRAWS = 1, 200
 
 
-class Plan(NamedTuple):
+class Procedure(NamedTuple):
     """A part of a measurement: a function of model, variables, batch and key."""
 
     function: Callable[..., Any]
@@ -49,30 +49,34 @@ class Plan(NamedTuple):
     """Whether it needs all examples at once, beside those of the chunk."""
 
 
-def plans_of(
+def procedures_of(
     what: WhatName, lab: Laboratory, samples: int, num: int
-) -> dict[str, Plan]:
+) -> dict[str, Procedure]:
     """The parts of a measurement by name."""
     chains = {n: getattr(lab, n) for n in ("chains", "temperatures", "leapfrog")}
     count = lab.examples
     if what == "nll_over_k":
-        plan = Plan(bounds_over_k, {"samples": samples}, OfLaboratory.NLL_OVER_K, count)
+        plan = Procedure(
+            bounds_over_k, {"samples": samples}, OfLaboratory.NLL_OVER_K, count
+        )
         return {what: plan}
     if what == "ais":
         given = {**chains, "start": lab.start}
         simulated = min(count, lab.chunk)
         return {
-            what: Plan(annealed_log_likelihood, given, OfLaboratory.AIS, count),
-            "ais_simulated": Plan(
+            what: Procedure(annealed_log_likelihood, given, OfLaboratory.AIS, count),
+            "ais_simulated": Procedure(
                 bidirectional_bounds, given, OfLaboratory.SIMULATED, simulated
             ),
         }
     if what == "gaps":
         given = {"samples": samples, "draws": lab.fit_draws, "most": lab.fit_steps}
-        return {what: Plan(inference_gaps, given, OfLaboratory.GAPS, count)}
+        return {what: Procedure(inference_gaps, given, OfLaboratory.GAPS, count)}
     if what == "rate_distortion":
         given = {"largest_beta": lab.largest_beta, "draws": ENCODER_DRAWS, **chains}
-        plan = Plan(rate_distortion_curve, given, OfLaboratory.RATE_DISTORTION, count)
+        plan = Procedure(
+            rate_distortion_curve, given, OfLaboratory.RATE_DISTORTION, count
+        )
         return {what: plan}
     if what == "gradients":
         given = {
@@ -83,7 +87,7 @@ def plans_of(
         batch = min(count, lab.chunk)
         return {what: Plan(gradient_ratios, given, OfLaboratory.GRADIENTS, batch)}
     given = {"draws": POSTERIOR_DRAWS}
-    return {what: Plan(index_code_terms, given, OfLaboratory.POSTERIOR, num, True)}
+    return {what: Procedure(index_code_terms, given, OfLaboratory.POSTERIOR, num, True)}
 
 
 def measure(
@@ -114,7 +118,7 @@ def measure(
 
     Returns:
       The numbers of each example by measurement; `ais` comes with `ais_simulated`, of
-      data of the model. `summary.summary_of` makes means and sentences of them.
+      data of the model. `summary.means_and_doubts` makes means and sentences of them.
 
     Raises:
       InputError: the model has no latents, or none that could be measured so; no such
@@ -129,13 +133,18 @@ def measure(
             raise InputError(
                 f"no measurement {name!r}: {nearest(name, get_args(WhatName))}"
             )
+    if "posterior" in what and "context" in conditions_of(experiment.model):
+        raise InputError(
+            f"{experiment.name} has another prior for each context, and no posterior "
+            "of all examples to hold against it: leave posterior out of --what"
+        )
     size = experiment.dataset.size(split)
     lab = dataclasses.replace(lab, examples=min(lab.examples, size))
     check_memory_of(experiment, lab)
     chunks = Chunks(folder, variables_of(state))
     found: dict[str, Numbers] = {}
     for name in what:
-        plans = plans_of(name, lab, samples, min(num, size))
+        plans = procedures_of(name, lab, samples, min(num, size))
         for part, plan in plans.items():
             progress = partial(tell, part)
             found[part] = carried_out(
@@ -148,14 +157,14 @@ def carried_out(
     experiment: Experiment,
     state: TrainState,
     name: str,
-    plan: Plan,
+    plan: Procedure,
     chunk: int,
     split: str,
     chunks: Chunks,
     progress: Callable[[int, int], None],
 ) -> Numbers:
     """A plan, chunk by chunk; those that are kept are read."""
-    batch = examples_of(experiment, plan.examples, split)
+    batch = permuted_examples(experiment, plan.examples, split)
     count = len(batch["x"])
     size = min(chunk, count)
     key = jax.random.fold_in(jax.random.key(experiment.training.seed), OfRun.LABORATORY)
@@ -164,7 +173,7 @@ def carried_out(
     everything = (batch,) if plan.against_all else ()
     about = {
         "seed": experiment.training.seed,
-        "everything": arrays_digest(everything),
+        "everything": tree_digest(everything),
         **plan.settings,
     }
     parts = []
@@ -186,7 +195,7 @@ def carried_out(
     return {n: np.concatenate([part[n] for part in parts]) for n in parts[0]}
 
 
-def examples_of(experiment: Experiment, count: int, split: str) -> Batch:
+def permuted_examples(experiment: Experiment, count: int, split: str) -> Batch:
     """The first examples of a fixed permutation of a split, as the model sees them."""
     batch = held_out_examples(experiment, count, split)
     return {n: jnp.asarray(a) for n, a in batch.items() if n not in NOT_READ}
@@ -200,9 +209,9 @@ def check_memory_of(experiment: Experiment, lab: Laboratory) -> None:
     check_fits(needed, f"{lab.chains:,} chains of {lab.chunk:,} examples", advice)
 
 
-def settings_of(
+def measurement_settings(
     what: WhatName, lab: Laboratory, samples: int, num: int
 ) -> Mapping[str, Any]:
     """The settings of a measurement, for its record."""
-    plan = plans_of(what, lab, samples, num)[what]
+    plan = procedures_of(what, lab, samples, num)[what]
     return {"chunk": lab.chunk, **plan.settings}

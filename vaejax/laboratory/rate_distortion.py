@@ -55,7 +55,7 @@ def rate_distortion_curve(
     KL(q || p) at their distortion E[-log p(x | z)]. Annealing that begins at the prior
     passes through all of them: D = -E[log p(x | z)] by the weighted chains at beta and
     R = -beta D - log Z, with the estimate of Z there, whose shortage makes R an upper
-    bound [Huang et al. 2020, sec. 4]. At beta = 1 their sum is -log p(x).
+    bound [Huang et al. 2020]. At beta = 1 their sum is -log p(x).
 
     Args:
       model: a latent model whose latents are real numbers.

@@ -49,7 +49,7 @@ def error_of_draws(errors: np.ndarray) -> Any:
     return plain_number(np.sqrt(np.square(errors.astype(float)).mean(0) / len(errors)))
 
 
-def share(values: np.ndarray) -> Any:
+def share_of_examples(values: np.ndarray) -> Any:
     """Share of examples."""
     return plain_number(np.mean(values, 0))
 
@@ -65,7 +65,7 @@ def of_nll_over_k(found: Numbers, settings: Mapping[str, Any]) -> Values:
         "bias": plain_number(found["bias"].mean(0)),
         **with_error("above_largest", gained),
         "ess": plain_number(found["ess"].mean(0)),
-        "low_ess": share(found["ess"] < LEAST_ESS),
+        "low_ess": share_of_examples(found["ess"] < LEAST_ESS),
         "high_khat": plain_number(
             np.where(np.isnan(found["khat"]), np.nan, found["khat"] > HIGH_KHAT).mean(0)
         ),
@@ -80,7 +80,7 @@ def of_ais(found: Numbers, settings: Mapping[str, Any]) -> Values:
         "draws_se": error_of_draws(found["error"]),
         "bias": plain_number(found["bias"].mean()),
         "ess": plain_number(found["ess"].mean()),
-        "low_ess": share(found["ess"] < ENOUGH_CHAINS * chains),
+        "low_ess": share_of_examples(found["ess"] < ENOUGH_CHAINS * chains),
         "acceptance": plain_number(found["acceptance"].mean()),
         "least_acceptance": plain_number(found["least_acceptance"].min()),
     }
@@ -129,8 +129,8 @@ def of_gaps(found: Numbers, ais: Numbers | None) -> Values:
     for name, end in there.items():
         ess = found[f"ess{end}"]
         values[f"ess_{name}"] = plain_number(ess.mean())
-        values[f"low_ess_{name}"] = share(ess < LEAST_ESS)
-        values[f"high_khat_{name}"] = share(found[f"khat{end}"] > HIGH_KHAT)
+        values[f"low_ess_{name}"] = share_of_examples(ess < LEAST_ESS)
+        values[f"high_khat_{name}"] = share_of_examples(found[f"khat{end}"] > HIGH_KHAT)
         if end:
             local = found[f"elbo{end}"].astype(float)
             values |= with_error(f"elbo{end}", local)
@@ -171,7 +171,7 @@ def of_posterior(found: Numbers) -> Values:
     }
 
 
-def summary_of(
+def means_and_doubts(
     what: str, found: Mapping[str, Numbers], settings: Mapping[str, Any]
 ) -> Values:
     """The means of a measurement with their standard errors, and its doubts.
@@ -179,7 +179,7 @@ def summary_of(
     Args:
       what: the measurement.
       found: what `measure` gave.
-      settings: what `settings_of` gives.
+      settings: what `measurement_settings` gives.
 
     Returns:
       Values by name; `NAME_se` are standard errors over examples, `doubts` sentences.

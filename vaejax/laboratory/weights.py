@@ -23,7 +23,7 @@ class WeightNumbers(NamedTuple):
     """log of the mean weight: in expectation below log p(x)."""
     bias: Array
     """How much log_p is too low for lack of samples: the jackknife's estimate of
-    log E[w] - E[log mean w] [Nowozin 2018, sec. 3.1]."""
+    log E[w] - E[log mean w] [Nowozin 2018]."""
     error: Array
     """Standard error of log_p over repetitions of the draws, by the jackknife."""
     ess: Array
