@@ -8,7 +8,6 @@ from numpyro.distributions import constraints
 
 from vaejax.types import Array, ArrayLike, Key
 
-
 # log(1 + e) / e by powers of e on [0, 1], the least first; interpolated at Chebyshev's
 # points, so that the greatest relative error is 5e-9, and 1.5e-7 with that of float32.
 SERIES = (
