@@ -64,11 +64,16 @@ def log_odds_of_arrays(logits: Array, value: Array) -> Array:
 def log_odds_slope(
     primals: tuple[Array, Array], tangents: tuple[Array, Array]
 ) -> tuple[Array, Array]:
-    """The derivatives value - s(l) and l."""
+    """The derivatives value - s(l) and l.
+
+    Not by `small_odds`, which then would be kept for the way back: an array less to
+    write and read is worth more than the exponentials.
+    """
     (logits, value), (by_logits, by_value) = primals, tangents
-    small = small_odds(logits)
-    tail = small / (1 + small)
-    slope = jnp.where(logits > 0, (value - 1) + tail, value - tail)
+    tail = nn.sigmoid(-jnp.maximum(logits, -logits))
+    # The tail is used once: else XLA stores it.
+    likely, sign = jnp.where(logits > 0, 1.0, 0.0), jnp.where(logits > 0, 1.0, -1.0)
+    slope = (value - likely) + sign * tail
     found = log_odds_of_arrays(logits, value)
     return found, slope * by_logits + logits * by_value
 
