@@ -80,7 +80,8 @@ def dense_layers(key: Key, sizes: Sequence[tuple[int, int]]) -> Layers:
 def through(layers: Layers, x: Array) -> Array:
     """Dense layers with tanh between them."""
     for number, (weight, bias) in enumerate(layers):
-        x = (jnp.tanh(x) if number else x) @ weight + bias
+        x = (jnp.tanh(x) if number else x) @ weight
+        x = x + jnp.broadcast_to(bias, x.shape)
     return x
 
 
@@ -89,10 +90,10 @@ def bound_loss(params: list[Layers], x: Array, key: Key, sizes: Sizes) -> Array:
     encoder, decoder = params
     mean, log_variance = jnp.split(through(encoder, x), 2, -1)
     noise = jax.random.normal(key, (sizes.samples, *mean.shape))
-    z = mean + jnp.exp(log_variance / 2) * noise
+    z = mean[None] + jnp.exp(log_variance / 2)[None] * noise
     logits = through(decoder, z)
     softplus = jnp.maximum(logits, 0) + jnp.log1p(jnp.exp(-jnp.abs(logits)))
-    log_px = (x * logits - softplus).sum(-1)
-    log_ratio = 0.5 * (noise**2 - z**2 + log_variance).sum(-1)
+    log_px = (x[None] * logits - softplus).sum(-1)
+    log_ratio = 0.5 * (noise**2 - z**2 + log_variance[None]).sum(-1)
     log_w = log_px + log_ratio
     return -(jax.nn.logsumexp(log_w, 0) - jnp.log(sizes.samples)).mean()

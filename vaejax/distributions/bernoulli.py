@@ -48,7 +48,7 @@ def log_odds(logits: ArrayLike, value: ArrayLike) -> Array:
 
     It and its derivative are exact in both tails; NaN stays NaN.
     """
-    logits = jnp.asarray(logits)
+    logits = 1.0 * jnp.asarray(logits)  # of whole numbers too
     return log_odds_of_arrays(logits, jnp.asarray(value, logits.dtype))
 
 
@@ -70,10 +70,11 @@ def log_odds_slope(
     write and read is worth more than the exponentials.
     """
     (logits, value), (by_logits, by_value) = primals, tangents
-    tail = nn.sigmoid(-jnp.maximum(logits, -logits))
-    # The tail is used once: else XLA stores it.
-    likely, sign = jnp.where(logits > 0, 1.0, 0.0), jnp.where(logits > 0, 1.0, -1.0)
-    slope = (value - likely) + sign * tail
+    # No maximum: its own slope at 0, between two, would lose the curvature there. The
+    # tail is used once: else XLA stores it.
+    above = logits > 0
+    tail = nn.sigmoid(jnp.where(above, -logits, logits))
+    slope = (value - jnp.where(above, 1.0, 0.0)) + jnp.where(above, 1.0, -1.0) * tail
     found = log_odds_of_arrays(logits, value)
     return found, slope * by_logits + logits * by_value
 
