@@ -567,7 +567,7 @@ def test_the_permutation_is_the_same_for_ever():
     assert fixed_permutation(8, 0).tolist() != fixed_permutation(8, 1).tolist()
 
 
-@pytest.mark.parametrize("validation", [-0.1, 1.0, 2.0, float("nan")])
+@pytest.mark.parametrize("validation", [-0.1, 1.0, 1.5, 2.5, float("nan")])
 def test_impossible_fractions(validation):
     with pytest.raises(InputError, match="at least 0 and less than 1"):
         open_dataset("digits", validation=validation)

@@ -64,6 +64,14 @@ def assert_close(a, b):
 NOISY = {
     "vae": {"latents": 3},
     "iwae": {"latents": 3, "samples": 2},
+    "iwae partially": {
+        "latents": 3,
+        "samples": 2,
+        "bound": "partially",
+        "repeats": 2,
+        "gradient": "dreg",
+    },
+    "iwae vimco": {"latents": 3, "samples": 2, "gradient": "vimco"},
     "gan": {"latents": 3, "critic_norm": "spectral"},
     "gan_conv": {"latents": 3, "channels": (4, 8)},
     "vaegan": {"latents": 3},
@@ -71,9 +79,14 @@ NOISY = {
 }
 
 
-@pytest.mark.parametrize("name", ["vae", "gan_conv"])
+def noisy(name, **settings):
+    """An experiment by its preset, and a word where settings are others."""
+    return presets.PRESETS[name.split()[0]](**TINY | NOISY[name] | settings)
+
+
+@pytest.mark.parametrize("name", ["vae", "gan_conv", "iwae partially"])
 def test_any_number_of_devices_computes_the_same(name):
-    experiment = presets.PRESETS[name](**TINY, **NOISY[name])
+    experiment = noisy(name)
     one = moved(experiment, 1)
     for devices in (2, 4, 8):
         assert_close(moved(experiment, devices), one)
@@ -81,12 +94,8 @@ def test_any_number_of_devices_computes_the_same(name):
 
 @pytest.mark.parametrize("name", NOISY)
 def test_pmap_is_shard_map(name):
-    settings = TINY | NOISY[name]
     assert_close(
-        *(
-            moved(presets.PRESETS[name](**settings, parallel=mode), 4)
-            for mode in ("shard_map", "pmap")
-        )
+        *(moved(noisy(name, parallel=mode), 4) for mode in ("shard_map", "pmap"))
     )
 
 

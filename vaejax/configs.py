@@ -10,6 +10,7 @@ from vaejax.data.dialect import Csv, Decimal, Header
 from vaejax.data.holes import Hide
 from vaejax.data.reading import Reading, Stream
 from vaejax.errors import InputError, require
+from vaejax.models.likelihoods import LikelihoodName
 from vaejax.models.priors import PriorName
 
 # A name on the command line; from Python also a Dataset.
@@ -23,20 +24,7 @@ DatasetName = Annotated[
 ]
 Parallel = Literal["jit", "shard_map", "pmap"]
 Body = Literal["mlp", "conv", "residual", "linear", "linear_decoder"]
-Activation = Literal["auto", "relu", "leaky_relu", "tanh", "silu", "softplus"]
-LikelihoodName = Literal[
-    "auto",
-    "bernoulli",
-    "continuous_bernoulli",
-    "gaussian",
-    "gaussian_fixed",
-    "gaussian_pixel",
-    "gaussian_optimal",
-    "laplace",
-    "student_t",
-    "categorical",
-    "logistic_mixture",
-]
+Activation = Literal["auto", "relu", "leaky_relu", "tanh", "silu", "softplus", "gated"]
 
 
 def at_least(least: int, group: object, *names: str) -> None:
@@ -54,9 +42,11 @@ class Data:
     """mnist_5k, digits, breast_cancer, another TFDS name; npz:PATH, csv:PATH,
     folder:PATH (pictures, in sub-folders by label), hf:PATH or hf:NAME."""
     validation: float = 0.0
-    """Fraction of the training split held out for validation."""
-    binarize: Literal["auto", "dynamic", "static", "none"] = "auto"
-    """Binarize grey images at each access (auto, for bernoulli), once, or never."""
+    """Fraction of the training split held out for validation; 2 or more: the number
+    of its last examples."""
+    binarize: Literal["auto", "dynamic", "dynamic_train", "static", "none"] = "auto"
+    """Binarize grey images at each access (auto, for bernoulli; dynamic_train: only
+    those of training, the others once, by NumPy's seed 777), once, or never."""
     dequantize: bool = False
     """Add uniform noise within a grey level, so that densities bound probabilities."""
     counts: tuple[str, ...] = ()
@@ -158,7 +148,8 @@ class Network:
     body: Body = "mlp"
     """Architecture of encoder and decoder."""
     activation: Activation = "auto"
-    """Activation function; auto: silu for residual bodies, relu for the others."""
+    """Activation function; auto: silu for residual bodies, relu for the others; gated:
+    a sigmoid of as many other units multiplies each unit of mlp bodies."""
     hidden: tuple[int, ...] = (512,)
     """Widths of the encoder's dense layers, mirrored in the decoder."""
     channels: tuple[int, ...] = (32, 64)
@@ -254,13 +245,15 @@ class Training:
 
     epochs: int = 30
     """Passes over the training split; more than before prolong a run, and from there on
-    --decay cosine, the one schedule that depends on it, is that of the new length."""
+    --decay cosine, the one schedule that depends on it, is that of the new length.
+    --decay stages ends stages after 1, 4, 13, 40, 121, 364, 1093 and 3280."""
     batch_size: int = 128
     """Examples per step over all devices; an incomplete last batch is dropped."""
     learning_rate: float = 1e-3
     """Learning rate of Adam."""
-    decay: Literal["constant", "cosine"] = "constant"
-    """Schedule of the learning rate; cosine falls to zero at the end."""
+    decay: Literal["constant", "cosine", "stages"] = "constant"
+    """Schedule of the learning rate; cosine falls to zero at the end, stages to a tenth
+    in eight stages, of which each takes three times the epochs of the one before."""
     clip: float = 0.0
     """Clip each player's gradient to this global norm; 0: no clipping."""
     ema: float = 0.0
@@ -274,9 +267,10 @@ class Training:
     fsdp: int = 1
     """Devices that share one copy of the state, for large models."""
     patience: int = 0
-    """Stop after this many evaluations no better on validation data than the best: of
-    `vaegan*`, `cvaegan*` and `ali` by `mse`, `aae` and autoencoders by `distortion`,
-    `classifier` by `cross_entropy`, others by the ELBO or bound; 0: never."""
+    """Stop after this many evaluations, after a warm-up, no better on validation data
+    than the best: of `vaegan*`, `cvaegan*` and `ali` by `mse`, `aae` and autoencoders
+    by `distortion`, `classifier` by `cross_entropy`, others by the ELBO or bound; 0:
+    never."""
     log_every: int = 0
     """Steps between lines of the log, compiled as one call where that takes no more
     than seconds; 0: an epoch."""

@@ -12,6 +12,7 @@ import optax
 from vaejax.configs import Training
 from vaejax.data import Dataset
 from vaejax.data.entries import checked_key
+from vaejax.data.feed import Order, Shuffled
 from vaejax.data.own import own_inputs
 from vaejax.data.preprocess import Preprocess
 from vaejax.errors import InputError
@@ -137,8 +138,10 @@ class Experiment:
 
     `metrics(samples)` are the metrics of an evaluation; with `samples` > 0 also those
     that need so many importance samples. `selection(values)` is the number that is
-    least for the best state, from the values on held-out data. `notes` are said when
-    training starts. `likelihood` is that which settings chose, by name, `auto`
+    least for the best state, from the values on held-out data. `begin(state)` changes
+    the first state by what the data says (and is not asked where only shapes matter);
+    `order(size, batch_size, seed)` says which examples a step sees. `notes` are said
+    when training starts. `likelihood` is that which settings chose, by name, `auto`
     resolved; empty where they do not choose one. `name` and `arguments` are stamped on
     by `@preset`: calling that preset with those arguments gives this experiment again.
     """
@@ -150,6 +153,8 @@ class Experiment:
     metrics: Callable[[int], Mapping[str, Metric]]
     selection: Callable[[Mapping[str, float]], float]
     training: Training
+    begin: Callable[[TrainState], TrainState] = lambda state: state
+    order: Callable[[int, int, int], Order] = Shuffled
     notes: tuple[str, ...] = ()
     likelihood: str = ""
     name: str = ""

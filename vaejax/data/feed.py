@@ -60,6 +60,23 @@ class Shuffled:
         return self._epoch(epoch)[number * batch_size : (number + 1) * batch_size]
 
 
+class Stored:
+    """Examples as they are stored, the same batches in each epoch, without the rest."""
+
+    def __init__(self, size: int, batch_size: int, seed: int = 0) -> None:
+        del seed
+        self._fields = size, batch_size
+
+    def __reduce__(self) -> Any:
+        return Stored, self._fields
+
+    def rows(self, step: int) -> np.ndarray:
+        """Places in the split, int32 `[batch_size]`."""
+        size, batch_size = self._fields
+        start = step % (size // batch_size) * batch_size
+        return np.arange(start, start + batch_size, dtype=np.int32)
+
+
 class Sequential(NamedTuple):
     """Every example once, in order; the last batch is filled up with example 0."""
 

@@ -33,9 +33,10 @@ def open_dataset(
         "npz:PATH" or "csv:PATH", a folder of pictures "folder:PATH", a set of
         Hugging Face `datasets` on this disk "hf:PATH" or "hf:NAME", or a `Dataset`,
         which passes through.
-      validation: in [0, 1), the fraction of the training split held out as the split
-        "validation", the same examples in every run; a set which ships that split keeps
-        its own. Tables are standardized by what is left to train on.
+      validation: what of the training split is held out as the split "validation",
+        the same examples in every run: in [0, 1) a fraction, at random, from 2 on the
+        number of the last examples. A set which ships that split keeps its own. Tables
+        are standardized by what is left to train on.
       counts: columns of a CSV or npz file that are counts: names, patterns as `g*`, or
         `all`.
       categories: columns of a CSV file whose numbers stand for categories.
@@ -52,8 +53,11 @@ def open_dataset(
       InputError: the name is unknown, the data unusable or the fraction impossible.
     """
     check_reading(reading)
-    if not 0 <= validation < 1:
-        raise InputError(f"validation={validation} must be at least 0 and less than 1")
+    if not (0 <= validation < 1 or (validation >= 2 and validation % 1 == 0)):
+        raise InputError(
+            f"validation={validation} must be a fraction, at least 0 and less than 1, "
+            "or the whole number of the last examples to hold out, at least 2"
+        )
     if isinstance(name, Dataset):
         _check_read(name, reading)
         if not validation:

@@ -1,8 +1,11 @@
 """Holding examples out and standardizing tables: functions of a `Dataset` to another.
 
 Each is the same in every run: what is held out depends on the number of examples and
-the fraction, never on a run's seed.
+the share, never on a run's seed. A share is a fraction below 1, of examples in a fixed
+random order, or from 2 on the number of the last examples.
 """
+
+import functools
 
 import numpy as np
 
@@ -14,6 +17,33 @@ from vaejax.errors import InputError
 
 TEST_SHARE = 0.1
 """Share of the training split that is held out where a set has no test split."""
+
+
+def binarized_once(dataset: Dataset, seed: int = 777) -> Dataset:
+    """Draws the bits of validation and test images once; training images stay grey.
+
+    One NumPy generator of a seed draws those of validation, then those of test, as the
+    code of Tomczak & Welling 2018 does. Bits are stored as the levels 0 and 255, which
+    any binarization leaves as they are. Binary images stay.
+    """
+    spec = dataset.spec
+    if spec.levels == 2 or kind_of(spec).has_columns:
+        return dataset
+    top = spec.levels - 1
+
+    @functools.cache
+    def drawn() -> dict[str, np.ndarray]:
+        random = np.random.RandomState(seed)
+        names = [name for name in ("validation", "test") if name in spec.sizes]
+        grey = {n: dataset.split(n)["x"] / np.float32(top) for n in names}
+        bits = {name: random.binomial(1, x) for name, x in grey.items()}
+        return {name: (x * top).astype(np.uint8) for name, x in bits.items()}
+
+    def split(name: str) -> Arrays:
+        arrays = dataset.split(name)
+        return arrays if name == "train" else arrays | {"x": drawn()[name]}
+
+    return dataset._replace(split=split)
 
 
 def fixed_permutation(count: int, purpose: int) -> np.ndarray:
@@ -37,18 +67,22 @@ def held_rows(
     count: int, share: float, purpose: int, what: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """The places of what is kept and of what is held out, of `count` examples."""
-    held = max(1, round(count * share))
+    last = share >= 2
+    held = int(share) if last else max(1, round(count * share))
     if held >= count:
+        words = f"{held:,}" if last else f"{share:.0%}"
         raise InputError(
             f"{what} has too few training examples ({count}) to hold "
-            f"{share:.0%} out: give more examples or hold less out"
+            f"{words} out: give more examples or hold less out"
         )
+    if last:
+        return np.arange(count - held), np.arange(count - held, count)
     order = fixed_permutation(count, purpose)
     return order[held:], order[:held]
 
 
 def hold_out(dataset: Dataset, fraction: float) -> Dataset:
-    """Moves a fraction of the training split to the split "validation".
+    """Moves a share of the training split to the split "validation".
 
     A set that has that split keeps it as it is.
     """

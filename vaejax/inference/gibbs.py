@@ -76,7 +76,7 @@ def transition(
         return apply("encode", {**whole, "x": x}).sample(key)[None]
 
     def log_weight(z: Array, x: Array) -> Array:
-        return apply("weigh", z, {**whole, "x": x}).log_w[0]
+        return apply("weigh", {"z": z}, {**whole, "x": x}).log_w[0]
 
     def log_mask(x: Array) -> Array:
         return apply("log_missing", x[None], batch)[0]

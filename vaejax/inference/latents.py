@@ -6,8 +6,8 @@ another block has the axis `samples` in front. Here both kinds are told apart an
 summed, and nowhere else.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -69,6 +69,75 @@ def without_leading_axis(q: Any) -> Any:
         if isinstance(part := getattr(q, name), dist.Distribution):
             without_leading_axis(part)
     return q
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where a model takes its latents from, block by block: draws, or given values."""
+
+    def __call__(
+        self,
+        block: str,
+        q: Distribution,
+        p: Distribution | None = None,
+        *,
+        number: int = 0,
+        each: bool = False,
+    ) -> tuple[Array, Array]:
+        """Latents z `[samples, batch, ...]` of a block, and log q(z), nats.
+
+        Args:
+          block: its name in `Inference.latents`.
+          q: its posterior, given the blocks that were taken before.
+          p: its prior, where it is known before z is: in models inferred from the top.
+          number: place in the order of the model's blocks, from 0: each has other keys.
+          each: whether q has the axis `samples` in front, so that it depends on draws
+            of other blocks.
+        """
+        ...
+
+
+class FromPosterior(NamedTuple):
+    """Draws of q, one key a draw."""
+
+    keys: Keys
+
+    def __call__(
+        self,
+        block: str,
+        q: Distribution,
+        p: Distribution | None = None,
+        *,
+        number: int = 0,
+        each: bool = False,
+    ) -> tuple[Array, Array]:
+        del block, p
+        keys = fold_each(self.keys, number) if number else self.keys
+        return draw_each(q, keys) if each else draw(q, keys)
+
+
+class Given(NamedTuple):
+    """Values of all blocks by name, `[samples, batch, ...]`."""
+
+    values: Mapping[str, Array]
+
+    def __call__(
+        self,
+        block: str,
+        q: Distribution,
+        p: Distribution | None = None,
+        *,
+        number: int = 0,
+        each: bool = False,
+    ) -> tuple[Array, Array]:
+        del p, number, each
+        z = self.values[block]
+        return z, log_density(q, z)
+
+
+def fold_each(keys: Keys, number: int) -> Keys:
+    """The key of each draw for the block with that number."""
+    return jax.vmap(jax.random.fold_in, (0, None))(keys, number)
 
 
 def latent_term(

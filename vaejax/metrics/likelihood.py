@@ -1,7 +1,7 @@
 """ELBO, importance-weighted log-likelihood and bits/dim."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -52,14 +52,19 @@ def elbo_terms() -> Metric:
     return averages({"elbo": ELBO, "distortion": DISTORTION, "kl": KL}, values)
 
 
-def importance_bound(samples: int) -> Metric:
-    """The bound of k = `samples` draws, nats: what `objectives.iwae` maximizes."""
+def importance_bound(
+    samples: int, value: Callable[[Array], Array] = log_mean_exp
+) -> Metric:
+    """The bound of `samples` draws, nats: what `objectives.weighted` maximizes.
+
+    `value` maps log-weights `[samples, batch]` to it; by default it is that of IWAE.
+    """
 
     def values(
         model: nn.Module, variables: Variables, batch: Batch, key: Key
     ) -> dict[str, Array]:
         i = nn.apply(partial(infer, samples=samples), model)(variables, batch, key)
-        return {"bound": log_mean_exp(i.log_w)}
+        return {"bound": value(i.log_w)}
 
     bound = Quantity("importance-weighted bound as it is trained", "nats", in_line=True)
     return averages({"bound": bound}, values)

@@ -27,6 +27,7 @@ from vaejax.models.vae import (
     VAE,
     Decoder,
     DeterministicEncoder,
+    Encoder,
     GaussianEncoder,
     GaussianNetwork,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "Critique",
     "Decoder",
     "DeterministicEncoder",
+    "Encoder",
     "GaussianEncoder",
     "GaussianNetwork",
     "Generator",

@@ -5,13 +5,20 @@ exports - goes through the operations, so that a model with its own ones (a hier
 a joint density of latents) is not known elsewhere.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar, Protocol, cast
 
 import flax.linen as nn
 import jax
 
 from vaejax.distributions import reparameterized
-from vaejax.inference.latents import Keys, draw, latent_term, log_density
+from vaejax.inference.latents import (
+    FromPosterior,
+    Given,
+    Keys,
+    Source,
+    latent_term,
+)
 from vaejax.inference.terms import Inference, log_observed
 from vaejax.types import Array, Batch, Distribution
 
@@ -59,32 +66,32 @@ class LatentModel(Generator):
     """A joint density p(x, z) with an approximate posterior q(z | x).
 
     A model with one block of latents has the verbs posterior, prior and likelihood and
-    nothing else; one with more overrides `infer`, `encode` and `draw_prior`.
+    nothing else; one with more overrides `terms`, `encode` and `draw_prior`.
     """
 
     ignorable: ClassVar[bool] = True
     """Whether it does not matter to x why entries are missing [Rubin 1976]. A model of
     that, which says False, has `log_missing`."""
 
-    def infer(self, batch: Batch, keys: Keys) -> Inference:
-        """Draws latents of q(z | x), one key a draw, and weighs them."""
+    def terms(self, batch: Batch, source: Source) -> Inference:
+        """The terms of log p(x, z) - log q(z | x) at the latents of a source.
+
+        Each block is taken once, in the order in which q draws them.
+        """
         verbs = cast(Verbs, self)
         q, p = verbs.posterior(batch), verbs.prior(batch)
-        z, log_q = draw(q, keys)
-        return self._terms(q, p, z, log_q, batch)
-
-    def weigh(self, z: Array, batch: Batch) -> Inference:
-        """The terms of given latents `[samples, batch, ...]` of one block."""
-        verbs = cast(Verbs, self)
-        q, p = verbs.posterior(batch), verbs.prior(batch)
-        return self._terms(q, p, z, log_density(q, z), batch)
-
-    def _terms(
-        self, q: Distribution, p: Distribution, z: Array, log_q: Array, batch: Batch
-    ) -> Inference:
+        z, log_q = source("z", q, p)
         px = self.decode(z, batch)
         latents = {"z": latent_term(q, p, z, log_q)}
         return Inference(log_observed(px, batch), latents, px)
+
+    def infer(self, batch: Batch, keys: Keys) -> Inference:
+        """Draws latents of q(z | x), one key a draw, and weighs them."""
+        return self.terms(batch, FromPosterior(keys))
+
+    def weigh(self, z: Mapping[str, Array], batch: Batch) -> Inference:
+        """The terms of given latents `[samples, batch, ...]`, all blocks by name."""
+        return self.terms(batch, Given(z))
 
     def encode(self, batch: Batch) -> Distribution:
         """q(z | x) of what `decode` takes: pictures and exports show its mean."""

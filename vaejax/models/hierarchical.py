@@ -1,11 +1,15 @@
 """Models with several blocks of latents."""
 
-from typing import Any
-
 import flax.linen as nn
-import jax
 
-from vaejax.inference.latents import Keys, draw, draw_each, latent_term
+from vaejax.inference.latents import (
+    Keys,
+    Source,
+    draw,
+    draw_each,
+    fold_each,
+    latent_term,
+)
 from vaejax.inference.terms import Inference, log_observed
 from vaejax.models.base import LatentModel
 from vaejax.purposes import OfLayer
@@ -25,15 +29,15 @@ class TwoLayerVAE(LatentModel):
     top_decoder: nn.Module
     prior: nn.Module
 
-    def infer(self, batch: Batch, keys: Keys) -> Inference:
+    def terms(self, batch: Batch, source: Source) -> Inference:
         q1 = self.encoder(batch)
-        z1, log_q1 = draw(q1, keys)
-        q2 = self.top_encoder(z1)
-        z2, log_q2 = draw_each(q2, fold_each(keys, OfLayer.TOP))
+        z1, log_q1 = source("z1", q1)
+        q2, p2 = self.top_encoder(z1), self.prior(batch)
+        z2, log_q2 = source("z2", q2, p2, number=OfLayer.TOP, each=True)
         px = self.decoder(z1, batch)
         latents = {
             "z1": latent_term(q1, self.top_decoder(z2), z1, log_q1, analytic=False),
-            "z2": latent_term(q2, self.prior(batch), z2, log_q2),
+            "z2": latent_term(q2, p2, z2, log_q2),
         }
         return Inference(log_observed(px, batch), latents, px)
 
@@ -47,8 +51,3 @@ class TwoLayerVAE(LatentModel):
         top, _ = draw(self.prior(batch), fold_each(keys, OfLayer.TOP))
         z1, _ = draw_each(self.top_decoder(top), keys)
         return z1
-
-
-def fold_each(keys: Keys, purpose: int) -> Any:
-    """The key of each draw for another purpose."""
-    return jax.vmap(jax.random.fold_in, (0, None))(keys, purpose)

@@ -12,6 +12,7 @@ of the model.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -22,6 +23,20 @@ from vaejax.inference.terms import scored
 from vaejax.nn.layers import MOMENTUM, share_of_batch
 from vaejax.types import Array, Batch, Distribution
 
+LikelihoodName = Literal[
+    "auto",
+    "bernoulli",
+    "continuous_bernoulli",
+    "gaussian",
+    "gaussian_fixed",
+    "gaussian_pixel",
+    "gaussian_optimal",
+    "laplace",
+    "student_t",
+    "categorical",
+    "logistic_mixture",
+]
+"""The names of likelihoods in settings."""
 GREY = frozenset({"grey"})
 UNIT = frozenset({"binary", "grey", "dequantized"})
 REAL = UNIT | {"real"}
@@ -232,11 +247,14 @@ LIKELIHOODS: Mapping[str, Callable[[], Likelihood]] = {
 }
 
 
-def check_fit(likelihood: Likelihood, values: str) -> None:
-    """Raises InputError where `likelihood` is none for data with these `values`."""
+def check_fit(likelihood: Likelihood, values: str, fixed: bool = False) -> None:
+    """Raises InputError where `likelihood` is none for data with these `values`; the
+    advice depends on whether it is `fixed` by a preset.
+    """
     if values not in likelihood.fits:
         fitting = [n for n, make in LIKELIHOODS.items() if values in make().fits]
+        choice = f"choose --likelihood of {', '.join(fitting)}"
         raise InputError(
             f"likelihood {type(likelihood).__name__} does not fit {values} data: "
-            f"choose --likelihood of {', '.join(fitting)}"
+            f"{'choose a preset with a --likelihood, as vae' if fixed else choice}"
         )

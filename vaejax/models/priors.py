@@ -3,6 +3,7 @@
 The mixtures are joint densities over the latents of an example.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import flax.linen as nn
@@ -48,19 +49,22 @@ class VampPrior(nn.Module):
     `encoder` is that of the posterior, the same instance: its weights are of the part
     `encoder`, and are learned as posterior and as prior. Of an encoder with a label
     pseudo-inputs have labels too, learned shares of the classes, so that the prior is
-    the same for all labels of x. Pseudo-inputs are in [0, 1] where the data is.
+    the same for all labels of x. Pseudo-inputs are in [0, 1] where the data is: `bound`
+    maps there what `begin` initializes.
     """
 
     encoder: nn.Module
     components: int
     unit: bool
     classes: int = 0
+    bound: Callable[[Array], Array] = nn.sigmoid
+    begin: Callable[..., Array] = nn.initializers.normal(1.0)
 
     @nn.compact
     def __call__(self, batch: Batch) -> Distribution:
         shape = (self.components, *batch["x"].shape[1:])
-        x = self.param("inputs", nn.initializers.normal(1.0), shape)
-        pseudo = {"x": nn.sigmoid(x) if self.unit else x}
+        x = self.param("inputs", self.begin, shape)
+        pseudo = {"x": self.bound(x) if self.unit else x}
         if self.classes:
             shape = (self.components, self.classes)
             logits = self.param("labels", nn.initializers.normal(1.0), shape)

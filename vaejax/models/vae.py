@@ -21,32 +21,56 @@ def gaussian(h: Array, latents: int) -> Distribution:
 
 
 class GaussianNetwork(nn.Module):
-    """A diagonal Gaussian over latents, from an image or from other latents."""
+    """A diagonal Gaussian over latents, from an image or from other latents.
+
+    A `head` reads it off the features in place of `gaussian`.
+    """
 
     body: nn.Module
     latents: int
+    head: nn.Module | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Distribution:
-        return gaussian(self.body(x), self.latents)
+        h = self.body(x)
+        return self.head(h) if self.head else gaussian(h, self.latents)
 
 
 class GaussianEncoder(nn.Module):
     """q(z | x) = N(mu(x), diag sigma(x)^2), from the features of a body.
 
     With a condition c it is q(z | x, c). `reader` turns a batch with holes into what
-    the body sees; without one it sees x, which is 0 in its holes.
+    the body sees; without one it sees x, which is 0 in its holes. A `head` reads the
+    Gaussian off the features in place of `gaussian`.
     """
 
     body: nn.Module
     latents: int
     condition: nn.Module | None = None
     reader: nn.Module | None = None
+    head: nn.Module | None = None
 
     @nn.compact
     def __call__(self, batch: Batch) -> Distribution:
         x = read_input(self.reader, batch)
-        return gaussian(self.body(x, condition_of(self.condition, batch)), self.latents)
+        h = self.body(x, condition_of(self.condition, batch))
+        return self.head(h) if self.head else gaussian(h, self.latents)
+
+
+class Encoder(nn.Module):
+    """q(z | x) of any family: a head turns the features of a body into it.
+
+    With a condition c it is q(z | x, c); `reader` as of `GaussianEncoder`.
+    """
+
+    body: nn.Module
+    head: nn.Module
+    condition: nn.Module | None = None
+    reader: nn.Module | None = None
+
+    def __call__(self, batch: Batch) -> Distribution:
+        x = read_input(self.reader, batch)
+        return self.head(self.body(x, condition_of(self.condition, batch)))
 
 
 class DeterministicEncoder(nn.Module):

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from vaejax.errors import InputError
+from vaejax.nn.starts import LECUN, Start
 from vaejax.types import Array
 
 Activation = Callable[[Array], Array]
@@ -78,9 +79,9 @@ def share_of_batch(module: nn.Module, momentum: float = MOMENTUM) -> Array:
     return rate / jnp.maximum(mass.value, rate)
 
 
-def dense(width: int) -> nn.Dense:
-    """A dense layer within a body."""
-    return nn.Dense(width, dtype=hidden_dtype())
+def dense(width: int, inputs: int = 0, start: Start = LECUN) -> nn.Dense:
+    """A dense layer within a body; `inputs` are numbers that it reads, for `start`."""
+    return start.dense(width, inputs, hidden_dtype())
 
 
 def conv(channels: int, kernel_init: Any = NORMAL) -> nn.Conv:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 
+from vaejax.nn.gated import GatedDense
 from vaejax.nn.layers import (
     Activation,
     Dropout,
@@ -24,27 +25,40 @@ from vaejax.nn.layers import (
     linear,
     residual,
 )
+from vaejax.nn.starts import LECUN, Start
 from vaejax.types import Array
 
 Layers = tuple[Array, ...]
 
 
 class MLP(nn.Module):
-    """Dense layers, each followed by the activation; no layers is the identity."""
+    """Dense layers, each followed by the activation; no layers is the identity.
+
+    If they are `gated`, each is h * sigmoid(g) and there is no other activation.
+    """
 
     hidden: Sequence[int] = (512,)
     activation: Activation = nn.relu
     dropout: float = 0.0
     norm: str = "none"
+    start: Start = LECUN
+    gated: bool = False
 
     @nn.compact
     def features(self, x: Array) -> Layers:
         layers = [x]
         for width in self.hidden:
-            x = self.activation(linear(dense(width), self.norm, x))
+            x = self._layer(width, x)
             x = Dropout(self.dropout)(x)
             layers.append(x)
         return tuple(layers)
+
+    def _layer(self, width: int, x: Array) -> Array:
+        if self.gated:
+            return linear(GatedDense(width, self.start), self.norm, x)
+        return self.activation(
+            linear(dense(width, x.shape[-1], self.start), self.norm, x)
+        )
 
     def __call__(self, x: Array) -> Array:
         return self.features(x)[-1]
@@ -81,11 +95,15 @@ class FlatDecoder(nn.Module):
 
     mlp: MLP
     shape: Sequence[int]
+    start: Start = LECUN
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
-        output = nn.Dense(math.prod(self.shape))
-        out = by_rows(lambda rows: output(self.mlp(rows)), z)
+        def layers(rows: Array) -> Array:
+            h = self.mlp(rows)
+            return self.start.dense(math.prod(self.shape), h.shape[-1])(h)
+
+        out = by_rows(layers, z)
         return out.reshape(*z.shape[:-1], *self.shape)
 
 

@@ -2,14 +2,16 @@
 
 from vaejax.objectives import adversarial, completion, vaegan
 from vaejax.objectives.elbo import capacity, elbo, reconstruction
-from vaejax.objectives.importance import iwae
+from vaejax.objectives.importance import averaged_elbo, iwae, weighted
 
 __all__ = [
     "adversarial",
+    "averaged_elbo",
     "capacity",
     "completion",
     "elbo",
     "iwae",
     "reconstruction",
     "vaegan",
+    "weighted",
 ]

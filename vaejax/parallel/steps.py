@@ -36,8 +36,8 @@ from vaejax.types import Array, Batch, Key, Metrics
 def compile_init(
     experiment: Experiment, mesh: Mesh
 ) -> Callable[[Key, Batch], TrainState]:
-    """`step.init`, compiled."""
-    init = partial(game.init, experiment)
+    """`step.begun`, compiled."""
+    init = partial(game.begun, experiment)
     return jax.jit(init, out_shardings=state_layout(experiment, mesh))
 
 

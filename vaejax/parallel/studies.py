@@ -87,10 +87,10 @@ def one_after_another(
 
 
 def compile_study_init(build: Build, mesh: Mesh) -> Callable[[Own, Batch], TrainState]:
-    """`step.init` of every replica: of (own, raw), where `own.root` are the seeds'."""
+    """`step.begun` of every replica: of (own, raw), where `own.root` are the seeds'."""
 
     def init(own: Own, raw: Batch) -> TrainState:
-        return game.init(build(own.settings), own.root, raw)
+        return game.begun(build(own.settings), own.root, raw)
 
     return jax.jit(jax.vmap(init, in_axes=(0, None)), out_shardings=rows(mesh))
 

@@ -11,25 +11,34 @@ from types import ModuleType
 from vaejax.experiment import Experiment
 from vaejax.presets import (
     adversarial,
+    burda,
     conditional,
     generic,
     larsen,
     missing,
     published,
+    sylvester,
+    tomczak,
     vae_gan,
 )
 from vaejax.presets.adversarial import *
+from vaejax.presets.burda import *
 from vaejax.presets.conditional import *
 from vaejax.presets.generic import *
 from vaejax.presets.larsen import *
 from vaejax.presets.missing import *
 from vaejax.presets.published import *
 from vaejax.presets.signature import presets_of
+from vaejax.presets.sylvester import *
+from vaejax.presets.tomczak import *
 from vaejax.presets.vae_gan import *
 
 FAMILIES: Mapping[str, ModuleType] = {
     "autoencoders": generic,
     "published settings": published,
+    "IWAE as published": burda,
+    "VampPrior as published": tomczak,
+    "Sylvester flows as published": sylvester,
     "conditional": conditional,
     "adversarial": adversarial,
     "VAE-GAN": vae_gan,
@@ -48,6 +57,9 @@ PRESETS: Mapping[str, Callable[..., Experiment]] = {
 __all__ = ["FAMILIES", "PRESETS"]
 __all__ += generic.__all__
 __all__ += published.__all__
+__all__ += burda.__all__
+__all__ += tomczak.__all__
+__all__ += sylvester.__all__
 __all__ += conditional.__all__
 __all__ += adversarial.__all__
 __all__ += vae_gan.__all__

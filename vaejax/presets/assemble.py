@@ -13,9 +13,11 @@ from vaejax.configs import Data, Latents, Network, Training, Weight
 from vaejax.data import Dataset, open_dataset
 from vaejax.data.holes import hide
 from vaejax.data.preprocess import Preprocess, preprocess
+from vaejax.data.splits import binarized_once
 from vaejax.distributions.columns import Table, mixed
 from vaejax.errors import InputError, require
 from vaejax.experiment import Experiment, Metric, Player, epoch_steps
+from vaejax.inference.terms import log_mean_exp
 from vaejax.metrics import (
     importance_bound,
     imputation,
@@ -35,11 +37,12 @@ from vaejax.presets.likelihood import (
     likelihood_note,
     named_likelihood,
 )
+from vaejax.presets.optimize import adam
 from vaejax.presets.priors import build_prior
 from vaejax.presets.rates import for_counts
 from vaejax.runtime.limits import MOST
 from vaejax.training.schedules import SCHEDULES
-from vaejax.types import Objective
+from vaejax.types import Array, Objective
 
 OF_LINEN = ("parent", "name")
 """Fields of a Linen module that are none of its parts."""
@@ -88,9 +91,12 @@ def open_data(settings: Data, likelihood: li.Likelihood | Network) -> View:
         settings.hide_columns,
         settings.hide_seed,
     )
+    binarize = settings.binarize
+    if binarize == "dynamic_train":
+        dataset, binarize = binarized_once(dataset), "dynamic"
     name, words = "", ""
     if isinstance(likelihood, Network):
-        asked = (likelihood.likelihood, settings.binarize, settings.dequantize)
+        asked = (likelihood.likelihood, binarize, settings.dequantize)
         name = likelihood_name(dataset.spec, *asked)
         words = chosen_words(likelihood.likelihood, name)
         named = dataclasses.replace(likelihood, likelihood=name)
@@ -100,11 +106,10 @@ def open_data(settings: Data, likelihood: li.Likelihood | Network) -> View:
             f"{dataset.spec.name} holds other columns than real numbers: choose a "
             "preset with a --likelihood, as vae or miwae"
         )
-    binarize = settings.binarize
     if binarize == "auto":
         binarize = "dynamic" if isinstance(likelihood, li.Bernoulli) else "none"
     pre = preprocess(dataset.spec, binarize, settings.dequantize)
-    li.check_fit(likelihood, pre.values)
+    li.check_fit(likelihood, pre.values, fixed=not name)
     note = likelihood_note(dataset.spec, words or fixed_words(likelihood))
     return View(dataset, pre, likelihood, (note, *likelihood.notes(pre.values)), name)
 
@@ -148,20 +153,6 @@ def reader_of(view: View, reader: nn.Module | None = None) -> nn.Module | None:
     """How an encoder reads the data: a table's categories and counts are unfolded."""
     columns = view.dataset.spec.columns
     return Reader(Table(columns), reader) if mixed(columns) else reader
-
-
-def adam(
-    training: Training, steps: int, beta1: float = 0.9, beta2: float = 0.999
-) -> optax.GradientTransformation:
-    """Adam as the training settings say: clipped first, its rate scheduled."""
-    rates: Mapping[str, Callable[[], optax.ScalarOrSchedule]] = {
-        "constant": lambda: training.learning_rate,
-        "cosine": lambda: optax.cosine_decay_schedule(training.learning_rate, steps),
-    }
-    rate = pick("decay", training.decay, rates)()
-    optimizer = optax.adam(rate, b1=beta1, b2=beta2)
-    clip = optax.clip_by_global_norm(training.clip)
-    return optax.chain(clip, optimizer) if training.clip else optimizer
 
 
 def weight_schedule(
@@ -221,14 +212,18 @@ def one_player(
     )
 
 
-def chosen_by_bound(experiment: Experiment, samples: int) -> Experiment:
-    """The experiment with the bound of k = `samples` draws among its metrics: held-out
-    data chooses by what is trained.
+def chosen_by_bound(
+    experiment: Experiment,
+    samples: int,
+    value: Callable[[Array], Array] = log_mean_exp,
+) -> Experiment:
+    """The experiment with the bound of `samples` draws among its metrics, by default
+    that of IWAE: held-out data chooses by what is trained.
     """
-    metrics = experiment.metrics
+    metrics, bound = experiment.metrics, importance_bound(samples, value)
     return dataclasses.replace(
         experiment,
-        metrics=lambda count: {**metrics(count), "bound": importance_bound(samples)},
+        metrics=lambda count: {**metrics(count), "bound": bound},
         selection=lambda values: -values["bound"],
     )
 

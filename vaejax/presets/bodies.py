@@ -8,6 +8,7 @@ import flax.linen as nn
 from vaejax.configs import Network
 from vaejax.data import Dataset
 from vaejax.data.kinds import require_images
+from vaejax.errors import InputError
 from vaejax.nn import networks as net
 from vaejax.nn.layers import Activation
 from vaejax.presets.choice import pick
@@ -30,19 +31,26 @@ class Bodies(NamedTuple):
 
 def mlp_bodies(hidden: Sequence[int], activation: str, dropout: float = 0.0) -> Bodies:
     """Dense layers `hidden`, mirrored in the decoder; none gives linear bodies."""
-    act = pick("activation", activation, ACTIVATIONS)
-    encoder = net.MLP(tuple(hidden), act, dropout)
-    decoder = net.MLP(tuple(reversed(hidden)), act, dropout)
+    encoder = dense_stack(hidden, activation, dropout)
+    decoder = dense_stack(hidden[::-1], activation, dropout)
     return Bodies(
         net.FlatEncoder(encoder),
         lambda shape: net.FlatDecoder(decoder, tuple(shape)),
     )
 
 
+def dense_stack(
+    hidden: Sequence[int], activation: str, dropout: float = 0.0
+) -> net.MLP:
+    """Dense layers with an activation by name, or gated ones."""
+    gated = activation == "gated"
+    act = nn.relu if gated else pick("activation", activation, ACTIVATIONS)
+    return net.MLP(tuple(hidden), act, dropout, gated=gated)
+
+
 def dense_layers(hidden: Sequence[int], network: Network) -> net.MLP:
     """Dense layers between blocks of latents, with the activation of the settings."""
-    act = pick("activation", chosen_activation(network), ACTIVATIONS)
-    return net.MLP(tuple(hidden), act)
+    return dense_stack(hidden, chosen_activation(network))
 
 
 def chosen_activation(network: Network) -> str:
@@ -61,6 +69,8 @@ def conv_bodies(
     remat: bool = False,
 ) -> Bodies:
     """Convolutions that halve the image, `blocks` residual blocks in each stage."""
+    if activation == "gated":
+        raise InputError("--activation gated is of --body mlp: choose another of them")
     act = pick("activation", activation, ACTIVATIONS)
     same = (tuple(channels), hidden, blocks, norm, act, remat)
     return Bodies(

@@ -1,6 +1,7 @@
 """Presets for any dataset: their settings are many, their defaults sensible."""
 
 from functools import partial
+from typing import Literal
 
 from vaejax import objectives
 from vaejax.configs import Data, Latents, LatentSize, Network, Training, Weight
@@ -16,6 +17,7 @@ from vaejax.models import (
 )
 from vaejax.presets import assemble as a
 from vaejax.presets.bodies import build_bodies, dense_layers
+from vaejax.presets.bounds import Importance, trained_by_bound
 from vaejax.presets.priors import build_prior
 from vaejax.presets.signature import preset
 
@@ -39,15 +41,24 @@ def vae(
     latent: Latents = Latents(),
     weight: Weight = Weight(),
     free_bits: float = 0.0,
+    gradient: Literal["pathwise", "stl"] = "pathwise",
     training: Training = Training(epochs=100, batch_size=64, decay="cosine"),
 ) -> Experiment:
     """The variational autoencoder, for any data [Kingma & Welling 2014].
 
     Args:
       free_bits: nats of KL left alone: of each latent, or of all if p(z) is joint.
+      gradient: pathwise; or stl, which sticks the landing: less noise near the end.
     """
     require(free_bits >= 0, "free_bits", free_bits, "at least 0")
     objective = partial(objectives.elbo, free_bits=free_bits)
+    if gradient == "stl":
+        if isinstance(free_bits, float | int) and free_bits > 0:
+            raise InputError(
+                "--gradient stl has no KL of each latent that --free-bits could leave "
+                "alone: choose one"
+            )
+        objective = partial(objectives.averaged_elbo, gradient=gradient)
     return a.generic_vae(data, network, latent, training, objective, beta=weight)
 
 
@@ -95,19 +106,18 @@ def iwae(
     data: Data = Data(),
     network: Network = Network(hidden=(200, 200)),
     latent: Latents = Latents(50),
-    samples: int = 5,
+    importance: Importance = Importance(samples=5),
     weight: Weight = Weight(),
     training: Training = Training(epochs=60, decay="cosine"),
 ) -> Experiment:
-    """The importance-weighted autoencoder [Burda et al. 2016].
+    """The importance-weighted autoencoder, and other bounds of several draws.
 
-    Args:
-      samples: importance samples k of the bound.
+    [Burda et al. 2016; multiply, partially, combination: Rainforth et al. 2018; renyi,
+    max: Li & Turner 2016]
     """
-    require(samples >= 1, "samples", samples, "at least 1")
-    objective = partial(objectives.iwae, samples=samples)
+    objective = objectives.weighted
     experiment = a.generic_vae(data, network, latent, training, objective, beta=weight)
-    return a.chosen_by_bound(experiment, samples)
+    return trained_by_bound(experiment, importance)
 
 
 @preset(tiny={"lower_hidden": (8,), "lower_latents": 4})
@@ -118,7 +128,7 @@ def vae_two_layer(
     latent: Latents = Latents(50),
     lower_latents: int = 100,
     lower_hidden: tuple[int, ...] = (100, 100),
-    samples: int = 1,
+    importance: Importance = Importance(samples=1),
     weight: Weight = Weight(),
     training: Training = Training(epochs=200, batch_size=64, decay="cosine"),
 ) -> Experiment:
@@ -129,10 +139,8 @@ def vae_two_layer(
     Args:
       lower_latents: latents of z1, from which x is decoded; `latents` are those of z2.
       lower_hidden: widths of the dense layers from z1 to z2, mirrored on the way down.
-      samples: importance samples k of the bound.
     """
     require(lower_latents >= 1, "lower_latents", lower_latents, "at least 1")
-    require(samples >= 1, "samples", samples, "at least 1")
     view = a.open_data(data, network)
     if latent.prior == "vamp":
         raise InputError(
@@ -154,13 +162,13 @@ def vae_two_layer(
     )
     experiment = a.one_player(
         model,
-        partial(objectives.iwae, samples=samples),
+        objectives.weighted,
         view,
         training,
         a.latent_metrics(lower_latents, view),
         {"beta": a.weight_schedule(weight, training, view.dataset)},
     )
-    return a.chosen_by_bound(experiment, samples)
+    return trained_by_bound(experiment, importance)
 
 
 @preset(tiny={"channels": (4, 8), "likelihood": "gaussian_optimal"})

@@ -29,6 +29,7 @@ from vaejax.models import likelihoods as li
 from vaejax.nn import networks as net
 from vaejax.presets import assemble as a
 from vaejax.presets.bodies import build_bodies
+from vaejax.presets.bounds import Importance, trained_by_bound
 from vaejax.presets.choice import pick
 from vaejax.presets.signature import preset
 
@@ -56,7 +57,7 @@ def miwae(
     latent: Latents = Latents(10),
     fill: Fill = "zero",
     input_dropout: float = 0.0,
-    samples: int = 20,
+    importance: Importance = Importance(samples=20),
     weight: Weight = Weight(),
     training: Training = Training(epochs=500, batch_size=64),
 ) -> Experiment:
@@ -69,20 +70,18 @@ def miwae(
         mask beside.
       input_dropout: share of what is observed that the encoder does not see, drawn anew
         in each step: against learning by heart, where there are many entries.
-      samples: importance samples of the bound.
     """
-    require(samples >= 1, "samples", samples, "at least 1")
     view = a.open_data(data, network)
     body = build_bodies(network, view.dataset)
     experiment = a.one_player(
         a.vae_model(body, latent, view, reader=reader(fill, input_dropout)),
-        partial(objectives.iwae, samples=samples),
+        objectives.weighted,
         view,
         training,
         a.latent_metrics(latent.latents, view),
         {"beta": a.weight_schedule(weight, training, view.dataset)},
     )
-    return a.chosen_by_bound(experiment, samples)
+    return trained_by_bound(experiment, importance)
 
 
 def reader(fill: Fill, input_dropout: float) -> nn.Module | None:

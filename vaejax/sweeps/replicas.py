@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from vaejax import parallel
-from vaejax.data.feed import resident_feed
+from vaejax.data.feed import ordered_feed
 from vaejax.data.preprocess import blank
 from vaejax.experiment import Experiment, TrainState
 from vaejax.runtime.jsonlines import message_of
@@ -103,7 +103,10 @@ class Group:
         self._states, self._own = self._first(), self._stacked(training_key)
         arrays = self.experiment.dataset.split("train")
         batch = self.experiment.training.batch_size
-        self._feeds = [resident_feed(arrays, batch, each.seed) for each in replicas]
+        size, order = len(arrays["x"]), self.experiment.order
+        self._feeds = [
+            ordered_feed(arrays, order(size, batch, each.seed)) for each in replicas
+        ]
         self._resident = parallel.place(self._feeds[0].resident, self.mesh)
         self._advance = parallel.compile_study(build, self._feeds[0], self.mesh)
         self._evaluator = Evaluator(

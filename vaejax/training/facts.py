@@ -21,7 +21,7 @@ from vaejax.training.config import (
     likelihood_of,
     with_defaults,
 )
-from vaejax.training.metric_writer import since_best
+from vaejax.training.metric_writer import selections_of, since_best, warm_up_steps
 from vaejax.training.workdir import DIVERGENCE, read_config
 
 Row = Mapping[str, Any]
@@ -103,8 +103,12 @@ class Facts(NamedTuple):
     @property
     def steps(self) -> int:
         """Steps of the whole training."""
-        size, batch = self.data["sizes"]["train"], self.arguments["batch_size"]
-        return size // batch * self.arguments["epochs"]
+        return self.epoch_steps * self.arguments["epochs"]
+
+    @property
+    def epoch_steps(self) -> int:
+        """Steps of one epoch."""
+        return self.data["sizes"]["train"] // self.arguments["batch_size"]
 
     @property
     def status(self) -> str:
@@ -114,7 +118,8 @@ class Facts(NamedTuple):
         if self.last >= self.steps:
             return f"finished: {self.steps:,} steps, {self.arguments['epochs']} epochs"
         far = f"at step {self.last:,} of {self.steps:,}"
-        past = since_best([row["selection"] for row in held_out_rows(self.rows)])
+        start = warm_up_steps(self.arguments, self.epoch_steps)
+        past = since_best(selections_of(held_out_rows(self.rows)), start)
         if self.patience and past >= self.patience:
             return f"stopped early {far}: no better evaluation in the last {past}"
         return f"not finished: {far}"

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from vaejax.data.remarks import table_introduction as table_lines
 from vaejax.experiment import Experiment, TrainState
 from vaejax.runtime.environment import device_words
+from vaejax.training.schedules import stage_words
 
 
 def introduction(
@@ -31,6 +32,7 @@ def introduction(
         f"{count_parameters(state):,} parameters; {device_words(mesh)}; "
         f"{'nothing is kept' if folder is None else f'writes to {folder}'}",
         *experiment.notes,
+        *decay_lines(experiment),
         *table_lines(spec),
         *more,
     ]
@@ -43,12 +45,18 @@ def introduction(
     return [*lines, f"resuming at step {step}"] if step else lines
 
 
+def decay_lines(experiment: Experiment) -> list[str]:
+    """The line about stages of the learning rate, where it falls in such."""
+    training = experiment.training
+    return [stage_words(training.epochs)] if training.decay == "stages" else []
+
+
 def prolonged_words(experiment: Experiment, before: int) -> str:
     """The line about a run that takes other epochs than it had."""
     decay, epochs = experiment.training.decay, experiment.arguments["epochs"]
     laid_out = f": --decay {decay} is that of the new length from here on"
     line = f"goes on to {epochs} epochs, {before} until now"
-    return line if decay == "constant" else line + laid_out
+    return line + laid_out if decay == "cosine" else line
 
 
 def stopped_words(folder: Path | None, step: int, signum: int) -> str:

@@ -9,7 +9,7 @@ import jax
 from jax.sharding import Mesh
 
 from vaejax import parallel
-from vaejax.data.feed import Feed, Shuffled
+from vaejax.data.feed import Feed
 from vaejax.data.preprocess import blank
 from vaejax.data.streaming import feed_of
 from vaejax.errors import InputError
@@ -172,7 +172,7 @@ def training_feed(experiment: Experiment, mesh: Mesh, workers: int = 0) -> Feed:
     """The batches of every step; close it when no more are needed."""
     settings, dataset = experiment.training, experiment.dataset
     size, seed = dataset.spec.sizes["train"], settings.seed
-    order = Shuffled(size, settings.batch_size, seed)
+    order = experiment.order(size, settings.batch_size, seed)
     steps = experiment.steps
     return feed_of(dataset, "train", order, steps, mesh, workers, augment=seed)
 

@@ -7,7 +7,7 @@ executions of it; times and speeds go to the terminal, and to `timing.jsonl`.
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -55,9 +55,31 @@ class JsonLines:
             self._file.close()
 
 
-def since_best(selections: Sequence[float]) -> int:
-    """Number of evaluations after the best, which is the first of the least."""
-    return len(selections) - 1 - selections.index(min(selections)) if selections else 0
+def since_best(evaluations: Sequence[tuple[int, float]], start: float = 0) -> int:
+    """Number of evaluations after the best, which is the first of the least.
+
+    Args:
+      evaluations: step and selection of each.
+      start: the step from which on they count; the best may be an earlier one.
+    """
+    selections = [selection for _, selection in evaluations]
+    if not selections:
+        return 0
+    best = selections.index(min(selections))
+    return sum(step >= start for step, _ in evaluations[best + 1 :])
+
+
+def selections_of(rows: Iterable[Mapping[str, Any]]) -> list[tuple[int, float]]:
+    """Step and selection of each row of an evaluation."""
+    return [(row["step"], row["selection"]) for row in rows if "selection" in row]
+
+
+def warm_up_steps(settings: Mapping[str, Any], epoch_steps: int) -> float:
+    """Steps of the warm-up of a preset's settings, whose evaluations are not counted by
+    its patience.
+    """
+    constant = settings.get("schedule") == "constant"
+    return 0 if constant else settings.get("warm_up", 0) * epoch_steps
 
 
 class Uploaded:

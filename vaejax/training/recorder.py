@@ -63,7 +63,7 @@ class Recorder:
         self._checkpoints: dict[str, Checkpoints] = {}
         self._quantities = quantities_of(experiment)
         self._writers: list[metric_writer.Writer] = []
-        self._held_out: list[float] = []
+        self._held_out: list[tuple[int, float]] = []
         self._rows: list[Row] = []
         self._notes: list[str] = []
         self._progress: metric_writer.Progress | None = None
@@ -191,7 +191,7 @@ class Recorder:
             self._writers = [metric_writer.rows_writer(path, step)]
             self._timing = metric_writer.rows_writer(folder / "timing.jsonl", step)
         self._rows = [row for row in read_rows(path) if row["step"] <= step]
-        self._held_out = [row["selection"] for row in self._rows if "selection" in row]
+        self._held_out = metric_writer.selections_of(self._rows)
 
     def starts(self, step: int, mesh: Mesh, parameters: int) -> None:
         """Records what the steps after `step` are computed with."""
@@ -259,16 +259,18 @@ class Recorder:
         self._write(step, split, values | {"selection": selection})
         terms = "  ".join(telling_terms(values, self._quantities))
         self._say(f"step {step}  {split}: {terms}")
-        better = selection < min(self._held_out, default=float("inf"))
-        self._held_out.append(selection)
+        better = all(selection < earlier for _, earlier in self._held_out)
+        self._held_out.append((step, selection))
         best = self._open("best") if self._experiment.training.patience else None
         if better and best is not None:
             best.save(step, state)
 
     def exhausted(self) -> bool:
         """Whether `patience` evaluations in a row were no better than the best."""
-        patience = self._experiment.training.patience
-        return bool(patience) and metric_writer.since_best(self._held_out) >= patience
+        run = self._experiment
+        start = metric_writer.warm_up_steps(run.arguments, run.epoch_steps)
+        past = metric_writer.since_best(self._held_out, start)
+        return 0 < run.training.patience <= past
 
     def save(self, step: int, state: TrainState) -> None:
         """Begins a checkpoint; should the machine die, its rows are there, too."""

@@ -51,6 +51,11 @@ def init(experiment: Experiment, key: Key, raw: Batch) -> TrainState:
     )
 
 
+def begun(experiment: Experiment, key: Key, raw: Batch) -> TrainState:
+    """The state that training starts from: `init`, changed by what the data says."""
+    return experiment.begin(init(experiment, key, raw))
+
+
 def check_ownership(experiment: Experiment, params: dict[str, Any]) -> None:
     """Every part with parameters has one owner: else it moves never, or twice."""
     for part in params:

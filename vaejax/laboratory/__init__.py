@@ -1,0 +1,1 @@
+"""Measurements of trained latent models that take longer than an evaluation."""
