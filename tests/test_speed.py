@@ -92,7 +92,8 @@ def test_the_loop_by_hand_has_our_bound():
         "encoder": {"body": {"mlp": flax(encoder[:-1])}, **flax(encoder[-1:])},
         "decoder": {"body": {"mlp": flax(decoder[:-1]), **flax(decoder[-1:])}},
     }
-    log_w = model.apply({"params": params}, z, {"x": x}, method="weigh").log_w
+    given = {"z": z}, {"x": x}
+    log_w = model.apply({"params": params}, *given, method="weigh").log_w
     want = -(jax.nn.logsumexp(log_w, 0) - jnp.log(4)).mean()
     loss = hand.bound_loss([encoder, decoder], x, key, SIZES)
     assert float(loss) == pytest.approx(float(want), rel=20 * EPS)
