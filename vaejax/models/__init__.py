@@ -21,6 +21,7 @@ from vaejax.models.conditions import Conditioned, Label, conditional, conditions
 from vaejax.models.critic import Classifier, CriticNetwork, Critique, JointCritic
 from vaejax.models.hierarchical import TwoLayerVAE
 from vaejax.models.holes import Blind, Constant, SetEncoder, WithMask
+from vaejax.models.ladder import HVAE, LadderVAE
 from vaejax.models.missing import LogisticMissingness, MissingVAE, SelfMasking
 from vaejax.models.priors import MixturePrior, StandardNormal, VampPrior
 from vaejax.models.vae import (
@@ -35,6 +36,7 @@ from vaejax.models.vae import (
 __all__ = [
     "CVAEGAN",
     "GAN",
+    "HVAE",
     "VAE",
     "ArbitraryCompletion",
     "Baseline",
@@ -56,6 +58,7 @@ __all__ = [
     "JointCritic",
     "Judge",
     "Label",
+    "LadderVAE",
     "LatentModel",
     "LogisticMissingness",
     "MissingVAE",
