@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from vaejax.distributions import Normal
+from vaejax.distributions.kl import with_rank
 from vaejax.inference.latents import Source
 from vaejax.models.holes import read_input
 from vaejax.models.topdown import Blocks, Terms, TopDown, joined
@@ -108,9 +109,11 @@ def precision_weighted(a: dist.Normal, b: dist.Normal) -> dist.Normal:
 
     Its precision is the sum of theirs, its mean is that of theirs by precision.
     """
-    first, second = (1 / jnp.square(jnp.asarray(each.scale)) for each in (a, b))
+    rank = max(len(a.batch_shape), len(b.batch_shape))
+    (m, s), (n, t) = ([with_rank(v, rank) for v in (e.loc, e.scale)] for e in (a, b))
+    first, second = 1 / jnp.square(s), 1 / jnp.square(t)
     variance = 1 / (first + second)
-    mean = variance * (first * a.loc + second * b.loc)
+    mean = variance * (first * m + second * n)
     return Normal(mean, jnp.broadcast_to(jnp.sqrt(variance), mean.shape))
 
 

@@ -43,7 +43,7 @@ from vaejax.presets.priors import build_prior
 from vaejax.presets.rates import for_counts
 from vaejax.runtime.limits import MOST
 from vaejax.training.schedules import SCHEDULES
-from vaejax.types import Objective, Shape
+from vaejax.types import Array, Objective, Shape
 
 OF_LINEN = ("parent", "name")
 """Fields of a Linen module that are none of its parts."""
