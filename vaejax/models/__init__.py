@@ -18,6 +18,7 @@ from vaejax.models.completion import (
     Whole,
 )
 from vaejax.models.conditions import Conditioned, Label, conditional, conditions_of
+from vaejax.models.conv_ladder import ConvLadderVAE
 from vaejax.models.critic import Classifier, CriticNetwork, Critique, JointCritic
 from vaejax.models.hierarchical import TwoLayerVAE
 from vaejax.models.holes import Blind, Constant, SetEncoder, WithMask
@@ -46,6 +47,7 @@ __all__ = [
     "Conditioned",
     "Constant",
     "Context",
+    "ConvLadderVAE",
     "CriticNetwork",
     "CriticVAE",
     "Critique",

@@ -178,10 +178,15 @@ def check_layers(
             f"--layer-hidden has {len(hidden)} widths, for {len(lower) + 1} blocks: "
             "give one for each of --lower-latents, and one for the top block"
         )
+    require_no_norm(latent, norm)
+
+
+def require_no_norm(latent: Latents, norm: str) -> None:
+    """InputError where pseudo-inputs would pass through a batch norm."""
     if latent.prior == "vamp" and norm == "batch":
         raise InputError(
-            "--prior vamp has statistics of its pseudo-inputs in every batch norm of "
-            "the encoder: choose --norm none, or --prior mixture"
+            "--prior vamp would mix the statistics of its pseudo-inputs with those of "
+            "the data in each batch norm: choose --norm none, or --prior mixture"
         )
 
 
