@@ -45,9 +45,3 @@ def _(p: dist.Independent, temperature: float | Array) -> dist.Independent:
 def _(p: dist.MixtureSameFamily, temperature: float | Array) -> Any:
     each = at_temperature(p.component_distribution, temperature)
     return dist.MixtureSameFamily(p.mixing_distribution, each, validate_args=False)
-
-
-@at_temperature.register
-def _(p: dist.TransformedDistribution, temperature: float | Array) -> Any:
-    base = at_temperature(p.base_dist, temperature)
-    return dist.TransformedDistribution(base, p.transforms, validate_args=False)

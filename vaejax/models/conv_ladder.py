@@ -1,6 +1,7 @@
 """A ladder of maps of latents, whose blocks all reach the image."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ from vaejax.distributions import Normal
 from vaejax.inference.latents import Given, Source
 from vaejax.models.holes import read_input
 from vaejax.models.topdown import Blocks, Terms, TopDown, parted
-from vaejax.nn.ladder import FirstMaps, FittedConv, MergeMaps, Stage
+from vaejax.nn.ladder import BlockStyle, FirstMaps, FittedConv, MergeMaps, Stage
 from vaejax.types import Array, Batch, Distribution
 
 
@@ -26,7 +27,8 @@ class ConvLadderVAE(TopDown):
     decoder: nn.Module
     prior: nn.Module
     maps: tuple[tuple[int, int, int], ...]
-    """Height, width and latents of each block, from the data upwards."""
+    """Height, width and latents of each block, from the data upwards. Densities of the
+    top one are over a vector, so that it may have any prior."""
 
     def decoded(self) -> tuple[str, ...]:
         return tuple(f"z{i + 1}" for i in range(len(self.maps)))
@@ -40,7 +42,7 @@ class ConvLadderVAE(TopDown):
         blocks, last = Blocks(source), len(self.maps) - 1
         q = None if read is None else read[last]
         z = blocks.take(f"z{last + 1}", q, self.prior(batch))
-        h = self.down(last, z)
+        h = self.down(last, z.reshape(*z.shape[:2], *self.maps[last]))
         for i in reversed(range(last)):
             p = self.down.prior(i, h)
             q = None if read is None else self.down.posterior(i, read[i], h)
@@ -49,9 +51,10 @@ class ConvLadderVAE(TopDown):
         return blocks.from_data(), self.decoder(h, batch)
 
     def decode(self, z: Array, batch: Batch) -> Distribution:
-        shapes = dict(zip(self.decoded(), self.maps, strict=True))
-        _, px = self.descend(batch, Given(parted(z, shapes)), None)
-        return px
+        *lower, top = self.maps
+        shapes = (*lower, (math.prod(top),))
+        blocks = parted(z, dict(zip(self.decoded(), shapes, strict=True)))
+        return self.descend(batch, Given(blocks), None)[1]
 
 
 class ConvLadderEncoder(nn.Module):
@@ -59,16 +62,31 @@ class ConvLadderEncoder(nn.Module):
 
     first: FirstMaps
     stages: Sequence[Stage]
-    latents: int
+    head: nn.Module
     reader: nn.Module | None = None
 
-    @nn.compact
     def __call__(self, batch: Batch) -> tuple:
         h, found = self.first(read_input(self.reader, batch)), []
         for stage in self.stages:
             h = stage(h)
             found.append(h)
-        return (*found[:-1], gaussian_map(FittedConv(2 * self.latents)(h)))
+        return (*found[:-1], self.head(h.reshape(h.shape[0], -1)))
+
+
+class MapHead(nn.Module):
+    """A diagonal Gaussian over a map as a vector, by a convolution of features.
+
+    Features are a map of these sides, as a vector.
+    """
+
+    sides: tuple[int, int]
+    latents: int
+
+    @nn.compact
+    def __call__(self, h: Array) -> Distribution:
+        maps = h.reshape(h.shape[0], *self.sides, -1)
+        q = gaussian_map(FittedConv(2 * self.latents)(maps))
+        return Normal(*(a.reshape(h.shape[0], -1) for a in (q.loc, q.scale)))
 
 
 class Rung(nn.Module):
@@ -77,7 +95,7 @@ class Rung(nn.Module):
     latents: int
     channels: int
     stage: Stage
-    block: Callable[[], nn.Module]
+    block: BlockStyle
     top: bool = False
     skip: bool = True
 
@@ -129,13 +147,13 @@ def gaussian_map(out: Array) -> Distribution:
 class LearnedNormal(nn.Module):
     """p(z) = N(m, diag s^2), both learned, from a standard normal on."""
 
-    latents: tuple[int, ...]
+    latents: int
 
     @nn.compact
     def __call__(self, batch: Batch) -> Distribution:
         zeros = nn.initializers.zeros
-        mean = self.param("mean", zeros, self.latents)
-        log_variance = self.param("log_variance", zeros, self.latents)
-        shape = (batch["x"].shape[0], *self.latents)
+        mean = self.param("mean", zeros, (self.latents,))
+        log_variance = self.param("log_variance", zeros, (self.latents,))
+        shape = (batch["x"].shape[0], self.latents)
         scale = jnp.exp(0.5 * log_variance)
         return Normal(*(jnp.broadcast_to(a[None], shape) for a in (mean, scale)))

@@ -134,7 +134,7 @@ class LadderEncoder(nn.Module):
         for body, head in zip(self.bodies, self.heads, strict=True):
             h = body(h)
             found.append(head(h))
-            h = found[-1].loc if self.means_up else h
+            h = found[-1].mean if self.means_up else h
         return tuple(found)
 
 

@@ -3,7 +3,7 @@
 Maps are `[..., height, width, channels]`, with a leading sample axis on the way down.
 """
 
-from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -94,6 +94,18 @@ class GatedBlock(nn.Module):
         return x + h
 
 
+class BlockStyle(NamedTuple):
+    """Makes residual blocks that are alike."""
+
+    norm: str = "batch"
+    dropout: float = 0.2
+    gated: bool = True
+
+    def __call__(self) -> GatedBlock:
+        """A new block."""
+        return GatedBlock(self.norm, self.dropout, self.gated)
+
+
 class DropChannels(nn.Module):
     """Dropout of whole maps by permission: the identity without a `dropout` key."""
 
@@ -112,7 +124,7 @@ class Stage(nn.Module):
 
     blocks: int
     resample: int
-    block: Callable[[], nn.Module]
+    block: BlockStyle
     up: bool = False
 
     @nn.compact
@@ -128,7 +140,7 @@ class Stage(nn.Module):
 class MergeMaps(nn.Module):
     """Two maps side by side through a 1x1 convolution and a gated residual block."""
 
-    block: Callable[[], nn.Module]
+    block: BlockStyle
 
     @nn.compact
     def __call__(self, a: Array, b: Array) -> Array:
@@ -143,7 +155,7 @@ class FirstMaps(nn.Module):
 
     channels: int
     sides: tuple[int, int]
-    block: Callable[[], nn.Module]
+    block: BlockStyle
 
     @nn.compact
     def __call__(self, x: Array) -> Array:

@@ -23,13 +23,15 @@ from vaejax.models.conv_ladder import (
     ConvLadderEncoder,
     ConvLadderVAE,
     LearnedNormal,
+    MapHead,
     Rung,
 )
 from vaejax.models.ladder import TopOf
-from vaejax.nn.ladder import FirstMaps, GatedBlock, LastMaps, Stage
+from vaejax.nn.ladder import BlockStyle, FirstMaps, LastMaps, Stage
 from vaejax.presets import assemble as a
 from vaejax.presets import optimize
 from vaejax.presets.hierarchies import NormName, require_no_norm
+from vaejax.presets.posteriors import build_head
 from vaejax.presets.priors import build_prior
 from vaejax.presets.signature import preset
 from vaejax.training.step import schedules_at
@@ -88,7 +90,8 @@ def ladder_vae_conv(
       skip: features go around a block of latents, too.
       dropout: share of maps dropped in residual blocks.
       norm: batch normalizes in residual blocks; none does not.
-      learn_top: learn mean and scale of the top block's prior (--prior standard).
+      learn_top: learn mean and scale of the top block's Gaussian prior; other --prior
+        are learned anyhow.
       fit_first: scale first weights so that outputs of layers have deviation 0.1.
       likelihood: p(x | z); auto: bernoulli of nearly binary images, logistic_mixture of
         others.
@@ -102,9 +105,9 @@ def ladder_vae_conv(
     require_no_norm(latent, norm)
     view = a.open_data(data, Network(likelihood=likelihood))
     require_images(view.dataset.spec, "ladder_vae_conv", ": use ladder_vae")
-    plan = planned(view.dataset.spec.shape, latent.latents, layers, downsample)
+    plan = planned(view.dataset.spec.shape, latent, layers, downsample)
     require_blocks(plan, layer_blocks)
-    block = partial(GatedBlock, norm, dropout, gated)
+    block = BlockStyle(norm, dropout, gated)
     made = a.one_player(
         conv_ladder(
             view, latent, plan, (channels, layer_blocks, skip, learn_top), block
@@ -115,7 +118,7 @@ def ladder_vae_conv(
         a.latent_metrics(
             sum(map(math.prod, plan.maps)),
             view,
-            {f"z{i + 1}": shape for i, shape in enumerate(plan.maps)},
+            blocks_of(plan),
         ),
         {"beta": a.weight_schedule(weight, training, view.dataset)},
     )
@@ -126,7 +129,7 @@ def ladder_vae_conv(
 
 
 def planned(
-    shape: tuple[int, ...], latents: int, layers: int, downsample: tuple[int, ...]
+    shape: tuple[int, ...], latent: Latents, layers: int, downsample: tuple[int, ...]
 ) -> Plan:
     """The sizes of each layer for images of a shape; InputError where none fit."""
     height, width = shape[:2]
@@ -141,8 +144,16 @@ def planned(
     factor = 2 ** (1 + sum(steps))
     tall, wide = (math.ceil(side / factor) * factor for side in (height, width))
     factors = [2 ** (1 + done) for done in itertools.accumulate(steps)]
-    maps = tuple((tall // each, wide // each, latents) for each in factors)
+    sizes = [latent.latents] * (layers - 1) + [latent.size]
+    maps = tuple((tall // f, wide // f, n) for f, n in zip(factors, sizes, strict=True))
     return Plan((tall, wide), steps, maps)
+
+
+def blocks_of(plan: Plan) -> dict[str, tuple[int, ...]]:
+    """The shape of each block of latents; the top one is a vector."""
+    *lower, top = plan.maps
+    shapes = (*lower, (math.prod(top),))
+    return {f"z{i + 1}": shape for i, shape in enumerate(shapes)}
 
 
 def require_blocks(plan: Plan, layer_blocks: int) -> None:
@@ -159,7 +170,7 @@ def conv_ladder(
     latent: Latents,
     plan: Plan,
     sizes: tuple[int, int, bool, bool],
-    block: partial[GatedBlock],
+    block: BlockStyle,
 ) -> ConvLadderVAE:
     """The model; `sizes` are channels, residual blocks, and whether with skips and a
     learned prior on top.
@@ -167,7 +178,7 @@ def conv_ladder(
     channels, layer_blocks, skip, learn_top = sizes
     spec, top = view.dataset.spec, len(plan.maps) - 1
     # The first block of the way up is not gated, those that merge always are.
-    first, merge = (partial(block, gated=gated) for gated in (False, True))
+    first, merge = (block._replace(gated=gated) for gated in (False, True))
     stages = [Stage(layer_blocks, n, block) for n in plan.downsample]
     rungs = [
         Rung(
@@ -180,11 +191,12 @@ def conv_ladder(
         )
         for i, n in enumerate(plan.downsample)
     ]
+    sides = plan.maps[-1][:2]
+    whole = dataclasses.replace(latent, latents=math.prod(sides) * latent.latents)
     encoder = ConvLadderEncoder(
         FirstMaps(channels, plan.padded, first),
         tuple(stages),
-        latent.latents,
-        a.reader_of(view),
+        build_head(whole, MapHead(sides, latent.latents)),
     )
     outputs = view.likelihood.outputs(spec.shape[-1])
     last = LastMaps((*spec.shape[:2], outputs), Stage(layer_blocks, 0, block))
@@ -192,24 +204,18 @@ def conv_ladder(
         encoder=encoder,
         down=ConvDown(tuple(rungs)),
         decoder=Decoder(last, view.likelihood),
-        prior=top_prior(view, latent, plan, encoder, learn_top),
+        prior=top_prior(view, whole, encoder, learn_top),
         maps=plan.maps,
     )
 
 
 def top_prior(
-    view: a.View,
-    latent: Latents,
-    plan: Plan,
-    encoder: ConvLadderEncoder,
-    learn_top: bool,
+    view: a.View, whole: Latents, encoder: ConvLadderEncoder, learn_top: bool
 ) -> nn.Module:
-    """p(z_L), over a map."""
-    if learn_top and latent.prior == "standard":
-        return LearnedNormal(plan.maps[-1])
-    return build_prior(
-        latent, TopOf(encoder), view.dataset.spec, view.preprocess, plan.maps[-1]
-    )
+    """p(z_L) of a map as a vector, whose latents are those of `whole`."""
+    if learn_top and (whole.prior, whole.posterior) == ("standard", "diagonal"):
+        return LearnedNormal(whole.latents)
+    return build_prior(whole, TopOf(encoder), view.dataset.spec, view.preprocess)
 
 
 def fitted_first(experiment: Experiment) -> Experiment:
@@ -222,9 +228,9 @@ def fitted_first(experiment: Experiment) -> Experiment:
 
     def begin(state: TrainState) -> TrainState:
         split = experiment.dataset.split("train")
-        size = min(experiment.training.batch_size, experiment.dataset.sizes["train"])
+        size = experiment.training.batch_size
         raw = {name: array[:size] for name, array in split.items()}
-        raw |= {"index": np.arange(size)}
+        raw |= {"index": np.arange(len(raw["x"]))}
         data, latents, dropout = jax.random.split(
             jax.random.key(experiment.training.seed), 3
         )

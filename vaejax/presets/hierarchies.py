@@ -9,7 +9,7 @@ from vaejax import objectives
 from vaejax.configs import Data, Latents, LikelihoodName, Network, Training, Weight
 from vaejax.errors import InputError, require
 from vaejax.experiment import Experiment, epoch_steps
-from vaejax.models import Decoder, GaussianEncoder, GaussianNetwork
+from vaejax.models import Decoder, GaussianNetwork
 from vaejax.models import likelihoods as li
 from vaejax.models.heads import GaussianHead, clipped_scale
 from vaejax.models.ladder import (
@@ -27,6 +27,7 @@ from vaejax.nn.starts import HE
 from vaejax.presets import assemble as a
 from vaejax.presets import optimize
 from vaejax.presets.bodies import ACTIVATIONS
+from vaejax.presets.posteriors import build_encoder, build_head
 from vaejax.presets.priors import build_prior
 from vaejax.presets.signature import preset
 from vaejax.presets.tomczak import DATA, TRAINING, gated_dense, published_vamp_prior
@@ -62,14 +63,14 @@ def hvae_tomczak(
     require(lower_latents >= 1, "lower_latents", lower_latents, "at least 1")
     require(warm_up >= 0, "warm_up", warm_up, "at least 0")
     view = a.open_data(data, li.Bernoulli())
-    blocks = {"z1": lower_latents, "z2": latent.latents}
+    blocks = {"z1": lower_latents, "z2": latent.size}
     each = epoch_steps(view.dataset, training)
     made = a.one_player(
         tomczak_hvae(view, latent, lower_latents),
         partial(objectives.averaged_elbo, samples=1),
         view,
         training,
-        a.latent_metrics(lower_latents + latent.latents, view, blocks),
+        a.latent_metrics(sum(blocks.values()), view, blocks),
         {"beta": epoch_warm_up(warm_up, each)},
     )
     moves = optimize.adam_norm_grad(training, each * training.epochs)
@@ -81,9 +82,8 @@ def tomczak_hvae(view: a.View, latent: Latents, lower_latents: int) -> HVAE:
     spec = view.dataset.spec
     one, two = (WIDTH,), (WIDTH, WIDTH)
     head = partial(GaussianHead, scale=clipped_scale, start=HE)
-    encoder = GaussianEncoder(
-        net.FlatEncoder(gated_dense(two)), latent.latents, head=head(latent.latents)
-    )
+    body = net.FlatEncoder(gated_dense(two))
+    encoder = build_encoder(body, latent, base=head(latent.latents))
     if latent.prior == "vamp":
         prior = published_vamp_prior(encoder, latent, view)
     else:
@@ -147,7 +147,7 @@ def ladder_vae(
     require(layer_depth >= 1, "layer_depth", layer_depth, "at least 1")
     require(free_bits >= 0, "free_bits", free_bits, "at least 0")
     view = a.open_data(data, Network(likelihood=likelihood))
-    sizes = (*lower_latents, latent.latents)
+    sizes = (*lower_latents, latent.size)
     widths = tuple((width,) * layer_depth for width in layer_hidden)
     made = a.one_player(
         ladder_model(view, latent, sizes, widths, norm, recipe),
@@ -217,7 +217,8 @@ def ladder_model(
 
     first, *others = (dense(hidden) for hidden in widths)
     bodies = (net.FlatEncoder(first), *others)
-    heads = tuple(NormedHead(size, norm) for size in sizes)
+    top = build_head(latent, NormedHead(latent.latents, norm))
+    heads = (*(NormedHead(size, norm) for size in sizes[:-1]), top)
     encoder = LadderEncoder(bodies, heads, code, a.reader_of(view))
     places, channels = spec.shape[:-1], view.likelihood.outputs(spec.shape[-1])
     decoder = net.FlatDecoder(dense(widths[0]), (*places, channels))
