@@ -60,7 +60,7 @@ class InverseAutoregressive(NamedTuple):
     def inverse(self, y: Array) -> tuple[Array, Array]:
         """A pass for each latent: the first i are right after i passes."""
 
-        def improve(_: int, z: Array) -> Array:
+        def improve(_: Array | int, z: Array) -> Array:
             mean, gate = jnp.split(self.network(z), 2, -1)
             return (y - jax.nn.sigmoid(-gate) * mean) / jax.nn.sigmoid(gate)
 
@@ -81,7 +81,7 @@ class MaskedAutoregressive(NamedTuple):
         return True
 
     def forward(self, z: Array) -> tuple[Array, Array]:
-        def improve(_: int, y: Array) -> Array:
+        def improve(_: Array | int, y: Array) -> Array:
             mean, log_scale = self._parameters(y)
             return mean + z * jnp.exp(log_scale)
 

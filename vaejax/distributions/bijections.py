@@ -131,7 +131,7 @@ class Sylvester(NamedTuple):
         target = jnp.einsum("...dm,...d->...m", self.q, y)
         m = self.b.shape[-1]
 
-        def solve(step: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        def solve(step: Array | int, carry: tuple[Array, Array]) -> tuple[Array, Array]:
             """From the last row upwards: each has one unknown more."""
             row = m - 1 - step
             v, bent = carry
@@ -166,7 +166,7 @@ def root(rising: Callable[[Array], Array], value: Array, margin: Array) -> Array
     """a where the rising function is `value`; it is within `margin` of the value."""
     low, high = value - margin, value + margin
 
-    def halve(_: int, interval: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(_: Array | int, interval: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = interval
         middle = 0.5 * (low + high)
         above = rising(middle) > value

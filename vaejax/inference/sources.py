@@ -1,20 +1,28 @@
 """Sources of latents beyond draws of the posterior: the top of a hierarchy, or means.
 
 In models whose posterior goes down from the top, block 0 is the top one, so that the
-first blocks can be those of an example and the others the model's own.
+first blocks can be those of an example and the others the model's own. The log q(z)
+that comes with each block is that of the posterior, wherever z is from.
 """
 
 from typing import NamedTuple
 
 from vaejax.distributions.temperature import cooled
-from vaejax.inference.latents import Keys, draw, draw_each, fold_each, log_density
+from vaejax.inference.latents import (
+    Keys,
+    draw,
+    draw_each,
+    fold_each,
+    log_density,
+    rank_of,
+)
 from vaejax.types import Array, Distribution
 
 
 class TopBlocks(NamedTuple):
     """Draws of q for the first `blocks` blocks, of p at a temperature for the others.
 
-    With no blocks these are draws of the prior. A temperature multiplies the standard
+    With no blocks this is ancestral sampling. A temperature multiplies the standard
     deviations of p, block by block: 0 gives means, whatever the keys; None is 1.
     """
 
@@ -35,10 +43,9 @@ class TopBlocks(NamedTuple):
         if number < self.blocks:
             return draw_each(q, keys) if each else draw(q, keys)
         p = known_prior(p, block)
-        z, _ = (draw_each if depends(p, q, each) else draw)(
-            cooled(p, self.temperature), keys
-        )
-        return z, log_density(p, z)
+        draws = draw_each if depends(p, q, each) else draw
+        z, _ = draws(cooled(p, self.temperature), keys)
+        return z, log_density(q, z)
 
 
 class TopMeans(NamedTuple):
@@ -56,12 +63,11 @@ class TopMeans(NamedTuple):
         each: bool = False,
     ) -> tuple[Array, Array]:
         if number < self.blocks:
-            chosen, own = q, each
+            z = q.mean if each else q.mean[None]
         else:
-            chosen = known_prior(p, block)
-            own = depends(chosen, q, each)
-        z = chosen.mean if own else chosen.mean[None]
-        return z, log_density(chosen, z)
+            p = known_prior(p, block)
+            z = p.mean if depends(p, q, each) else p.mean[None]
+        return z, log_density(q, z)
 
 
 ALL_BLOCKS = 2**31 - 1
@@ -71,11 +77,13 @@ ALL_BLOCKS = 2**31 - 1
 def known_prior(p: Distribution | None, block: str) -> Distribution:
     """p; TypeError where it is not known before z is."""
     if p is None:
-        raise TypeError(f"the prior of {block} is known only after it is drawn")
+        raise TypeError(
+            f"the prior of {block} is not known before its posterior is drawn: a model "
+            "that is inferred upwards needs its own draw_blocks and from_top"
+        )
     return p
 
 
 def depends(p: Distribution, q: Distribution, each: bool) -> bool:
     """Whether p has the axis `samples` in front; `each` says so of q."""
-    of_p, of_q = (len(found.batch_shape) + found.event_dim for found in (p, q))
-    return of_p > of_q or (each and of_p == of_q)
+    return rank_of(p) > rank_of(q) - each

@@ -20,6 +20,7 @@ from vaejax.inference.latents import (
     Source,
     latent_term,
 )
+from vaejax.inference.sources import TopBlocks
 from vaejax.inference.terms import Inference, log_observed
 from vaejax.types import Array, Batch, Distribution
 
@@ -74,7 +75,8 @@ class LatentModel(Generator):
     """A joint density p(x, z) with an approximate posterior q(z | x).
 
     A model with one block of latents has the verbs posterior, prior and likelihood and
-    nothing else; one with more overrides `terms`, `encode` and `draw_prior`.
+    nothing else; one with more overrides `terms`, `encode` and `draw_prior`, and
+    `draw_blocks` where q is drawn upwards.
     """
 
     ignorable: ClassVar[bool] = True
@@ -104,6 +106,13 @@ class LatentModel(Generator):
     def weigh(self, z: Mapping[str, Array], batch: Batch) -> Inference:
         """The terms of given latents `[samples, batch, ...]`, all blocks by name."""
         return self.terms(batch, Given(z))
+
+    def draw_blocks(
+        self, batch: Batch, keys: Keys, temperature: float | Array | None = None
+    ) -> dict[str, Array]:
+        """Latents of all blocks by the prior, by name, as `weigh` takes them."""
+        latents = self.terms(batch, TopBlocks(keys, 0, temperature)).latents
+        return {name: term.z for name, term in latents.items()}
 
     def encode(self, batch: Batch) -> Distribution:
         """q(z | x) of what `decode` takes: pictures and exports show its mean."""

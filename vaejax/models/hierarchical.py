@@ -51,10 +51,15 @@ class TwoLayerVAE(LatentModel):
     def draw_prior(
         self, batch: Batch, keys: Keys, temperature: float | Array | None = None
     ) -> Array:
+        return self.draw_blocks(batch, keys, temperature)["z1"]
+
+    def draw_blocks(
+        self, batch: Batch, keys: Keys, temperature: float | Array | None = None
+    ) -> dict[str, Array]:
         p2 = cooled(self.prior(batch), temperature)
-        top, _ = draw(p2, fold_each(keys, OfLayer.TOP))
-        z1, _ = draw_each(cooled(self.top_decoder(top), temperature), keys)
-        return z1
+        z2, _ = draw(p2, fold_each(keys, OfLayer.TOP))
+        z1, _ = draw_each(cooled(self.top_decoder(z2), temperature), keys)
+        return {"z1": z1, "z2": z2}
 
     def from_top(self, batch: Batch, source: Source) -> Distribution:
         q1 = self.encoder(batch)

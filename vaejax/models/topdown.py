@@ -94,8 +94,14 @@ class TopDown(LatentModel):
     def draw_prior(
         self, batch: Batch, keys: Keys, temperature: float | Array | None = None
     ) -> Array:
+        blocks = self.draw_blocks(batch, keys, temperature)
+        return joined([blocks[name] for name in self.decoded()])
+
+    def draw_blocks(
+        self, batch: Batch, keys: Keys, temperature: float | Array | None = None
+    ) -> dict[str, Array]:
         taken, _ = self.descend(batch, TopBlocks(keys, 0, temperature), None)
-        return joined([taken[name].z for name in self.decoded()])
+        return {name: term.z for name, term in taken.items()}
 
 
 def joined(blocks: Sequence[Array]) -> Array:
