@@ -181,6 +181,24 @@ class Latents(LatentSize):
         discrete = self.posterior == "categorical"
         return self.latents * self.values if discrete else self.latents
 
+    def of_posterior(self, latents: int) -> "Latents":
+        """The same posterior of other latents, whose prior is not asked for."""
+        return self._only("prior", self.posterior, latents)
+
+    def of_prior(self) -> "Latents":
+        """The same prior, of latents with a diagonal posterior."""
+        return self._only("posterior", self.prior, self.latents)
+
+    def _only(self, other: str, name: str, latents: int) -> "Latents":
+        """Prior or posterior alone, with those settings that it reads."""
+        unread = {
+            setting: getattr(type(self), setting)
+            for setting, users in OWNERS_OF_LATENTS.items()
+            if name not in users
+        }
+        rest = {**unread, "latents": latents, other: getattr(type(self), other)}
+        return dataclasses.replace(self, **rest)
+
 
 OWNERS_OF_LATENTS: Mapping[str, tuple[str, ...]] = {
     "components": ("mixture", "vamp"),

@@ -254,7 +254,7 @@ def vae_game(
         objective,
         view,
         training,
-        latent_metrics(latent.latents, view),
+        latent_metrics(latent.size, view),
         {
             name: weight_schedule(weight, training, view.dataset)
             for name, weight in weights.items()

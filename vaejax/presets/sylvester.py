@@ -67,7 +67,7 @@ def vae_sylvester(
         partial(objectives.averaged_elbo, samples=1),
         view,
         training,
-        a.latent_metrics(latent.latents, view),
+        a.latent_metrics(latent.size, view),
         {"beta": epoch_warm_up(warm_up, each)},
     )
     rate = optimize.scheduled_rate(training, each * training.epochs)

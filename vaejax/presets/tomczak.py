@@ -73,7 +73,7 @@ def vae_tomczak(
         partial(objectives.averaged_elbo, samples=1),
         view,
         training,
-        a.latent_metrics(latent.latents, view),
+        a.latent_metrics(latent.size, view),
         {"beta": epoch_warm_up(warm_up, each)},
     )
     moves = optimize.adam_norm_grad(training, each * training.epochs)
