@@ -89,7 +89,9 @@ def exact_ladder():
     """q^_L is the posterior of the top block, each lower q^_i the likelihood of z_i."""
 
     def encoder(batch):
-        top = precision_weighted(likelihood_of(2)(batch), normal(jnp.zeros((1, 1)), 1.0))
+        top = precision_weighted(
+            likelihood_of(2)(batch), normal(jnp.zeros((1, 1)), 1.0)
+        )
         return (likelihood_of(0)(batch), likelihood_of(1)(batch), top)
 
     rungs = (
