@@ -37,4 +37,6 @@ TERMS: Mapping[str, Quantity] = {
     "gap": Quantity("mean score of data less that of fakes", "score", in_line=True),
     "accuracy": Quantity("share of right answers", "share", in_line=True),
     "moved": Quantity("share of steps that the player moved in", "share", True),
+    "skipped": Quantity("share of steps skipped for a large gradient", "share", True),
+    "gradient_norm": Quantity("global norm of the gradient, before it is clipped"),
 }
