@@ -19,6 +19,7 @@ from vaejax.models.completion import (
 )
 from vaejax.models.conditions import Conditioned, Label, conditional, conditions_of
 from vaejax.models.critic import Classifier, CriticNetwork, Critique, JointCritic
+from vaejax.models.deep import DeepVAE
 from vaejax.models.hierarchical import TwoLayerVAE
 from vaejax.models.holes import Blind, Constant, SetEncoder, WithMask
 from vaejax.models.missing import LogisticMissingness, MissingVAE, SelfMasking
@@ -48,6 +49,7 @@ __all__ = [
     "CriticVAE",
     "Critique",
     "Decoder",
+    "DeepVAE",
     "DeterministicEncoder",
     "Encoder",
     "GaussianEncoder",

@@ -17,6 +17,7 @@ TERMS: Mapping[str, Quantity] = {
     "rate": Quantity("weighted KL term", "nats", in_line=True),
     "kl": Quantity("KL(q(z | x) || p(z))", "nats", in_line=True),
     "beta": Quantity("weight of the KL term", WEIGHT, in_line=True),
+    "balance": Quantity("whether KL terms of blocks are balanced"),
     "sigma": Quantity("standard deviation of the likelihood", "units of x"),
     "implied_sigma": Quantity("sigma that beta implies", "units of x", in_line=True),
     "effective_beta": Quantity("beta in units of sigma^2", WEIGHT, in_line=True),

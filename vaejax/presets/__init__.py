@@ -13,6 +13,7 @@ from vaejax.presets import (
     adversarial,
     burda,
     conditional,
+    deep,
     generic,
     larsen,
     missing,
@@ -24,6 +25,7 @@ from vaejax.presets import (
 from vaejax.presets.adversarial import *
 from vaejax.presets.burda import *
 from vaejax.presets.conditional import *
+from vaejax.presets.deep import *
 from vaejax.presets.generic import *
 from vaejax.presets.larsen import *
 from vaejax.presets.missing import *
@@ -35,6 +37,7 @@ from vaejax.presets.vae_gan import *
 
 FAMILIES: Mapping[str, ModuleType] = {
     "autoencoders": generic,
+    "deep hierarchies": deep,
     "published settings": published,
     "IWAE as published": burda,
     "VampPrior as published": tomczak,
@@ -56,6 +59,7 @@ PRESETS: Mapping[str, Callable[..., Experiment]] = {
 
 __all__ = ["FAMILIES", "PRESETS"]
 __all__ += generic.__all__
+__all__ += deep.__all__
 __all__ += published.__all__
 __all__ += burda.__all__
 __all__ += tomczak.__all__

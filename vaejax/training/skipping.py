@@ -1,7 +1,7 @@
 """Steps that a player does not take because its gradient is too large or not finite.
 
 Deep hierarchies of latents meet such gradients, rarely and without warning; the next
-batch is fine [Child 2021, sec. 3.3]. A skipped step changes neither the parts of the
+batch is fine [Child 2021]. A skipped step changes neither the parts of the
 player nor its optimizer, and is counted in the log.
 """
 
