@@ -20,6 +20,7 @@ from vaejax.models.completion import (
 from vaejax.models.conditions import Conditioned, Label, conditional, conditions_of
 from vaejax.models.conv_ladder import ConvLadderVAE
 from vaejax.models.critic import Classifier, CriticNetwork, Critique, JointCritic
+from vaejax.models.deep import DeepVAE
 from vaejax.models.hierarchical import TwoLayerVAE
 from vaejax.models.holes import Blind, Constant, SetEncoder, WithMask
 from vaejax.models.ladder import HVAE, LadderVAE
@@ -52,6 +53,7 @@ __all__ = [
     "CriticVAE",
     "Critique",
     "Decoder",
+    "DeepVAE",
     "DeterministicEncoder",
     "Encoder",
     "GaussianEncoder",

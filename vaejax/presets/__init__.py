@@ -14,6 +14,7 @@ from vaejax.presets import (
     burda,
     conditional,
     conv_ladder,
+    deep,
     generic,
     hierarchies,
     larsen,
@@ -27,6 +28,7 @@ from vaejax.presets.adversarial import *
 from vaejax.presets.burda import *
 from vaejax.presets.conditional import *
 from vaejax.presets.conv_ladder import *
+from vaejax.presets.deep import *
 from vaejax.presets.generic import *
 from vaejax.presets.hierarchies import *
 from vaejax.presets.larsen import *
@@ -39,6 +41,7 @@ from vaejax.presets.vae_gan import *
 
 FAMILIES: Mapping[str, ModuleType] = {
     "autoencoders": generic,
+    "deep hierarchies": deep,
     "published settings": published,
     "IWAE as published": burda,
     "VampPrior as published": tomczak,
@@ -62,6 +65,7 @@ PRESETS: Mapping[str, Callable[..., Experiment]] = {
 
 __all__ = ["FAMILIES", "PRESETS"]
 __all__ += generic.__all__
+__all__ += deep.__all__
 __all__ += published.__all__
 __all__ += burda.__all__
 __all__ += tomczak.__all__
