@@ -85,7 +85,7 @@ def procedures_of(
             "draws": lab.gradient_draws,
         }
         batch = min(count, lab.chunk)
-        return {what: Plan(gradient_ratios, given, OfLaboratory.GRADIENTS, batch)}
+        return {what: Procedure(gradient_ratios, given, OfLaboratory.GRADIENTS, batch)}
     given = {"draws": POSTERIOR_DRAWS}
     return {what: Procedure(index_code_terms, given, OfLaboratory.POSTERIOR, num, True)}
 
