@@ -334,6 +334,9 @@ class Training:
     in eight stages, of which each takes three times the epochs of the one before."""
     clip: float = 0.0
     """Clip each player's gradient to this global norm; 0: no clipping."""
+    skip: float = 0.0
+    """Skip a player's step where its gradient has a larger global norm than this, or
+    one that is not finite, and count these steps; 0: never."""
     ema: float = 0.0
     """Decay of the moving average of parameters, used in evaluation; 0: off."""
     seed: int = 0
@@ -362,6 +365,6 @@ class Training:
         at_least(1, self, "fsdp")
         if self.fsdp > 1 and self.parallel != "jit":
             raise InputError(f"--fsdp is not of --parallel {self.parallel}: use jit")
-        at_least(0, self, "clip", "patience", "log_every", "seed")
+        at_least(0, self, "clip", "skip", "patience", "log_every", "seed")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         require(0 <= self.ema < 1, "ema", self.ema, "in [0, 1)")

@@ -8,6 +8,7 @@ import numpyro.distributions as dist
 
 from vaejax.distributions.bijections import Bijection
 from vaejax.distributions.properties import draw_with_log_prob
+from vaejax.distributions.temperature import at_temperature
 from vaejax.types import Array, Key
 
 PAIRS = 32
@@ -80,6 +81,11 @@ def _(q: Flow, key: Key) -> tuple[Array, Array]:
     z = q.base.sample(key)
     y, log_det = q.forward(z)
     return y, q.base.log_prob(z) - log_det
+
+
+@at_temperature.register
+def _(p: Flow, temperature: float | Array) -> Flow:
+    return Flow(at_temperature(p.base, temperature), p.maps)
 
 
 def inverse_of(each: Bijection, y: Array) -> tuple[Array, Array]:

@@ -135,32 +135,6 @@ class Given(NamedTuple):
         return z, log_density(q, z)
 
 
-class FromPrior(NamedTuple):
-    """Draws of p, one key a draw, with log q(z): ancestral sampling of all blocks.
-
-    For models that are inferred from the top, which know p before z.
-    """
-
-    keys: Keys
-
-    def __call__(
-        self,
-        block: str,
-        q: Distribution,
-        p: Distribution | None = None,
-        *,
-        number: int = 0,
-        each: bool = False,
-    ) -> tuple[Array, Array]:
-        if p is None:
-            raise TypeError(
-                f"the prior of {block} is not known before its posterior is drawn: "
-                "a model that is inferred upwards needs its own draw_blocks"
-            )
-        keys = fold_each(self.keys, number) if number else self.keys
-        return draw_each(p, keys) if rank_of(p) > rank_of(q) - each else draw(p, keys)
-
-
 class Unweighed(NamedTuple):
     """Values of all blocks by name, where nobody asks for log q(z): it is 0.
 

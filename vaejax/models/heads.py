@@ -32,6 +32,12 @@ def softplus_scale(out: Array) -> Array:
     return jnp.sqrt(nn.softplus(out))
 
 
+def smooth_scale(out: Array) -> Array:
+    """sigma = log2(1 + 2^out), 1 at 0 [Hazami et al. 2022, beta = ln 2]."""
+    beta = jnp.log(2.0)
+    return nn.softplus(beta * out) / beta
+
+
 class GaussianHead(nn.Module):
     """A diagonal Gaussian, its mean and its scale by a dense layer each."""
 

@@ -11,6 +11,7 @@ Gaussian entry gains up to 5.99 nats, log(1 / (FLOOR sqrt(2 pi))), which say not
 of the model.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -20,6 +21,7 @@ import jax.numpy as jnp
 from vaejax import distributions as d
 from vaejax.errors import InputError
 from vaejax.inference.terms import scored
+from vaejax.models.heads import smooth_scale
 from vaejax.nn.layers import MOMENTUM, share_of_batch
 from vaejax.types import Array, Batch, Distribution
 
@@ -198,12 +200,17 @@ class Categorical(Likelihood):
 
 
 class LogisticMixture(Likelihood):
-    """Mixture of discretized logistics for 8-bit images [Salimans et al. 2017]."""
+    """Mixture of discretized logistics for 8-bit images [Salimans et al. 2017].
+
+    Scales are exp of what the body gives or, with `smooth`, log2(1 + 2^it)
+    [Hazami et al. 2022].
+    """
 
     fits = GREY
     discrete = True
     mixtures: int = 10
     log_scale_floor: float = -7.0
+    smooth: bool = False
 
     def outputs(self, channels: int) -> int:
         pairs = channels * (channels - 1) // 2
@@ -214,6 +221,9 @@ class LogisticMixture(Likelihood):
         rows = out.reshape(*out.shape[:-1], -1, m)
         locs = rows[..., 1 : 1 + channels, :]
         log_scales = rows[..., 1 + channels : 1 + 2 * channels, :]
+        if self.smooth:  # which is about log2(e) 2^it far below 0: no log of 0
+            least = (self.log_scale_floor - 1) / math.log(2)
+            log_scales = jnp.log(smooth_scale(jnp.maximum(log_scales, least)))
         pairs = jnp.tanh(rows[..., 1 + 2 * channels :, :])
         return d.LogisticMixture(
             logits=rows[..., 0, :],

@@ -16,7 +16,9 @@ TERMS: Mapping[str, Quantity] = {
     "distortion": Quantity("-log p(x | z)", "nats", in_line=True),
     "rate": Quantity("weighted KL term", "nats", in_line=True),
     "kl": Quantity("KL(q(z | x) || p(z))", "nats", in_line=True),
+    "kl_z*": Quantity("the block's part of the KL", "nats"),
     "beta": Quantity("weight of the KL term", WEIGHT, in_line=True),
+    "balance": Quantity("whether KL terms of blocks are balanced"),
     "sigma": Quantity("standard deviation of the likelihood", "units of x"),
     "implied_sigma": Quantity("sigma that beta implies", "units of x", in_line=True),
     "effective_beta": Quantity("beta in units of sigma^2", WEIGHT, in_line=True),
@@ -37,4 +39,6 @@ TERMS: Mapping[str, Quantity] = {
     "gap": Quantity("mean score of data less that of fakes", "score", in_line=True),
     "accuracy": Quantity("share of right answers", "share", in_line=True),
     "moved": Quantity("share of steps that the player moved in", "share", True),
+    "skipped": Quantity("share of steps skipped for a large gradient", "share", True),
+    "gradient_norm": Quantity("global norm of the gradient, before it is clipped"),
 }

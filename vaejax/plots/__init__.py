@@ -13,6 +13,7 @@ from pathlib import Path
 from vaejax.errors import InputError, nearest
 from vaejax.experiment import Experiment, TrainState
 from vaejax.models import conditions_of
+from vaejax.plots.blocks import blocks, layers, require_blocks, require_layers
 from vaejax.plots.conditional import attributes, classes, completions, labels
 from vaejax.plots.examples import (
     require_attributes,
@@ -62,6 +63,8 @@ PICTURES: Mapping[str, Draw] = {
     "attributes": of_state(attributes),
     "completions": of_state(completions),
     "imputations": of_state(imputations),
+    "blocks": of_state(blocks),
+    "layers": of_state(layers),
 }
 
 MEASUREMENTS: Mapping[str, Draw] = {
@@ -83,6 +86,8 @@ REQUIREMENTS: Mapping[str, Callable[[Experiment, TrainState, str], None]] = {
     "attributes": require_attributes,
     "completions": require_context,
     "imputations": require_imputer,
+    "blocks": require_blocks,
+    "layers": require_layers,
 }
 
 
@@ -165,6 +170,7 @@ __all__ = [
     "Picture",
     "applicable",
     "attributes",
+    "blocks",
     "classes",
     "completions",
     "curves",
@@ -174,6 +180,7 @@ __all__ = [
     "interpolation",
     "labels",
     "latents",
+    "layers",
     "manifold",
     "nll_over_k",
     "rate_distortion",

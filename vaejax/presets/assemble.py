@@ -19,6 +19,7 @@ from vaejax.errors import InputError, require
 from vaejax.experiment import Experiment, Metric, Player, epoch_steps
 from vaejax.inference.terms import log_mean_exp
 from vaejax.metrics import (
+    block_metrics,
     importance_bound,
     imputation,
     likelihood_metrics,
@@ -43,7 +44,7 @@ from vaejax.presets.priors import build_prior
 from vaejax.presets.rates import for_counts
 from vaejax.runtime.limits import MOST
 from vaejax.training.schedules import SCHEDULES
-from vaejax.types import Array, Objective
+from vaejax.types import Array, Objective, Shape
 
 OF_LINEN = ("parent", "name")
 """Fields of a Linen module that are none of its parts."""
@@ -167,8 +168,16 @@ def weight_schedule(
     return pick("schedule", kind, SCHEDULES)(weight.beta, steps)
 
 
-def latent_metrics(latents: int, view: View) -> Callable[[int], Mapping[str, Metric]]:
-    """Metrics of a latent-variable model."""
+def latent_metrics(
+    latents: int, view: View, blocks: Mapping[str, Shape] = MappingProxyType({})
+) -> Callable[[int], Mapping[str, Metric]]:
+    """Metrics of a latent-variable model, and of each of its blocks if it has several.
+
+    Args:
+      latents: as many as `decode` takes.
+      view: the data and the likelihood.
+      blocks: the shape of each block, from the data upwards.
+    """
     likelihood_of = partial(
         likelihood_metrics,
         log_bin=0.0 if view.likelihood.discrete else view.preprocess.log_bin,
@@ -178,6 +187,7 @@ def latent_metrics(latents: int, view: View) -> Callable[[int], Mapping[str, Met
         **likelihood_of(samples),
         **({"imputation": imputation(samples, columns)} if hidden and samples else {}),
         **representation_metrics(latents),
+        **block_metrics(blocks),
     }
 
 

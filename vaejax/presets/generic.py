@@ -171,7 +171,9 @@ def vae_two_layer(
         objectives.weighted,
         view,
         training,
-        a.latent_metrics(lower_latents, view),
+        a.latent_metrics(
+            lower_latents, view, {"z1": lower_latents, "z2": latent.latents}
+        ),
         {"beta": a.weight_schedule(weight, training, view.dataset)},
     )
     return trained_by_bound(experiment, importance)

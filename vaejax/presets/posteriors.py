@@ -72,12 +72,21 @@ def build_encoder(
     Raises:
       InputError: prior and posterior do not fit.
     """
-    check_pair(latent)
-    make = pick("posterior", latent.posterior, POSTERIORS)
-    head = make(latent, base) if make else base
+    head = build_head(latent, base)
     if head is None:
         return GaussianEncoder(body, latent.latents, condition, reader)
     return Encoder(body, head, condition, reader)
+
+
+def build_head(latent: Latents, base: nn.Module | None) -> nn.Module | None:
+    """The head by the settings' name, on `base`, which alone is the diagonal one.
+
+    Raises:
+      InputError: prior and posterior do not fit.
+    """
+    check_pair(latent)
+    make = pick("posterior", latent.posterior, POSTERIORS)
+    return make(latent, base) if make else base
 
 
 def check_pair(latent: Latents) -> None:

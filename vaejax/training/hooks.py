@@ -13,6 +13,7 @@ from vaejax.experiment import Experiment
 from vaejax.runtime import multihost
 from vaejax.runtime.preemption import Interrupts
 from vaejax.training.run import Diverged, Interval, Run
+from vaejax.training.skipping import STUCK, skipped_steps
 
 Hook = Callable[[Run, Interval], None]
 Evaluate = Callable[[Run, Interval], dict[str, float]]
@@ -32,9 +33,16 @@ def standard_hooks(evaluate: Evaluate, preemption: "Preemption") -> Sequence[Hoo
 
 
 def check_finite(run: Run, interval: Interval) -> None:
-    """Raises Diverged at the first step with a term that is not finite."""
+    """Raises Diverged at the first step with a term that is not finite.
+
+    Skipped steps may have such terms, but not all steps of an interval may be skipped.
+    """
+    skipped = skipped_steps(interval.history)
+    if len(skipped) >= STUCK and skipped.all():
+        found = "every step was skipped: raise --skip, or lower --learning-rate"
+        raise divergence(found, run, interval.start, interval.stop)
     for name, values in interval.history.items():
-        bad = ~np.isfinite(values)
+        bad = ~np.isfinite(values) & ~skipped
         if bad.any():
             step = interval.start + int(bad.argmax()) + 1
             found = f"{name} is {values[bad.argmax()]} at step {step}"

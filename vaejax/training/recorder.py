@@ -28,6 +28,7 @@ from vaejax.training.introduction import (
     prolonged_words,
     stopped_words,
 )
+from vaejax.training.skipping import means_of
 from vaejax.training.stamp import check_stamp
 from vaejax.training.trackers import Tracking
 from vaejax.training.workdir import claim, is_claimable, read_config
@@ -242,7 +243,7 @@ class Recorder:
         """The means of the steps since the last report, their speed in examples/s, and
         the share of time that was spent waiting for data.
         """
-        means = {n: float(v.mean(dtype=np.float64)) for n, v in history.items()}
+        means = means_of(history)
         self._write(step, "train", means)
         if self._timing:
             seconds = time.perf_counter() - self._began

@@ -16,6 +16,7 @@ from vaejax.errors import InputError
 from vaejax.experiment import Experiment, Player, TrainState
 from vaejax.nn.layers import averages_at, bodies_in
 from vaejax.purposes import OfObjective, OfStep
+from vaejax.training.skipping import unless_skipped
 from vaejax.types import Array, Batch, Key, Metrics
 
 PRECISIONS = {"f32": None, "bf16": jnp.bfloat16}
@@ -136,11 +137,20 @@ def train_step(
         moved, opt_state[name], moves = move(
             player, name, state, gradients[name], metrics
         )
+        kept = {c: owned(player, parts) for c, parts in seen[name].items()}
         if player.gate:
             gates[f"{name}/moved"] = moves
+        if limit := experiment.training.skip:
+            still = {c: owned(player, stats[c]) for c in kept}
+            before = owned(player, state.params), state.opt_state[name], still
+            after = moved, opt_state[name], kept
+            (moved, opt_state[name], kept), told = unless_skipped(
+                limit, gradients[name], after, before
+            )
+            gates |= {f"{name}/{term}": value for term, value in told.items()}
         params |= moved
-        for collection, parts in seen[name].items():
-            stats[collection] |= owned(player, parts)
+        for collection, parts in kept.items():
+            stats[collection] |= parts
     after = TrainState(state.step + 1, params, stats, opt_state, state.ema)
     return average(rate, after), metrics | gates
 
