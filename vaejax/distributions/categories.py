@@ -24,7 +24,7 @@ class Categories(dist.Distribution):
 
     arg_constraints = {}
     pytree_data_fields = ("logits", "temperature")
-    support: Any = dist.constraints.real_vector
+    support: Any = dist.constraints.independent(dist.constraints.boolean, 1)
     has_rsample: Any = False
 
     def __init__(self, logits: Array, temperature: Array | float = 1.0) -> None:
