@@ -14,6 +14,7 @@ import jax
 from vaejax.distributions import reparameterized
 from vaejax.inference.latents import (
     FromPosterior,
+    FromPrior,
     Given,
     Keys,
     Source,
@@ -66,7 +67,8 @@ class LatentModel(Generator):
     """A joint density p(x, z) with an approximate posterior q(z | x).
 
     A model with one block of latents has the verbs posterior, prior and likelihood and
-    nothing else; one with more overrides `terms`, `encode` and `draw_prior`.
+    nothing else; one with more overrides `terms`, `encode` and `draw_prior`, and
+    `draw_blocks` where q is drawn upwards.
     """
 
     ignorable: ClassVar[bool] = True
@@ -92,6 +94,11 @@ class LatentModel(Generator):
     def weigh(self, z: Mapping[str, Array], batch: Batch) -> Inference:
         """The terms of given latents `[samples, batch, ...]`, all blocks by name."""
         return self.terms(batch, Given(z))
+
+    def draw_blocks(self, batch: Batch, keys: Keys) -> dict[str, Array]:
+        """Latents of all blocks by the prior, by name, as `weigh` takes them."""
+        latents = self.terms(batch, FromPrior(keys)).latents
+        return {name: term.z for name, term in latents.items()}
 
     def encode(self, batch: Batch) -> Distribution:
         """q(z | x) of what `decode` takes: pictures and exports show its mean."""

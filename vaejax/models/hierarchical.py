@@ -48,6 +48,9 @@ class TwoLayerVAE(LatentModel):
         return self.decoder(z, batch)
 
     def draw_prior(self, batch: Batch, keys: Keys) -> Array:
-        top, _ = draw(self.prior(batch), fold_each(keys, OfLayer.TOP))
-        z1, _ = draw_each(self.top_decoder(top), keys)
-        return z1
+        return self.draw_blocks(batch, keys)["z1"]
+
+    def draw_blocks(self, batch: Batch, keys: Keys) -> dict[str, Array]:
+        z2, _ = draw(self.prior(batch), fold_each(keys, OfLayer.TOP))
+        z1, _ = draw_each(self.top_decoder(z2), keys)
+        return {"z1": z1, "z2": z2}

@@ -25,7 +25,7 @@ from vaejax.metrics import (
     quality_metrics,
     representation_metrics,
 )
-from vaejax.models import VAE, Decoder, GaussianEncoder, Label
+from vaejax.models import VAE, Decoder, Label
 from vaejax.models import likelihoods as li
 from vaejax.models.columns import Reader
 from vaejax.presets.bodies import Bodies, build_bodies
@@ -38,6 +38,7 @@ from vaejax.presets.likelihood import (
     named_likelihood,
 )
 from vaejax.presets.optimize import adam
+from vaejax.presets.posteriors import build_encoder
 from vaejax.presets.priors import build_prior
 from vaejax.presets.rates import for_counts
 from vaejax.runtime.limits import MOST
@@ -139,9 +140,9 @@ def vae_model(
     condition: Label | None = None,
     reader: nn.Module | None = None,
 ) -> VAE:
-    """The VAE with a diagonal Gaussian posterior and the prior of the settings."""
+    """The VAE with the posterior and the prior of the settings."""
     read = reader_of(view, reader)
-    encoder = GaussianEncoder(body.encoder, latent.latents, condition, read)
+    encoder = build_encoder(body.encoder, latent, condition, read)
     return VAE(
         encoder=encoder,
         decoder=build_decoder(body, view, condition),
@@ -243,7 +244,7 @@ def vae_game(
         objective,
         view,
         training,
-        latent_metrics(latent.latents, view),
+        latent_metrics(latent.size, view),
         {
             name: weight_schedule(weight, training, view.dataset)
             for name, weight in weights.items()

@@ -18,7 +18,7 @@ from vaejax.experiment import Experiment, TrainState, epoch_steps
 from vaejax.models import (
     VAE,
     Decoder,
-    GaussianEncoder,
+    Encoder,
     GaussianNetwork,
     StandardNormal,
     TwoLayerVAE,
@@ -125,11 +125,11 @@ def iwae_burda_two_layer(
     return published(model, view, training, (100, samples, bound, recipe))
 
 
-def data_encoder(latents: int, start: Start) -> GaussianEncoder:
+def data_encoder(latents: int, start: Start) -> Encoder:
     """q(z | x) by 200-200."""
     body = net.FlatEncoder(net.MLP((200, 200), nn.tanh, start=start))
     head = GaussianHead(latents, exp_scale, start)
-    return GaussianEncoder(body, latents, head=head)
+    return Encoder(body, head)
 
 
 def data_decoder(view: a.View, start: Start) -> Decoder:
