@@ -172,6 +172,7 @@ def sample(
     *,
     noise: bool = False,
     given: Given = NOTHING,
+    temperature: float | None = None,
 ) -> Array:
     """`num` examples from the model: z from the prior, then E[x | z].
 
@@ -182,12 +183,15 @@ def sample(
       num: how many.
       noise: draw x from p(x | z) instead of taking its mean.
       given: what is conditioned on; without labels the classes take turns.
+      temperature: multiplies the standard deviations of p(z), in each block of latents:
+        below 1 samples are more typical, and less diverse. None leaves them alone.
 
     Returns:
       `[num, *shape]` in the model's units.
 
     Raises:
-      InputError: num < 1, or a condition is missing that is no label.
+      InputError: num < 1, a temperature below 0 or of a prior that is not Gaussian, or
+        a condition is missing that is no label.
     """
     require_generator(experiment)
     if not is_symbolic_dim(num):  # an export leaves the number open
@@ -199,8 +203,16 @@ def sample(
     given = given_or_in_turn(experiment, num, given)
     batch = batch_to_generate(experiment, num, given)
     generate = parallel.compile_verb(experiment.model, "generate")
-    px = generate(variables_of(state), batch, latent_key[None])
+    scaled = () if temperature is None else (checked_temperature(temperature),)
+    px = generate(variables_of(state), batch, latent_key[None], *scaled)
     return (px.sample(noise_key) if noise else px.mean)[0]
+
+
+def checked_temperature(temperature: float) -> Array:
+    """The temperature; InputError where it is none."""
+    if not 0 <= temperature < math.inf:
+        raise InputError(f"temperature {temperature}: choose a number of at least 0")
+    return jnp.float32(temperature)
 
 
 def draw_latents(

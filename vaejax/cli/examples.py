@@ -32,6 +32,7 @@ def write_samples(
     noise: bool,
     seed: int,
     mean: bool = False,
+    temperature: float | None = None,
 ) -> None:
     """Writes samples as a picture, as arrays, or as rows of a table."""
     keep_compiled()
@@ -51,7 +52,8 @@ def write_samples(
     if "context" in given and np.any(given["seen"]):
         print("completes test examples: each keeps what is seen of it")
     noise = noise or (out.suffix == ".csv" and not mean)
-    x = draw_samples(experiment, state, jax.random.key(seed), num, noise, given)
+    key = jax.random.key(seed)
+    x = draw_samples(experiment, state, key, num, noise, given, temperature)
     if not np.isfinite(x).all():
         raise InputError(f"{workdir} generates what is no number: its model diverged")
     if out.suffix == ".png":
@@ -125,6 +127,7 @@ def draw_samples(
     num: int,
     noise: bool,
     given: Mapping[str, Any],
+    temperature: float | None = None,
     chunk: int = 10_000,
 ) -> np.ndarray:
     """Samples `[num, *shape]`, of which no more than `chunk` are computed at once.
@@ -136,10 +139,9 @@ def draw_samples(
         count = min(chunk, num - start)
         own = jax.random.fold_in(key, start) if start else key
         some = {name: each[start : start + count] for name, each in given.items()}
+        settings = {"noise": noise, "given": some, "temperature": temperature}
         parts.append(
-            np.asarray(
-                sample_model(experiment, state, own, count, noise=noise, given=some)
-            )
+            np.asarray(sample_model(experiment, state, own, count, **settings))
         )
     return np.concatenate(parts)
 

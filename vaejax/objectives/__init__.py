@@ -2,6 +2,7 @@
 
 from vaejax.objectives import adversarial, completion, vaegan
 from vaejax.objectives.balanced import balanced_elbo
+from vaejax.objectives.blocks import block_elbo
 from vaejax.objectives.elbo import capacity, elbo, reconstruction
 from vaejax.objectives.importance import averaged_elbo, iwae, weighted
 
@@ -9,6 +10,7 @@ __all__ = [
     "adversarial",
     "averaged_elbo",
     "balanced_elbo",
+    "block_elbo",
     "capacity",
     "completion",
     "elbo",

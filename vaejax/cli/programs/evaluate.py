@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from vaejax.cli import commands, commands_data, parse
+from vaejax.cli import commands, commands_data, commands_laboratory, parse
 from vaejax.errors import InputError
+from vaejax.laboratory.settings import Laboratory, WhatName
 
 
 def main(
@@ -25,6 +26,8 @@ def main(
     per_example: Path | None = None,
     features: str = "",
     inception: Path | None = None,
+    what: tuple[WhatName, ...] = (),
+    lab: Laboratory = Laboratory(),
 ) -> None:
     """ELBO, importance-weighted likelihood, bits/dim and active units of a run.
 
@@ -49,7 +52,23 @@ def main(
       features: what samples are compared in: random, for a network of fixed random
         weights, or an .npz with features of your own, real and generated.
       inception: .npz or .safetensors with Inception's weights, for fid and kid.
+      what: measurements that take longer, instead of all that: the likelihood over K,
+        by annealed importance sampling (ais), the gaps of inference, the
+        rate-distortion curve, the aggregated posterior, the noise of gradients; kept
+        in RUN/laboratory, where a command that was stopped goes on.
+      lab: settings of --what.
     """
+    if what:
+        others = (input, classifier, inception, per_example)
+        if any(o is not None for o in others) or features or distributed:
+            raise InputError(
+                "--what goes without --input, --classifier, --features, --inception, "
+                "--per-example and hosts"
+            )
+        if devices != 1:
+            raise InputError("--what measures on one device: leave --devices out")
+        commands_laboratory.measure_run(workdir, what, lab, samples, split, num, out)
+        return
     if input is not None:
         judged = classifier is not None or inception is not None or features
         if judged or distributed or split != "test":

@@ -14,6 +14,7 @@ def main(
     noise: bool = False,
     seed: int = 0,
     mean: bool = False,
+    temperature: float | None = None,
 ) -> None:
     """Draws examples from a trained model, as a picture, arrays or rows of a table.
 
@@ -28,8 +29,10 @@ def main(
       noise: draw x from p(x | z) instead of taking its mean; rows of a .csv always are.
       seed: seed of the draws.
       mean: write means to a .csv, the most probable of categories, instead of draws.
+      temperature: multiplies the spread of p(z), in each block of latents; below 1
+        samples are more typical and less diverse, 0 takes the means.
     """
-    examples.write_samples(workdir, num, out, label, noise, seed, mean)
+    examples.write_samples(workdir, num, out, label, noise, seed, mean, temperature)
 
 
 def run(argv: Sequence[str] | None = None) -> None:
