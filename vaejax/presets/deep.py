@@ -55,7 +55,7 @@ def vdvae(
     weight: Weight = Weight(),
     free_bits: float = 0.0,
     training: Training = Training(
-        epochs=30, batch_size=32, decay="cosine", clip=1000.0, skip=10_000.0, ema=0.999
+        epochs=30, batch_size=32, decay="cosine", skip=100_000.0, ema=0.999
     ),
 ) -> Experiment:
     """A deep hierarchy of latent maps, for images of any size [Child 2021].
