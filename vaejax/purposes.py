@@ -13,6 +13,7 @@ class OfRun(IntEnum):
 
     TRAINING = 0
     EVALUATION = 1
+    SAMPLER = 2
 
 
 @unique

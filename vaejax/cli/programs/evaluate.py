@@ -5,6 +5,7 @@ from pathlib import Path
 
 from vaejax.cli import commands, commands_data, parse
 from vaejax.errors import InputError
+from vaejax.samplers.record import SamplerName
 
 
 def main(
@@ -25,6 +26,7 @@ def main(
     per_example: Path | None = None,
     features: str = "",
     inception: Path | None = None,
+    sampler: SamplerName = "prior",
 ) -> None:
     """ELBO, importance-weighted likelihood, bits/dim and active units of a run.
 
@@ -49,9 +51,16 @@ def main(
       features: what samples are compared in: random, for a network of fixed random
         weights, or an .npz with features of your own, real and generated.
       inception: .npz or .safetensors with Inception's weights, for fid and kid.
+      sampler: what judged samples are drawn from, as in sample.py: prior, or gmm, flow
+        or two_stage, fitted to encodings and kept in the run.
     """
+    judged = classifier is not None or inception is not None or features
+    if sampler != "prior" and not judged:
+        raise InputError(
+            "--sampler is of samples that are judged: give --classifier, --features or "
+            "--inception, or draw them with sample.py"
+        )
     if input is not None:
-        judged = classifier is not None or inception is not None or features
         if judged or distributed or split != "test":
             raise InputError(
                 "--input goes without --split, --classifier, --features, --inception "
@@ -73,6 +82,7 @@ def main(
         per_example,
         features,
         inception,
+        sampler,
     )
 
 
