@@ -341,12 +341,29 @@ MODELS = {
     "vamp": lambda: small("vae", prior="vamp", components=3),
     "vamp of holes": lambda: small("not_miwae", prior="vamp", binarize="none"),
     "flow": with_flow,
+    "full under vamp": lambda: small(
+        "vae", prior="vamp", components=3, posterior="full"
+    ),
+    "iaf under maf": lambda: small(
+        "vae", prior="maf", posterior="iaf", flow_layers=2, flow_hidden=8
+    ),
+    "sylvester under realnvp": lambda: small(
+        "vae", prior="realnvp", posterior="sylvester", flow_layers=2, flow_hidden=8
+    ),
+    "categories": lambda: small("vae", posterior="categorical", categories=3),
     "maps": with_maps,
     "two layers": lambda: small("vae_two_layer", lower_latents=8, lower_hidden=(8,)),
 }
 
 
-@pytest.fixture(scope="module", params=MODELS)
+SLOW = ("iaf under maf", "sylvester under realnvp")
+NAMED = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
+    for name in MODELS
+]
+
+
+@pytest.fixture(scope="module", params=NAMED)
 def run(request):
     """An experiment, its first state, and eight examples."""
     experiment = MODELS[request.param]()

@@ -13,7 +13,21 @@ class OfRun(IntEnum):
 
     TRAINING = 0
     EVALUATION = 1
-    SAMPLER = 2
+    LABORATORY = 2
+    SAMPLER = 3
+
+
+@unique
+class OfLaboratory(IntEnum):
+    """The key of a run's laboratory: a measurement each, whose chunks fold theirs."""
+
+    NLL_OVER_K = 0
+    AIS = 1
+    SIMULATED = 2
+    GAPS = 3
+    RATE_DISTORTION = 4
+    POSTERIOR = 5
+    GRADIENTS = 6
 
 
 @unique

@@ -41,6 +41,17 @@ def weighs(experiment: Experiment, state: TrainState) -> bool:
     return all(latent) and has_density(i.px)
 
 
+def block_names(experiment: Experiment, state: TrainState) -> list[str]:
+    """The names of the model's blocks of latents, from the data upwards; none of a
+    model without an encoder.
+    """
+    if not infers(experiment.model):
+        return []
+    infer = parallel.compile_verb(experiment.model, "infer")
+    i = jax.eval_shape(infer, variables_of(state), *blank_shapes(experiment))
+    return list(i.latents)
+
+
 def blank_shapes(experiment: Experiment) -> tuple:
     """The shapes of a batch and of the key of one draw, for `jax.eval_shape`."""
     return jax.eval_shape(lambda: (blank_batch(experiment), jax.random.key(0)[None]))

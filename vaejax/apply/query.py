@@ -174,6 +174,7 @@ def sample(
     noise: bool = False,
     given: Given = NOTHING,
     sampler: Sampler | None = None,
+    temperature: float | None = None,
 ) -> Array:
     """`num` examples from the model: z from the prior, then E[x | z].
 
@@ -186,13 +187,16 @@ def sample(
       given: what is conditioned on; without labels the classes take turns.
       sampler: the density that z is drawn from instead of the prior, as `fit_sampler`
         returns it for this state.
+      temperature: multiplies the standard deviations of p(z), in each block of latents:
+        below 1 samples are more typical, and less diverse. None leaves them alone.
 
     Returns:
       `[num, *shape]` in the model's units.
 
     Raises:
-      InputError: num < 1, a condition is missing that is no label, or the sampler was
-        fitted to another state.
+      InputError: num < 1, a condition is missing that is no label, the sampler was
+        fitted to another state, or a temperature is below 0, of a prior that is not
+        Gaussian, or of a sampler.
     """
     require_generator(experiment)
     if not is_symbolic_dim(num):  # an export leaves the number open
@@ -203,14 +207,24 @@ def sample(
     latent_key, noise_key = jax.random.split(key)
     given = given_or_in_turn(experiment, num, given)
     batch = batch_to_generate(experiment, num, given)
+    scaled = () if temperature is None else (checked_temperature(temperature),)
     if sampler is None:
         generate = parallel.compile_verb(experiment.model, "generate")
-        px = generate(variables_of(state), batch, latent_key[None])
+        px = generate(variables_of(state), batch, latent_key[None], *scaled)
+    elif scaled:
+        raise InputError("a temperature is of the prior, not of a fitted sampler")
     else:
         check_sampler_of(sampler, state)
         z = sampler.draw(latent_key, num, batch.get("y"))
         px = generated_likelihood(experiment, state, z, batch)
     return (px.sample(noise_key) if noise else px.mean)[0]
+
+
+def checked_temperature(temperature: float) -> Array:
+    """The temperature; InputError where it is none."""
+    if not 0 <= temperature < math.inf:
+        raise InputError(f"temperature {temperature}: choose a number of at least 0")
+    return jnp.float32(temperature)
 
 
 def draw_latents(

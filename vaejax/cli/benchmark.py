@@ -2,53 +2,95 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from vaejax import parallel
+from vaejax.cli.bound_speed import iwae_lines, nll_lines
+from vaejax.cli.by_hand import chain
+from vaejax.cli.products import compile_products, fastest, products_of
 from vaejax.data.feed import resident_feed
+from vaejax.errors import InputError
 from vaejax.experiment import Experiment
 from vaejax.presets import vae, vaegan
 from vaejax.runtime.jsonlines import read_rows
 from vaejax.runtime.limits import check_count
 from vaejax.training.loop import first_state, train
-from vaejax.types import Array
 
 LATENTS = 20
 GAME = {"r1": 0.0, "fakes": "prior", "critic_hidden": (256,)}  # as pythae's defaults
 
 
+class Work(NamedTuple):
+    """Sizes of what is timed; `samples` are 1 where a model takes none."""
+
+    batch_size: int
+    hidden: int
+    samples: int
+
+
+USUAL = {
+    "vae": Work(128, 512, 1),
+    "vaegan": Work(128, 512, 1),
+    "iwae": Work(20, 200, 5),
+    "nll": Work(100, 200, 5000),
+}
+BOUNDS = {"iwae": iwae_lines, "nll": nll_lines}
+
+
 def speed_lines(
-    model: str, batch_size: int, epochs: int, hidden: int, seeds: int
+    model: str, given: Mapping[str, int | None], epochs: int, seeds: int
 ) -> Iterator[str]:
     """Speeds as text: of each epoch, of the matrix products alone, of whole runs.
 
     Of `model` vaegan, epochs alone; with `seeds`, those of as many replicas side by
-    side, against one after another.
+    side, against one after another. `given` are fields of `Work`, None where they are
+    as usual.
     """
-    for name, value in {"epochs": epochs, "hidden": hidden, "seeds": seeds}.items():
-        check_count(name, value, 1)
-    shape = {"hidden": (hidden,), "latents": LATENTS, "batch_size": batch_size}
-    shape |= {"binarize": "none", "epochs": epochs + 1, "decay": "constant"}
+    work = chosen_work(model, given, epochs, seeds)
+    if model in BOUNDS:
+        yield from BOUNDS[model](*work, epochs)
+        return
+    shape = {"hidden": (work.hidden,), "latents": LATENTS}
+    shape |= {"batch_size": work.batch_size, "epochs": epochs + 1}
+    shape |= {"binarize": "none", "decay": "constant"}
     experiment = vaegan(**shape, **GAME) if model == "vaegan" else vae(**shape)
     if seeds > 1:
         parallel.device_per_core()
         yield from study_lines(experiment, epochs, seeds)
-        return
+    elif model == "vaegan":
+        yield from (f"examples_per_s {s:.0f}" for s in epoch_speeds(experiment, epochs))
+    else:
+        yield from vae_lines(experiment, work, epochs)
+
+
+def chosen_work(
+    model: str, given: Mapping[str, int | None], epochs: int, seeds: int
+) -> Work:
+    """What is timed; InputError where a number is none, or not of this model."""
+    set_here = {name: value for name, value in given.items() if value is not None}
+    for name, value in {**set_here, "epochs": epochs, "seeds": seeds}.items():
+        check_count(name, value, 1)
+    if model in BOUNDS and seeds > 1:
+        raise InputError(f"--seeds is not of --model {model}: leave it out")
+    if model not in BOUNDS and "samples" in set_here:
+        raise InputError("--samples is of --model iwae and nll: leave it out")
+    return USUAL[model]._replace(**set_here)
+
+
+def vae_lines(experiment: Experiment, work: Work, epochs: int) -> Iterator[str]:
+    """Speeds of epochs, the share of the matrix rate, and a whole run."""
     speeds = []
     for speed in epoch_speeds(experiment, epochs):
         speeds.append(speed)
         yield f"examples_per_s {speed:.0f}"
-    if model != "vae":
-        return
-    step = batch_size / median(speeds)
-    products = product_seconds(batch_size, hidden)
+    step = work.batch_size / median(speeds)
+    products = product_seconds(work.batch_size, work.hidden)
     yield f"matmul_fraction {products / step:.2f}"
     with tempfile.TemporaryDirectory() as folder:
         whole, share = whole_run(experiment, Path(folder) / "run")
@@ -128,45 +170,7 @@ def whole_run(experiment: Experiment, folder: Path) -> tuple[float, float]:
 
 
 def product_seconds(batch: int, hidden: int, repeats: int = 200) -> float:
-    """Seconds of the step's matrix products alone: forward, and two for each gradient.
-
-    The input needs no gradient, so the first layer has two products and the others
-    three.
-    """
-    widths = [(784, hidden), (hidden, 2 * LATENTS), (LATENTS, hidden), (hidden, 784)]
-    keys = iter(jax.random.split(jax.random.key(0), 3 * len(widths)))
-    layers = [
-        tuple(
-            jax.random.normal(next(keys), s) for s in ((batch, i), (i, o), (batch, o))
-        )
-        for i, o in widths
-    ]
-
-    def products(scale: Array, layers: Any) -> tuple[Array, Any]:
-        out = []
-        for number, (x, w, dy) in enumerate(layers):
-            x = x * scale  # else the loop computes it once
-            out += [x @ w, x.T @ dy]
-            out += [(dy * scale) @ w.T] if number else []
-        return scale * 1.0000001, out
-
-    @jax.jit
-    def repeated(layers: Any) -> Any:
-        def body(carry: tuple[Array, Any], _: None) -> tuple[tuple[Array, Any], None]:
-            return products(carry[0], layers), None
-
-        first = products(jnp.ones(()), layers)
-        return jax.lax.scan(body, first, None, length=repeats)[0]
-
-    return fastest(lambda: jax.block_until_ready(repeated(layers))) / repeats
-
-
-def fastest(call: Callable[[], Any], tries: int = 5) -> float:
-    """Least seconds of a call, after one that compiles."""
-    call()
-    seconds = []
-    for _ in range(tries):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+    """Seconds of the step's matrix products alone: forward, and both gradients."""
+    widths = chain(784, hidden, 2 * LATENTS), chain(LATENTS, hidden, 784)
+    layers = products_of(batch, widths[0], of_data=True) + products_of(batch, widths[1])
+    return fastest(compile_products(layers, repeats)) / repeats

@@ -32,6 +32,7 @@ class Choice(NamedTuple):
     sampler: SamplerName = "prior"
     components: int = 0
     refit: bool = False
+    temperature: float | None = None
 
 
 PRIOR = Choice()
@@ -59,7 +60,7 @@ def write_samples(
     if not generates(experiment.model):
         raise InputError(f"{workdir} holds {experiment.name}, which generates nothing")
     check_sampling(experiment, num, out.suffix == ".png")
-    name, components, again = choice
+    name, components, again, heat = choice
     settings = {"components": components, "refit": again}
     sampler = sampler_of_run(workdir, experiment, state, name, **settings)
     given = conditions_to_generate(experiment, num)
@@ -69,7 +70,7 @@ def write_samples(
         print("completes test examples: each keeps what is seen of it")
     noise = noise or (out.suffix == ".csv" and not mean)
     key = jax.random.key(seed)
-    x = draw_samples(experiment, state, key, num, noise, given, sampler=sampler)
+    x = draw_samples(experiment, state, key, num, noise, given, heat, sampler=sampler)
     if not np.isfinite(x).all():
         raise InputError(f"{workdir} generates what is no number: its model diverged")
     if out.suffix == ".png":
@@ -143,6 +144,7 @@ def draw_samples(
     num: int,
     noise: bool,
     given: Mapping[str, Any],
+    temperature: float | None = None,
     chunk: int = 10_000,
     sampler: Sampler | None = None,
 ) -> np.ndarray:
@@ -155,7 +157,8 @@ def draw_samples(
         count = min(chunk, num - start)
         own = jax.random.fold_in(key, start) if start else key
         some = {name: each[start : start + count] for name, each in given.items()}
-        settings = {"noise": noise, "given": some, "sampler": sampler}
+        settings = {"noise": noise, "given": some, "temperature": temperature}
+        settings["sampler"] = sampler
         parts.append(
             np.asarray(sample_model(experiment, state, own, count, **settings))
         )

@@ -1,9 +1,14 @@
 """KL divergences."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
+from vaejax.distributions.categories import Categories, kl_of_categories
 from vaejax.types import Array, Distribution
+
+CORRELATED = (dist.MultivariateNormal, dist.LowRankMultivariateNormal)
 
 
 def kl_divergence(q: Distribution, p: Distribution) -> Array | None:
@@ -14,6 +19,10 @@ def kl_divergence(q: Distribution, p: Distribution) -> Array | None:
     """
     if isinstance(q, dist.Normal) and isinstance(p, dist.Normal):
         return kl_of_gaussians(q, p)
+    if isinstance(q, Categories) and isinstance(p, Categories):
+        return kl_of_categories(q, p)
+    if isinstance(q, CORRELATED) and isinstance(p, dist.Normal):
+        return kl_to_independent(q, p)
     if q.event_dim != p.event_dim or len(q.batch_shape) != len(p.batch_shape):
         return None
     try:
@@ -30,6 +39,22 @@ def kl_of_gaussians(q: dist.Normal, p: dist.Normal) -> Array:
     ratio = scale / width
     shift = (loc - center) / width
     return 0.5 * (jnp.square(ratio) + jnp.square(shift) - 1) - jnp.log(ratio)
+
+
+def kl_to_independent(q: Any, p: dist.Normal) -> Array:
+    """KL(q || p) of a correlated Gaussian to independent ones, nats of each example."""
+    loc, width = jnp.asarray(p.loc), jnp.asarray(p.scale)
+    spread = jnp.square((q.mean - loc) / width) + q.variance / jnp.square(width)
+    return 0.5 * (spread - 1 + 2 * jnp.log(width)).sum(-1) - 0.5 * log_determinant(q)
+
+
+def log_determinant(q: Any) -> Array:
+    """The log-determinant of the covariance."""
+    if isinstance(q, dist.MultivariateNormal):
+        factor = jnp.asarray(q.scale_tril)
+        return 2 * jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1)).sum(-1)
+    inner = jnp.diagonal(q._capacitance_tril, axis1=-2, axis2=-1)
+    return jnp.log(q.cov_diag).sum(-1) + 2 * jnp.log(inner).sum(-1)
 
 
 def with_rank(values: object, rank: int) -> Array:

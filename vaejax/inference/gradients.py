@@ -114,7 +114,6 @@ def pathwise(
 ) -> Estimate:
     """Differentiated through the draws [Kingma & Welling 2014]."""
     i = model.infer(batch, keys)
-    check_differentiable(i, "pathwise")
     return i, bound.value(i.tempered(beta))
 
 
@@ -249,5 +248,5 @@ def check_differentiable(i: Inference, gradient: str) -> None:
         if not getattr(term.q, "has_rsample", True):
             raise InputError(
                 f"--gradient {gradient} differentiates through draws, and those of "
-                f"{name} are discrete: use vimco"
+                f"{name} are discrete: use vimco, or pathwise, which relaxes them"
             )

@@ -135,6 +135,34 @@ class Given(NamedTuple):
         return z, log_density(q, z)
 
 
+class Unweighed(NamedTuple):
+    """Values of all blocks by name, where nobody asks for log q(z): it is 0.
+
+    The joint density log p(x, z) needs no more, and a flow without a closed inverse
+    gives no more.
+    """
+
+    values: Mapping[str, Array]
+
+    def __call__(
+        self,
+        block: str,
+        q: Distribution,
+        p: Distribution | None = None,
+        *,
+        number: int = 0,
+        each: bool = False,
+    ) -> tuple[Array, Array]:
+        del p, number, each
+        z = self.values[block]
+        return z, jnp.zeros(z.shape[: z.ndim - q.event_dim])
+
+
+def rank_of(p: Distribution) -> int:
+    """Axes of a draw."""
+    return len(p.batch_shape) + p.event_dim
+
+
 def fold_each(keys: Keys, number: int) -> Keys:
     """The key of each draw for the block with that number."""
     return jax.vmap(jax.random.fold_in, (0, None))(keys, number)

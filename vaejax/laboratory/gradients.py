@@ -106,8 +106,8 @@ def rows_of(
                 draws=draws,
             )(variables_of(state), dict(batch), key)
             for part, mean in found.mean.items():
-                ratios = ratios_of(mean, found.variance[part], draws)
-                yield GradientNoise(gradient, count, part, *ratios)
+                ratios = np.asarray(ratios_of(mean, found.variance[part], draws))
+                yield GradientNoise(gradient, count, part, *map(float, ratios))
 
 
 def gradient_moments(
@@ -144,17 +144,52 @@ def gradient_moments(
     return Moments(draws, mean, jax.tree.map(lambda s: s / (draws - 1), squares))
 
 
-def ratios_of(mean: Any, variance: Any, draws: int) -> tuple[float, float]:
-    """`snr` and `whole` of a part; NaN where nothing of it varies.
+def ratios_of(mean: Any, variance: Any, draws: int) -> Array:
+    """`snr` and `whole` of a part, `[2]`; NaN where nothing of it varies.
 
     Entries that do not vary are left out: no example of the batch reaches them.
     """
-    means = np.concatenate([np.ravel(m) for m in jax.tree.leaves(mean)])
-    variances = np.concatenate([np.ravel(v) for v in jax.tree.leaves(variance)])
-    varies = variances > 0
-    if not varies.any():
-        return float("nan"), float("nan")
-    m, v = np.float64(means[varies]), np.float64(variances[varies])
+    m = jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(mean)])
+    v = jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(variance)])
+    varies = v > 0
+    each = jnp.where(varies, jnp.abs(m) / jnp.sqrt(jnp.where(varies, v, 1.0)), 0.0)
     noise = v.sum()
-    signal = max(np.square(m).sum() - noise / draws, 0.0)
-    return float(np.mean(np.abs(m) / np.sqrt(v))), float(np.sqrt(signal / noise))
+    signal = jnp.where(varies, jnp.square(m), 0.0).sum() - noise / draws
+    whole = jnp.sqrt(jnp.maximum(signal, 0.0) / noise)
+    return jnp.stack([each.sum() / varies.sum(), whole])
+
+
+def gradient_ratios(
+    model: nn.Module,
+    variables: Variables,
+    batch: Batch,
+    key: Key,
+    *,
+    samples: Sequence[int],
+    gradients: Sequence[GradientName],
+    draws: int,
+) -> dict[str, Array]:
+    """All ratios of `gradient_snr` as one program: `[batch, gradients, samples, 2]`.
+
+    By part; the gradient is of the mean of the batch, so that all its rows are alike.
+    """
+
+    def of(gradient: GradientName, count: int) -> dict[str, Array]:
+        bound = importance_weighted(count)
+        of_bound = {"bound": bound, "gradient": gradient, "draws": draws}
+        found = gradient_moments(model, variables, batch, key, **of_bound)
+        return {
+            part: ratios_of(mean, found.variance[part], draws)
+            for part, mean in found.mean.items()
+        }
+
+    table = [[of(gradient, count) for count in samples] for gradient in gradients]
+    stacked = {
+        part: jnp.stack([jnp.stack([one[part] for one in row]) for row in table])
+        for part in table[0][0]
+    }
+    rows = len(batch["x"])
+    return {
+        part: jnp.broadcast_to(ratios[None], (rows, *ratios.shape))
+        for part, ratios in stacked.items()
+    }

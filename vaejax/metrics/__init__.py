@@ -2,6 +2,7 @@
 
 from vaejax.metrics.adversarial import autoencoding, classification, critic_scores
 from vaejax.metrics.base import averages
+from vaejax.metrics.blocks import block_metrics
 from vaejax.metrics.evidence import importance_log_likelihood
 from vaejax.metrics.features import compare_features
 from vaejax.metrics.images import (
@@ -33,6 +34,7 @@ __all__ = [
     "autoencoding",
     "averages",
     "baseline_nll",
+    "block_metrics",
     "classification",
     "compare_features",
     "count",

@@ -31,6 +31,8 @@ class LogLikelihood(NamedTuple):
     """Pareto k-hat of the weights [Vehtari et al. 2024]; NaN for under 25 samples."""
 
 
+CHUNK = 50
+"""Samples that are weighed at once."""
 LogWeights = Callable[[Keys], Float[Array, "chunk batch"]]
 
 
@@ -40,7 +42,7 @@ def importance_log_likelihood(
     batch: Batch,
     key: Key,
     samples: int,
-    chunk: int = 50,
+    chunk: int = CHUNK,
 ) -> LogLikelihood:
     """log p(x) of each example by importance sampling, nats, and how far to trust it.
 
@@ -79,7 +81,7 @@ def monte_carlo_log_likelihood(
 
 
 def log_mean_weight(
-    log_weights: LogWeights, examples: Size, key: Key, samples: int, chunk: int = 50
+    log_weights: LogWeights, examples: Size, key: Key, samples: int, chunk: int = CHUNK
 ) -> LogLikelihood:
     """log of the mean of `samples` weights of each example, `chunk` draws at a time.
 

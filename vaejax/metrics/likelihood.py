@@ -21,6 +21,7 @@ from vaejax.inference.terms import (
 )
 from vaejax.metrics.base import averages, ratio
 from vaejax.metrics.evidence import (
+    CHUNK,
     importance_log_likelihood,
     monte_carlo_log_likelihood,
 )
@@ -130,7 +131,7 @@ def baseline_nll() -> Metric:
     return averages({"baseline_nll": Quantity(meaning, "nats", in_line=True)}, values)
 
 
-def nll(samples: int, *, log_bin: float, chunk: int = 50) -> Metric:
+def nll(samples: int, *, log_bin: float, chunk: int = CHUNK) -> Metric:
     """Negative log-likelihood by importance sampling, nats, and as bits/dim.
 
     -log 1/S sum_s p(x, z_s) / q(z_s | x), S = `samples` exactly: an upper bound of

@@ -16,7 +16,11 @@ def representation_metrics(latents: Shape) -> Mapping[str, Metric]:
     return {"active_units": active_units(latents), "count": count()}
 
 
-def active_units(latents: Shape, threshold: float = 0.01) -> Metric:
+ACTIVE = 0.01
+"""Variance of a posterior mean over x above which its latent is in use."""
+
+
+def active_units(latents: Shape, threshold: float = ACTIVE) -> Metric:
     """Latents u with Var_x(E_q[u | x]) > threshold, counted [Burda et al. 2016]."""
 
     def update(

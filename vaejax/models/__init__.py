@@ -18,9 +18,11 @@ from vaejax.models.completion import (
     Whole,
 )
 from vaejax.models.conditions import Conditioned, Label, conditional, conditions_of
+from vaejax.models.conv_ladder import ConvLadderVAE
 from vaejax.models.critic import Classifier, CriticNetwork, Critique, JointCritic
 from vaejax.models.hierarchical import TwoLayerVAE
 from vaejax.models.holes import Blind, Constant, SetEncoder, WithMask
+from vaejax.models.ladder import HVAE, LadderVAE
 from vaejax.models.missing import LogisticMissingness, MissingVAE, SelfMasking
 from vaejax.models.priors import MixturePrior, StandardNormal, VampPrior
 from vaejax.models.vae import (
@@ -35,6 +37,7 @@ from vaejax.models.vae import (
 __all__ = [
     "CVAEGAN",
     "GAN",
+    "HVAE",
     "VAE",
     "ArbitraryCompletion",
     "Baseline",
@@ -44,6 +47,7 @@ __all__ = [
     "Conditioned",
     "Constant",
     "Context",
+    "ConvLadderVAE",
     "CriticNetwork",
     "CriticVAE",
     "Critique",
@@ -56,6 +60,7 @@ __all__ = [
     "JointCritic",
     "Judge",
     "Label",
+    "LadderVAE",
     "LatentModel",
     "LogisticMissingness",
     "MissingVAE",

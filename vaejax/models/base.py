@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 
 from vaejax.distributions import reparameterized
+from vaejax.distributions.temperature import cooled
 from vaejax.inference.latents import (
     FromPosterior,
     Given,
@@ -19,6 +20,7 @@ from vaejax.inference.latents import (
     Source,
     latent_term,
 )
+from vaejax.inference.sources import TopBlocks
 from vaejax.inference.terms import Inference, log_observed
 from vaejax.types import Array, Batch, Distribution
 
@@ -48,25 +50,33 @@ class Verbs(Protocol):
 class Generator(nn.Module):
     """A model that generates x from latents, by a prior and a likelihood."""
 
-    def draw_prior(self, batch: Batch, keys: Keys) -> Array:
-        """Latents `[samples, batch, ...]` as `decode` takes them, by the prior."""
-        p = cast(Verbs, self).prior(batch)
+    def draw_prior(
+        self, batch: Batch, keys: Keys, temperature: float | Array | None = None
+    ) -> Array:
+        """Latents `[samples, batch, ...]` as `decode` takes them, by the prior.
+
+        A temperature multiplies the standard deviations of p(z); None is 1.
+        """
+        p = cooled(cast(Verbs, self).prior(batch), temperature)
         return jax.vmap(lambda key: reparameterized(p, key))(keys)
 
     def decode(self, z: Array, batch: Batch) -> Distribution:
         """p(x | z) for `z` `[samples, batch, ...]`: batch shape `[samples, *x]`."""
         return cast(Verbs, self).likelihood(z, batch)
 
-    def generate(self, batch: Batch, keys: Keys) -> Distribution:
+    def generate(
+        self, batch: Batch, keys: Keys, temperature: float | Array | None = None
+    ) -> Distribution:
         """p(x | z) at latents of the prior, one key a draw."""
-        return self.decode(self.draw_prior(batch, keys), batch)
+        return self.decode(self.draw_prior(batch, keys, temperature), batch)
 
 
 class LatentModel(Generator):
     """A joint density p(x, z) with an approximate posterior q(z | x).
 
     A model with one block of latents has the verbs posterior, prior and likelihood and
-    nothing else; one with more overrides `terms`, `encode` and `draw_prior`.
+    nothing else; one with more overrides `terms`, `encode` and `draw_prior`, and
+    `draw_blocks` where q is drawn upwards.
     """
 
     ignorable: ClassVar[bool] = True
@@ -85,6 +95,10 @@ class LatentModel(Generator):
         latents = {"z": latent_term(q, p, z, log_q)}
         return Inference(log_observed(px, batch), latents, px)
 
+    def from_top(self, batch: Batch, source: Source) -> Distribution:
+        """p(x | z) where a source has the top blocks of x, and draws those below."""
+        return self.terms(batch, source).px
+
     def infer(self, batch: Batch, keys: Keys) -> Inference:
         """Draws latents of q(z | x), one key a draw, and weighs them."""
         return self.terms(batch, FromPosterior(keys))
@@ -92,6 +106,13 @@ class LatentModel(Generator):
     def weigh(self, z: Mapping[str, Array], batch: Batch) -> Inference:
         """The terms of given latents `[samples, batch, ...]`, all blocks by name."""
         return self.terms(batch, Given(z))
+
+    def draw_blocks(
+        self, batch: Batch, keys: Keys, temperature: float | Array | None = None
+    ) -> dict[str, Array]:
+        """Latents of all blocks by the prior, by name, as `weigh` takes them."""
+        latents = self.terms(batch, TopBlocks(keys, 0, temperature)).latents
+        return {name: term.z for name, term in latents.items()}
 
     def encode(self, batch: Batch) -> Distribution:
         """q(z | x) of what `decode` takes: pictures and exports show its mean."""

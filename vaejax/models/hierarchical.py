@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 
+from vaejax.distributions.temperature import cooled
 from vaejax.inference.latents import (
     Keys,
     Source,
@@ -47,7 +48,22 @@ class TwoLayerVAE(LatentModel):
     def decode(self, z: Array, batch: Batch) -> Distribution:
         return self.decoder(z, batch)
 
-    def draw_prior(self, batch: Batch, keys: Keys) -> Array:
-        top, _ = draw(self.prior(batch), fold_each(keys, OfLayer.TOP))
-        z1, _ = draw_each(self.top_decoder(top), keys)
-        return z1
+    def draw_prior(
+        self, batch: Batch, keys: Keys, temperature: float | Array | None = None
+    ) -> Array:
+        return self.draw_blocks(batch, keys, temperature)["z1"]
+
+    def draw_blocks(
+        self, batch: Batch, keys: Keys, temperature: float | Array | None = None
+    ) -> dict[str, Array]:
+        p2 = cooled(self.prior(batch), temperature)
+        z2, _ = draw(p2, fold_each(keys, OfLayer.TOP))
+        z1, _ = draw_each(cooled(self.top_decoder(z2), temperature), keys)
+        return {"z1": z1, "z2": z2}
+
+    def from_top(self, batch: Batch, source: Source) -> Distribution:
+        q1 = self.encoder(batch)
+        q2, p2 = self.top_encoder(q1.mean[None]), self.prior(batch)
+        z2, _ = source("z2", q2, p2, number=0, each=True)
+        z1, _ = source("z1", q1, self.top_decoder(z2), number=1)
+        return self.decoder(z1, batch)

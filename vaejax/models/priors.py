@@ -4,16 +4,17 @@ The mixtures are joint densities over the latents of an example.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from vaejax.distributions import Normal
+from vaejax.distributions.categories import Categories
 from vaejax.types import Array, Batch, Distribution, Shape, axes_of
 
-PriorName = Literal["standard", "mixture", "vamp"]
+PriorName = Literal["standard", "mixture", "vamp", "realnvp", "maf"]
 """The settings' names of the priors here; `presets.priors` builds each."""
 
 
@@ -73,15 +74,42 @@ class VampPrior(nn.Module):
         return mixture(even, self.encoder(pseudo), batch["x"].shape[0])
 
 
-def mixture(logits: Array, each: dist.Normal, examples: int) -> Distribution:
-    """The mixture of Gaussians `[components, *latents]`, for each of the examples."""
-    shape = (examples, *each.batch_shape)
-    event = len(each.batch_shape) - 1
-    parameters = jnp.asarray(each.loc), jnp.asarray(each.scale)
-    loc, scale = (jnp.broadcast_to(a[None], shape) for a in parameters)
-    weights = jnp.broadcast_to(logits[None], shape[:2])
+class UniformCategories(nn.Module):
+    """p(z) of independent categorical variables, all values alike."""
+
+    latents: int
+    categories: int
+
+    def __call__(self, batch: Batch) -> Distribution:
+        shape = (batch["x"].shape[0], self.latents, self.categories)
+        return Categories(jnp.zeros(shape))
+
+
+def mixture(logits: Array, each: Any, examples: int) -> Distribution:
+    """The mixture of Gaussians `[components, *latents]`, for each of the examples.
+
+    They are elementwise normals, or joint over the latents.
+    """
+    weights = jnp.broadcast_to(logits[None], (examples, len(logits)))
     return dist.MixtureSameFamily(
         dist.Categorical(logits=weights, validate_args=False),
-        dist.Independent(Normal(loc, scale), event, validate_args=False),
+        repeated(each, examples),
         validate_args=False,
     )
+
+
+def repeated(each: Any, examples: int) -> Distribution:
+    """Gaussians `[components]` for each of the examples, joint over latents."""
+
+    def repeat(array: Any) -> Array:
+        array = jnp.asarray(array)
+        return jnp.broadcast_to(array[None], (examples, *array.shape))
+
+    if isinstance(each, dist.MultivariateNormal):
+        loc, factor = repeat(each.loc), repeat(each.scale_tril)
+        return dist.MultivariateNormal(loc, scale_tril=factor, validate_args=False)
+    if isinstance(each, dist.LowRankMultivariateNormal):
+        parts = (repeat(a) for a in (each.loc, each.cov_factor, each.cov_diag))
+        return dist.LowRankMultivariateNormal(*parts, validate_args=False)
+    normal = Normal(repeat(each.loc), repeat(each.scale))
+    return dist.Independent(normal, len(each.batch_shape) - 1, validate_args=False)

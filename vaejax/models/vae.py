@@ -40,21 +40,18 @@ class GaussianEncoder(nn.Module):
     """q(z | x) = N(mu(x), diag sigma(x)^2), from the features of a body.
 
     With a condition c it is q(z | x, c). `reader` turns a batch with holes into what
-    the body sees; without one it sees x, which is 0 in its holes. A `head` reads the
-    Gaussian off the features in place of `gaussian`.
+    the body sees; without one it sees x, which is 0 in its holes.
     """
 
     body: nn.Module
     latents: int
     condition: nn.Module | None = None
     reader: nn.Module | None = None
-    head: nn.Module | None = None
 
     @nn.compact
     def __call__(self, batch: Batch) -> Distribution:
         x = read_input(self.reader, batch)
-        h = self.body(x, condition_of(self.condition, batch))
-        return self.head(h) if self.head else gaussian(h, self.latents)
+        return gaussian(self.body(x, condition_of(self.condition, batch)), self.latents)
 
 
 class Encoder(nn.Module):

@@ -8,7 +8,7 @@ sample axes on z.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 
@@ -77,6 +77,19 @@ class FlatEncoder(nn.Module):
         return self.mlp(append_condition(x.reshape(x.shape[0], -1), c))
 
 
+def by_rows(layers: Callable[[Array], Array], z: Array) -> Array:
+    """Layers applied to z `[samples, batch, ...]` with both leading axes as one.
+
+    Of a product with two batch axes XLA's CPU backend transposes the gradient. Examples
+    go first, so that devices which part these part the rows in the same way.
+    """
+    if z.ndim != 3:
+        return layers(z)
+    samples, batch, width = z.shape
+    out = layers(z.swapaxes(0, 1).reshape(samples * batch, width))
+    return out.reshape(batch, samples, -1).swapaxes(0, 1)
+
+
 class FlatDecoder(nn.Module):
     """An MLP, and one linear layer to `shape`."""
 
@@ -86,10 +99,11 @@ class FlatDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
-        # Of a product with two batch axes XLA's CPU backend transposes the gradient.
-        rows = z[0] if z.shape[0] == 1 else z
-        h = self.mlp(rows)
-        out = self.start.dense(math.prod(self.shape), h.shape[-1])(h)
+        def layers(rows: Array) -> Array:
+            h = self.mlp(rows)
+            return self.start.dense(math.prod(self.shape), h.shape[-1])(h)
+
+        out = by_rows(layers, z)
         return out.reshape(*z.shape[:-1], *self.shape)
 
 

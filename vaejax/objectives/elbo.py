@@ -115,7 +115,17 @@ def terms(i: Inference, rate: Array) -> Metrics:
         "distortion": distortion,
         "rate": rate,
         "kl": kl,
-    }
+    } | block_terms(i)
+
+
+def block_terms(i: Inference) -> Metrics:
+    """The KL term of each block of several, by its name: `kl_z1`, `kl_z2`, ...; nats.
+
+    Their sum is `kl`.
+    """
+    if len(i.latents) == 1:
+        return {}
+    return {f"kl_{n}": jnp.mean(t.kl.sum(-1)) for n, t in i.latents.items()}
 
 
 def gaussian_terms(i: Inference, beta: float | Array) -> Metrics:

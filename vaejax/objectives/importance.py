@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from vaejax.inference.bounds import Bound, importance_weighted, multiply_weighted
 from vaejax.inference.gradients import GradientName, estimate
 from vaejax.models import LatentModel
-from vaejax.objectives.elbo import gaussian_terms, sigma_term, terms
+from vaejax.objectives.elbo import block_terms, gaussian_terms, sigma_term, terms
 from vaejax.types import Array, Batch, Key, Metrics
 
 
@@ -80,6 +80,7 @@ def weighted(
         "bound": bound.value(i.log_w).mean(),
         "elbo": jnp.mean(i.log_w),
         "kl": jnp.mean(i.kl),
+        **block_terms(i),
     } | sigma_term(i)
 
 

@@ -16,6 +16,7 @@ TERMS: Mapping[str, Quantity] = {
     "distortion": Quantity("-log p(x | z)", "nats", in_line=True),
     "rate": Quantity("weighted KL term", "nats", in_line=True),
     "kl": Quantity("KL(q(z | x) || p(z))", "nats", in_line=True),
+    "kl_z*": Quantity("the block's part of the KL", "nats"),
     "beta": Quantity("weight of the KL term", WEIGHT, in_line=True),
     "sigma": Quantity("standard deviation of the likelihood", "units of x"),
     "implied_sigma": Quantity("sigma that beta implies", "units of x", in_line=True),

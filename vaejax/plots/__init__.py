@@ -13,6 +13,7 @@ from pathlib import Path
 from vaejax.errors import InputError, nearest
 from vaejax.experiment import Experiment, TrainState
 from vaejax.models import conditions_of
+from vaejax.plots.blocks import blocks, layers, require_blocks, require_layers
 from vaejax.plots.conditional import attributes, classes, completions, labels
 from vaejax.plots.examples import (
     require_attributes,
@@ -33,6 +34,7 @@ from vaejax.plots.images import (
     samples,
     traversal,
 )
+from vaejax.plots.laboratory import gaps, nll_over_k, rate_distortion
 from vaejax.plots.missing import imputations
 from vaejax.plots.plane import latents
 from vaejax.plots.terms import curves
@@ -61,7 +63,16 @@ PICTURES: Mapping[str, Draw] = {
     "attributes": of_state(attributes),
     "completions": of_state(completions),
     "imputations": of_state(imputations),
+    "blocks": of_state(blocks),
+    "layers": of_state(layers),
 }
+
+MEASUREMENTS: Mapping[str, Draw] = {
+    "nll_over_k": nll_over_k,
+    "gaps": gaps,
+    "rate_distortion": rate_distortion,
+}
+"""Pictures of what evaluate.py --what has measured, drawn where asked for by name."""
 
 REQUIREMENTS: Mapping[str, Callable[[Experiment, TrainState, str], None]] = {
     "samples": require_latents,
@@ -75,6 +86,8 @@ REQUIREMENTS: Mapping[str, Callable[[Experiment, TrainState, str], None]] = {
     "attributes": require_attributes,
     "completions": require_context,
     "imputations": require_imputer,
+    "blocks": require_blocks,
+    "layers": require_layers,
 }
 
 
@@ -106,15 +119,17 @@ def write(
 
     Args:
       workdir: the run.
-      names: keys of `PICTURES`; none means all that apply to the run.
+      names: keys of `PICTURES` or `MEASUREMENTS`; none means all of the former that
+        apply to the run.
       out: a folder; None is `plots` in the workdir. A shared model wants one.
 
     Raises:
       InputError: a name that is no picture, or a picture that needs another run.
     """
+    known = {**PICTURES, **MEASUREMENTS}
     for name in names:
-        if name not in PICTURES:
-            raise InputError(f"no picture {name!r}: {nearest(name, PICTURES)}")
+        if name not in known:
+            raise InputError(f"no picture {name!r}: {nearest(name, known)}")
     workdir = readable_workdir(workdir)
     lost = ("curves",) if is_shared(workdir) else ()
     if lost and (out is None or "curves" in names):
@@ -128,29 +143,50 @@ def write(
     for name in names or there:
         if name in REQUIREMENTS:
             REQUIREMENTS[name](experiment, state, name)
-        figure = PICTURES[name](experiment, state, workdir)
-        folder.mkdir(parents=True, exist_ok=True)
-        with written_whole(folder / f"{name}.png") as file:
-            figure.savefig(file, format="png")
-        yield folder / f"{name}.png"
+        yield save_figure(known[name](experiment, state, workdir), folder, name)
+
+
+def save_figure(figure: Picture, folder: Path, name: str) -> Path:
+    """Writes `folder`/NAME.png and returns its path; the folder is made.
+
+    Args:
+      figure: the picture.
+      folder: where to.
+      name: of the file, without its ending.
+
+    Returns:
+      The path of the file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    place = folder / f"{name}.png"
+    with written_whole(place) as file:
+        figure.savefig(file, format="png")
+    return place
 
 
 __all__ = [
+    "MEASUREMENTS",
     "PICTURES",
     "Picture",
     "applicable",
     "attributes",
+    "blocks",
     "classes",
     "completions",
     "curves",
+    "gaps",
     "image_grid",
     "imputations",
     "interpolation",
     "labels",
     "latents",
+    "layers",
     "manifold",
+    "nll_over_k",
+    "rate_distortion",
     "reconstructions",
     "samples",
+    "save_figure",
     "save_grid",
     "traversal",
     "write",

@@ -13,7 +13,9 @@ from vaejax.presets import (
     adversarial,
     burda,
     conditional,
+    conv_ladder,
     generic,
+    hierarchies,
     larsen,
     missing,
     published,
@@ -24,7 +26,9 @@ from vaejax.presets import (
 from vaejax.presets.adversarial import *
 from vaejax.presets.burda import *
 from vaejax.presets.conditional import *
+from vaejax.presets.conv_ladder import *
 from vaejax.presets.generic import *
+from vaejax.presets.hierarchies import *
 from vaejax.presets.larsen import *
 from vaejax.presets.missing import *
 from vaejax.presets.published import *
@@ -39,6 +43,8 @@ FAMILIES: Mapping[str, ModuleType] = {
     "IWAE as published": burda,
     "VampPrior as published": tomczak,
     "Sylvester flows as published": sylvester,
+    "hierarchies": hierarchies,
+    "hierarchies of maps": conv_ladder,
     "conditional": conditional,
     "adversarial": adversarial,
     "VAE-GAN": vae_gan,
@@ -60,6 +66,8 @@ __all__ += published.__all__
 __all__ += burda.__all__
 __all__ += tomczak.__all__
 __all__ += sylvester.__all__
+__all__ += hierarchies.__all__
+__all__ += conv_ladder.__all__
 __all__ += conditional.__all__
 __all__ += adversarial.__all__
 __all__ += vae_gan.__all__

@@ -19,13 +19,14 @@ from vaejax.errors import InputError, require
 from vaejax.experiment import Experiment, Metric, Player, epoch_steps
 from vaejax.inference.terms import log_mean_exp
 from vaejax.metrics import (
+    block_metrics,
     importance_bound,
     imputation,
     likelihood_metrics,
     quality_metrics,
     representation_metrics,
 )
-from vaejax.models import VAE, Decoder, GaussianEncoder, Label
+from vaejax.models import VAE, Decoder, Label
 from vaejax.models import likelihoods as li
 from vaejax.models.columns import Reader
 from vaejax.presets.bodies import Bodies, build_bodies
@@ -38,11 +39,12 @@ from vaejax.presets.likelihood import (
     named_likelihood,
 )
 from vaejax.presets.optimize import adam
+from vaejax.presets.posteriors import build_encoder
 from vaejax.presets.priors import build_prior
 from vaejax.presets.rates import for_counts
 from vaejax.runtime.limits import MOST
 from vaejax.training.schedules import SCHEDULES
-from vaejax.types import Array, Objective
+from vaejax.types import Array, Objective, Shape
 
 OF_LINEN = ("parent", "name")
 """Fields of a Linen module that are none of its parts."""
@@ -139,9 +141,9 @@ def vae_model(
     condition: Label | None = None,
     reader: nn.Module | None = None,
 ) -> VAE:
-    """The VAE with a diagonal Gaussian posterior and the prior of the settings."""
+    """The VAE with the posterior and the prior of the settings."""
     read = reader_of(view, reader)
-    encoder = GaussianEncoder(body.encoder, latent.latents, condition, read)
+    encoder = build_encoder(body.encoder, latent, condition, read)
     return VAE(
         encoder=encoder,
         decoder=build_decoder(body, view, condition),
@@ -166,8 +168,16 @@ def weight_schedule(
     return pick("schedule", kind, SCHEDULES)(weight.beta, steps)
 
 
-def latent_metrics(latents: int, view: View) -> Callable[[int], Mapping[str, Metric]]:
-    """Metrics of a latent-variable model."""
+def latent_metrics(
+    latents: int, view: View, blocks: Mapping[str, Shape] = MappingProxyType({})
+) -> Callable[[int], Mapping[str, Metric]]:
+    """Metrics of a latent-variable model, and of each of its blocks if it has several.
+
+    Args:
+      latents: as many as `decode` takes.
+      view: the data and the likelihood.
+      blocks: the shape of each block, from the data upwards.
+    """
     likelihood_of = partial(
         likelihood_metrics,
         log_bin=0.0 if view.likelihood.discrete else view.preprocess.log_bin,
@@ -177,6 +187,7 @@ def latent_metrics(latents: int, view: View) -> Callable[[int], Mapping[str, Met
         **likelihood_of(samples),
         **({"imputation": imputation(samples, columns)} if hidden and samples else {}),
         **representation_metrics(latents),
+        **block_metrics(blocks),
     }
 
 
@@ -243,7 +254,7 @@ def vae_game(
         objective,
         view,
         training,
-        latent_metrics(latent.latents, view),
+        latent_metrics(latent.size, view),
         {
             name: weight_schedule(weight, training, view.dataset)
             for name, weight in weights.items()

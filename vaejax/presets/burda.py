@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -18,7 +19,7 @@ from vaejax.experiment import Experiment, TrainState, epoch_steps
 from vaejax.models import (
     VAE,
     Decoder,
-    GaussianEncoder,
+    Encoder,
     GaussianNetwork,
     StandardNormal,
     TwoLayerVAE,
@@ -122,14 +123,15 @@ def iwae_burda_two_layer(
         top_decoder=latent_network(100, start),
         prior=StandardNormal(50),
     )
-    return published(model, view, training, (100, samples, bound, recipe))
+    blocks = {"z1": 100, "z2": 50}
+    return published(model, view, training, (100, samples, bound, recipe), blocks)
 
 
-def data_encoder(latents: int, start: Start) -> GaussianEncoder:
+def data_encoder(latents: int, start: Start) -> Encoder:
     """q(z | x) by 200-200."""
     body = net.FlatEncoder(net.MLP((200, 200), nn.tanh, start=start))
     head = GaussianHead(latents, exp_scale, start)
-    return GaussianEncoder(body, latents, head=head)
+    return Encoder(body, head)
 
 
 def data_decoder(view: a.View, start: Start) -> Decoder:
@@ -151,12 +153,16 @@ def published(
     view: a.View,
     training: Training,
     settings: tuple[int, int, str, str],
+    blocks: Mapping[str, int] = MappingProxyType({}),
 ) -> Experiment:
-    """The training of both; `settings` are latents that decode, k, bound and recipe."""
+    """The training of both; `settings` are latents that decode, k, bound and recipe.
+
+    Where there are several `blocks` of latents, these are their sizes.
+    """
     latents, samples, bound, recipe = settings
     require(samples >= 1, "samples", samples, "at least 1")
     objective = partial(pick("bound", bound, OBJECTIVES), samples=samples)
-    metrics = a.latent_metrics(latents, view)
+    metrics = a.latent_metrics(latents, view, blocks)
     made = a.one_player(model, objective, view, training, metrics)
     made = optimize.optimized_by(made, burda_adam(recipe, training, view.dataset))
     made = dataclasses.replace(made, begin=output_bias(view.dataset))

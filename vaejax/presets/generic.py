@@ -138,6 +138,7 @@ def vae_two_layer(
 
     Args:
       lower_latents: latents of z1, from which x is decoded; `latents` are those of z2.
+        `--posterior` is that of z1, `--prior` that of z2.
       lower_hidden: widths of the dense layers from z1 to z2, mirrored on the way down.
     """
     require(lower_latents >= 1, "lower_latents", lower_latents, "at least 1")
@@ -147,8 +148,13 @@ def vae_two_layer(
             "vae_two_layer infers z2 from z1, of which vamp learns no inputs: choose "
             "--prior mixture"
         )
+    if latent.posterior == "categorical":
+        raise InputError(
+            "vae_two_layer has real numbers for z1, and --posterior categorical none: "
+            "choose another, or vae"
+        )
     body = build_bodies(network, view.dataset)
-    lower = a.vae_model(body, Latents(lower_latents), view)
+    lower = a.vae_model(body, latent.of_posterior(lower_latents), view)
     spec, preprocess = view.dataset.spec, view.preprocess
     up, down = (
         dense_layers(widths, network) for widths in (lower_hidden, lower_hidden[::-1])
@@ -158,14 +164,16 @@ def vae_two_layer(
         top_encoder=GaussianNetwork(up, latent.latents),
         decoder=lower.decoder,
         top_decoder=GaussianNetwork(down, lower_latents),
-        prior=build_prior(latent, lower.encoder, spec, preprocess),
+        prior=build_prior(latent.of_prior(), lower.encoder, spec, preprocess),
     )
     experiment = a.one_player(
         model,
         objectives.weighted,
         view,
         training,
-        a.latent_metrics(lower_latents, view),
+        a.latent_metrics(
+            lower_latents, view, {"z1": lower_latents, "z2": latent.latents}
+        ),
         {"beta": a.weight_schedule(weight, training, view.dataset)},
     )
     return trained_by_bound(experiment, importance)

@@ -78,7 +78,7 @@ def miwae(
         objectives.weighted,
         view,
         training,
-        a.latent_metrics(latent.latents, view),
+        a.latent_metrics(latent.size, view),
         {"beta": a.weight_schedule(weight, training, view.dataset)},
     )
     return trained_by_bound(experiment, importance)
@@ -144,7 +144,7 @@ def not_miwae(
         partial(objectives.iwae, samples=samples),
         view,
         training,
-        a.latent_metrics(latent.latents, view),
+        a.latent_metrics(latent.size, view),
         {"beta": a.weight_schedule(weight, training, view.dataset)},
     )
     return a.chosen_by_bound(experiment, samples)
@@ -189,7 +189,7 @@ def partial_vae(
         objectives.elbo,
         view,
         training,
-        a.latent_metrics(latent.latents, view),
+        a.latent_metrics(latent.size, view),
         {"beta": a.weight_schedule(weight, training, view.dataset)},
     )
 

@@ -10,6 +10,8 @@ from vaejax.data.spec import Spec
 from vaejax.distributions.columns import mixed
 from vaejax.errors import InputError
 from vaejax.models import MixturePrior, StandardNormal, VampPrior, conditional
+from vaejax.models.flow_priors import AutoregressivePrior, CouplingPrior
+from vaejax.models.priors import UniformCategories
 from vaejax.presets.choice import pick
 
 UNIT = ("binary", "grey", "dequantized")
@@ -20,7 +22,9 @@ Build = Callable[[Latents, nn.Module, Spec, Preprocess], nn.Module]
 def standard_prior(
     latent: Latents, encoder: nn.Module, spec: Spec, preprocess: Preprocess
 ) -> nn.Module:
-    """N(0, I)."""
+    """N(0, I); of categorical latents the uniform distribution."""
+    if latent.posterior == "categorical":
+        return UniformCategories(latent.latents, latent.values)
     return StandardNormal(latent.latents)
 
 
@@ -45,10 +49,26 @@ def vamp_prior(
     return VampPrior(encoder, latent.count, unit, classes)
 
 
+def coupling_prior(
+    latent: Latents, encoder: nn.Module, spec: Spec, preprocess: Preprocess
+) -> nn.Module:
+    """RealNVP."""
+    return CouplingPrior(latent.latents, latent.maps, latent.width)
+
+
+def autoregressive_prior(
+    latent: Latents, encoder: nn.Module, spec: Spec, preprocess: Preprocess
+) -> nn.Module:
+    """A masked autoregressive flow."""
+    return AutoregressivePrior(latent.latents, latent.maps, latent.width)
+
+
 PRIORS: Mapping[str, Build] = {
     "standard": standard_prior,
     "mixture": mixture_prior,
     "vamp": vamp_prior,
+    "realnvp": coupling_prior,
+    "maf": autoregressive_prior,
 }
 
 

@@ -9,13 +9,14 @@ from vaejax.configs import Data, Latents, Training
 from vaejax.data.kinds import require_images
 from vaejax.errors import InputError, require
 from vaejax.experiment import Experiment, epoch_steps
-from vaejax.models import VAE, Decoder, GaussianEncoder
+from vaejax.models import VAE, Decoder
 from vaejax.models import likelihoods as li
 from vaejax.models.heads import GaussianHead, softplus_scale
 from vaejax.nn.gated import GatedConvDecoder, GatedConvEncoder
 from vaejax.nn.starts import TORCH
 from vaejax.presets import assemble as a
 from vaejax.presets import optimize
+from vaejax.presets.posteriors import build_encoder
 from vaejax.presets.priors import build_prior
 from vaejax.presets.signature import preset
 from vaejax.training.schedules import epoch_warm_up
@@ -66,7 +67,7 @@ def vae_sylvester(
         partial(objectives.averaged_elbo, samples=1),
         view,
         training,
-        a.latent_metrics(latent.latents, view),
+        a.latent_metrics(latent.size, view),
         {"beta": epoch_warm_up(warm_up, each)},
     )
     rate = optimize.scheduled_rate(training, each * training.epochs)
@@ -78,7 +79,7 @@ def sylvester_vae(view: a.View, latent: Latents, channels: tuple[int, int]) -> V
     """The model of `vae_sylvester`."""
     spec = view.dataset.spec
     head = GaussianHead(latent.latents, softplus_scale, TORCH)
-    encoder = GaussianEncoder(GatedConvEncoder(channels), latent.latents, head=head)
+    encoder = build_encoder(GatedConvEncoder(channels), latent, base=head)
     decoder = Decoder(GatedConvDecoder(spec.shape, channels), view.likelihood)
     prior = build_prior(latent, encoder, spec, view.preprocess)
     return VAE(encoder=encoder, decoder=decoder, prior=prior)

@@ -9,13 +9,14 @@ from vaejax import objectives
 from vaejax.configs import Data, Latents, Training
 from vaejax.errors import require
 from vaejax.experiment import Experiment, epoch_steps
-from vaejax.models import VAE, Decoder, GaussianEncoder, VampPrior
+from vaejax.models import VAE, Decoder, VampPrior
 from vaejax.models import likelihoods as li
 from vaejax.models.heads import GaussianHead, clipped_scale
 from vaejax.nn import networks as net
 from vaejax.nn.starts import HE, normal_around
 from vaejax.presets import assemble as a
 from vaejax.presets import optimize
+from vaejax.presets.posteriors import build_encoder
 from vaejax.presets.priors import UNIT, build_prior
 from vaejax.presets.signature import preset
 from vaejax.training.schedules import epoch_warm_up
@@ -72,7 +73,7 @@ def vae_tomczak(
         partial(objectives.averaged_elbo, samples=1),
         view,
         training,
-        a.latent_metrics(latent.latents, view),
+        a.latent_metrics(latent.size, view),
         {"beta": epoch_warm_up(warm_up, each)},
     )
     moves = optimize.adam_norm_grad(training, each * training.epochs)
@@ -84,7 +85,7 @@ def tomczak_vae(view: a.View, latent: Latents) -> VAE:
     spec = view.dataset.spec
     body = net.FlatEncoder(gated_dense(WIDTHS))
     head = GaussianHead(latent.latents, clipped_scale, HE)
-    encoder = GaussianEncoder(body, latent.latents, head=head)
+    encoder = build_encoder(body, latent, base=head)
     if latent.prior == "vamp":
         prior = published_vamp_prior(encoder, latent, view)
     else:

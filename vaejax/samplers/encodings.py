@@ -72,6 +72,11 @@ def encodings_of(experiment: Experiment, state: TrainState, key: Key) -> Encodin
             f"{experiment.name} encodes training examples as what is no number: its "
             "model diverged"
         )
+    if np.isin(every, (0, 1)).all():
+        raise InputError(
+            f"{experiment.name} encodes as categories, which no fitted sampler draws: "
+            "use --sampler prior"
+        )
     classes = experiment.dataset.spec.classes if labelled else 0
     y = np.concatenate(labels) if labelled else None
     return Encodings(every, y, shape, classes, len(parts))

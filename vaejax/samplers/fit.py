@@ -91,7 +91,7 @@ def negative_log_density(
 ) -> tuple[Array, Metrics]:
     """-log p of latents under the flow, nats for each."""
     del key
-    loss = -jnp.mean(model.log_density(batch))
+    loss = -jnp.mean(model.prior(batch).log_prob(batch["x"]))
     return loss, {"loss": loss}
 
 
@@ -126,7 +126,7 @@ def second_experiment(
     batch = min(BATCH, size)
     epochs = max(1, STEPS // (size // batch))
     rate = optax.cosine_decay_schedule(RATE, epochs * (size // batch))
-    parts = ("flow", "encoder", "decoder", "prior")
+    parts = ("flow", "base", "encoder", "decoder", "prior")
     player = Player(objective, optax.adam(rate), parts)
     training = Training(
         epochs=epochs, batch_size=batch, seed=seed, evaluate_every=epochs

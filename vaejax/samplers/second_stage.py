@@ -12,97 +12,69 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vaejax import parallel
-from vaejax.distributions import Delta
+from vaejax.distributions import Delta, Normal
+from vaejax.distributions.flow import Flow
+from vaejax.errors import InputError
 from vaejax.models import VAE, Decoder, GaussianEncoder, Label, StandardNormal
 from vaejax.models.base import Generator
-from vaejax.models.conditions import condition_of
+from vaejax.models.flow_priors import CouplingPrior
 from vaejax.models.likelihoods import Gaussian
-from vaejax.nn.layers import append_condition
 from vaejax.nn.networks import MLP, FlatDecoder, FlatEncoder
 from vaejax.types import Array, Batch, Distribution, Key
 
-LAYERS = 8
-HIDDEN = (128,)
+LAYERS, HIDDEN = 8, 128
+"""Couplings of the flow, and the width of the two hidden layers in each."""
 WIDTHS = (512, 512)
 """Dense layers of the second VAE; Dai & Wipf's have three of 1,024."""
 
 
-class Coupling(nn.Module):
-    """An affine coupling layer [Dinh et al. 2017, eq. 4-8].
+class LabelledNormal(nn.Module):
+    """A diagonal Gaussian for each label, joint over latents, learned from N(0, I)."""
 
-    Latents whose place has the parity `odd` stay, and give scale and shift of the
-    others; log scales are within (-2, 2), and 0 at the start.
-    """
-
-    hidden: tuple[int, ...]
-    odd: bool
+    latents: int
+    classes: int
 
     @nn.compact
-    def shift_and_scale(self, z: Array, c: Array | None) -> tuple[Array, Array]:
-        kept = jnp.arange(z.shape[-1]) % 2 == int(self.odd)
-        h = MLP(self.hidden)(append_condition(jnp.where(kept, z, 0), c))
-        out = nn.Dense(2 * z.shape[-1], kernel_init=nn.initializers.zeros)(h)
-        shift, raw = jnp.split(out, 2, axis=-1)
-        log_scale = 2 * jnp.tanh(raw / 2)
-        return jnp.where(kept, 0, shift), jnp.where(kept, 0, log_scale)
-
-
-class CouplingFlow(nn.Module):
-    """Coupling layers that turn latents into noise, and back."""
-
-    layers: int = LAYERS
-    hidden: tuple[int, ...] = HIDDEN
-
-    def setup(self) -> None:
-        self.layer = [Coupling(self.hidden, bool(n % 2)) for n in range(self.layers)]
-
-    def __call__(self, z: Array, c: Array | None) -> tuple[Array, Array]:
-        """Noise u of latents z, both `[..., latents]`, and log |det du/dz| `[...]`."""
-        log_det = jnp.zeros(z.shape[:-1])
-        for layer in self.layer:
-            shift, log_scale = layer.shift_and_scale(z, c)
-            z = (z - shift) * jnp.exp(-log_scale)
-            log_det -= log_scale.sum(-1)
-        return z, log_det
-
-    def inverse(self, u: Array, c: Array | None) -> Array:
-        """Latents of noise."""
-        for layer in reversed(self.layer):
-            shift, log_scale = layer.shift_and_scale(u, c)
-            u = u * jnp.exp(log_scale) + shift
-        return u
+    def __call__(self, batch: Batch) -> Any:
+        shape = (self.classes, self.latents)
+        means = self.param("means", nn.initializers.zeros, shape)
+        log_scales = self.param("log_scales", nn.initializers.zeros, shape)
+        y = batch["y"]
+        each = Normal(means[y], jnp.exp(log_scales[y]))
+        return dist.Independent(each, 1, validate_args=False)
 
 
 class FlowDensity(Generator):
-    """p(z) or p(z | y): a standard normal through coupling layers."""
+    """p(z), or p(z | y): a Gaussian, of each label one, through coupling layers."""
 
-    flow: CouplingFlow
-    prior: nn.Module
-    condition: Label | None = None
+    flow: CouplingPrior
+    base: LabelledNormal | None = None
 
-    def decode(self, z: Array, batch: Batch) -> Distribution:
-        c = condition_of(self.condition, batch)
-        return Delta(self.flow.inverse(z, alike(c, z)))
+    def prior(self, batch: Batch) -> Distribution:
+        found: Any = self.flow(batch)
+        return found if self.base is None else Flow(self.base(batch), found.maps)
 
-    def log_density(self, batch: Batch) -> Array:
-        """log p of `batch["x"]`, nats `[batch]`."""
-        c = condition_of(self.condition, batch)
-        u, log_det = self.flow(batch["x"], c)
-        return self.prior(batch).log_prob(u).sum(-1) + log_det
-
-
-def alike(c: Array | None, z: Array) -> Array | None:
-    """The condition with the sample axis of z."""
-    return None if c is None else jnp.broadcast_to(c, (*z.shape[:-1], c.shape[-1]))
+    def likelihood(self, z: Array, batch: Batch) -> Distribution:
+        del batch
+        return Delta(z)
 
 
 def flow_model(latents: int, classes: int) -> FlowDensity:
-    """The flow for that many latents, given one of that many labels."""
-    condition = Label(classes) if classes else None
-    return FlowDensity(CouplingFlow(), StandardNormal(latents), condition)
+    """The flow for that many latents, given one of that many labels.
+
+    A flow whose base distribution knows the label is that of [Izmailov et al. 2020].
+
+    Raises:
+      InputError: a coupling needs two latents, one to keep and one to change.
+    """
+    if latents < 2:
+        raise InputError("flow needs two latents or more: use gmm or two_stage")
+    base = LabelledNormal(latents, classes) if classes else None
+    return FlowDensity(CouplingPrior(latents, LAYERS, HIDDEN), base)
 
 
 def two_stage_model(latents: int, classes: int) -> VAE:

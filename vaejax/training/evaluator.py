@@ -192,17 +192,19 @@ def measure_split(
     return evaluator.measure(state, seed=seed)
 
 
-def held_out_examples(experiment: Experiment, num: int) -> dict[str, np.ndarray]:
-    """At most `num` examples of the test split, as the model sees them.
+def held_out_examples(
+    experiment: Experiment, num: int, split: str = "test"
+) -> dict[str, np.ndarray]:
+    """At most `num` examples of the test split, or another, as the model sees them.
 
     They are the first of a fixed permutation, because splits may be ordered by class;
     the noise of preprocessing is drawn with the key of the evaluations' first batch.
     """
     dataset = experiment.dataset
-    index = permutation(dataset.size("test"), seed=0, epoch=0)[:num]
+    index = permutation(dataset.size(split), seed=0, epoch=0)[:num]
     root = evaluation_key(experiment.training.seed)
     key = jax.random.fold_in(jax.random.fold_in(root, 0), OfStep.DATA)
-    arrays = dataset.some("test", index)
+    arrays = dataset.some(split, index)
     raw = {name: jnp.asarray(array) for name, array in arrays.items()}
     batch = experiment.preprocess.apply(raw | {"index": jnp.asarray(index)}, key)
     return {name: np.asarray(array) for name, array in batch.items()}

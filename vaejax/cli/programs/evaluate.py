@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from vaejax.cli import commands, commands_data, parse
+from vaejax.cli import commands, commands_data, commands_laboratory, parse
 from vaejax.errors import InputError
+from vaejax.laboratory.settings import Laboratory, WhatName
 from vaejax.samplers.record import SamplerName
 
 
@@ -27,6 +28,8 @@ def main(
     features: str = "",
     inception: Path | None = None,
     sampler: SamplerName = "prior",
+    what: tuple[WhatName, ...] = (),
+    lab: Laboratory = Laboratory(),
 ) -> None:
     """ELBO, importance-weighted likelihood, bits/dim and active units of a run.
 
@@ -53,6 +56,11 @@ def main(
       inception: .npz or .safetensors with Inception's weights, for fid and kid.
       sampler: what judged samples are drawn from, as in sample.py: prior, or gmm, flow
         or two_stage, fitted to encodings and kept in the run.
+      what: measurements that take longer, instead of all that: the likelihood over K,
+        by annealed importance sampling (ais), the gaps of inference, the
+        rate-distortion curve, the aggregated posterior, the noise of gradients; kept
+        in RUN/laboratory, where a command that was stopped goes on.
+      lab: settings of --what.
     """
     judged = classifier is not None or inception is not None or features
     if sampler != "prior" and not judged:
@@ -60,6 +68,17 @@ def main(
             "--sampler is of samples that are judged: give --classifier, --features or "
             "--inception, or draw them with sample.py"
         )
+    if what:
+        others = (input, classifier, inception, per_example)
+        if any(o is not None for o in others) or features or distributed:
+            raise InputError(
+                "--what goes without --input, --classifier, --features, --inception, "
+                "--per-example and hosts"
+            )
+        if devices != 1:
+            raise InputError("--what measures on one device: leave --devices out")
+        commands_laboratory.measure_run(workdir, what, lab, samples, split, num, out)
+        return
     if input is not None:
         if judged or distributed or split != "test":
             raise InputError(
