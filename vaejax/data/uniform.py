@@ -32,10 +32,22 @@ def uniform(key: Key, shape: tuple[int, ...]) -> Array:
 
 
 def in_one_pass(key: Key, shape: tuple[int, ...]) -> Array:
-    """Floats in [0, 1) of 23 bits each; number n encrypts the counter n."""
-    left, right = threefry(key, jax.lax.iota(jnp.uint32, math.prod(shape)))
-    bits = (left ^ right) >> np.uint32(9) | ONE
-    return (jax.lax.bitcast_convert_type(bits, jnp.float32) - 1).reshape(shape)
+    """Floats in [0, 1) of 23 bits each; number n encrypts the counter n.
+
+    As a loop over two halves: else XLA would compute the noise again in each operation
+    that reads it, for each importance sample.
+    """
+    size = math.prod(shape)
+    half = -(-size // 2)
+
+    def floats(start: Array) -> Array:
+        counts = jax.lax.iota(jnp.uint32, half) + jnp.broadcast_to(start, half)
+        left, right = threefry(key, counts)
+        bits = (left ^ right) >> np.uint32(9) | ONE
+        return jax.lax.bitcast_convert_type(bits, jnp.float32) - 1
+
+    halves = jax.lax.map(floats, np.array([0, half], np.uint32))
+    return halves.reshape(-1)[:size].reshape(shape)
 
 
 def threefry(key: Key, counts: Array) -> tuple[Array, Array]:
