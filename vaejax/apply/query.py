@@ -215,7 +215,7 @@ def sample(
         raise InputError("a temperature is of the prior, not of a fitted sampler")
     else:
         check_sampler_of(sampler, state)
-        z = sampler.draw(latent_key, num, batch.get("y"))
+        z = sampler.draw(latent_key, int(num), batch.get("y"))
         px = generated_likelihood(experiment, state, z, batch)
     return (px.sample(noise_key) if noise else px.mean)[0]
 

@@ -198,8 +198,9 @@ def conv_ladder(
         tuple(stages),
         build_head(whole, MapHead(sides, latent.latents)),
     )
-    outputs = view.likelihood.outputs(spec.shape[-1])
-    last = LastMaps((*spec.shape[:2], outputs), Stage(layer_blocks, 0, block))
+    height, width, channels_of_x = spec.shape
+    outputs = view.likelihood.outputs(channels_of_x)
+    last = LastMaps((height, width, outputs), Stage(layer_blocks, 0, block))
     return ConvLadderVAE(
         encoder=encoder,
         down=ConvDown(tuple(rungs)),

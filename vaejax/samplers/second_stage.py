@@ -97,7 +97,7 @@ def arrays_of(
     """Variables by path, and the standardization of latents."""
     flat = flatten_dict(jax.device_get(dict(variables)), sep="/")
     named = {name: np.asarray(leaf) for name, leaf in flat.items()}
-    return {**named, "loc": np.float32(loc), "scale": np.float32(scale)}
+    return {**named, "loc": loc.astype(np.float32), "scale": scale.astype(np.float32)}
 
 
 def draw_flow(
