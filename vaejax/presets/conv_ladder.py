@@ -57,7 +57,7 @@ def ladder_vae_conv(
     layer_blocks: int = 4,
     downsample: tuple[int, ...] = (),
     gated: bool = True,
-    skip: bool = True,
+    skip_connections: bool = True,
     dropout: float = 0.2,
     norm: NormName = "batch",
     learn_top: bool = True,
@@ -87,7 +87,7 @@ def ladder_vae_conv(
       downsample: halvings below each block, from the data upwards, after that of the
         first convolution; default: spread evenly, to a top map of 2x2.
       gated: gate what a residual block adds.
-      skip: features go around a block of latents, too.
+      skip_connections: features go around a block of latents, too.
       dropout: share of maps dropped in residual blocks.
       norm: batch normalizes in residual blocks; none does not.
       learn_top: learn mean and scale of the top block's Gaussian prior; other --prior
@@ -110,7 +110,11 @@ def ladder_vae_conv(
     block = BlockStyle(norm, dropout, gated)
     made = a.one_player(
         conv_ladder(
-            view, latent, plan, (channels, layer_blocks, skip, learn_top), block
+            view,
+            latent,
+            plan,
+            (channels, layer_blocks, skip_connections, learn_top),
+            block,
         ),
         partial(objectives.block_elbo, free_bits=free_bits),
         view,
