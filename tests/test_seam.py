@@ -465,6 +465,22 @@ SETTINGS = {
     "vae_two_layer": {"lower_hidden": (8,), "lower_latents": 4},
     "vae_tomczak": {"validation": 100},
     "vae_sylvester": {"channels": (3, 4)},
+    "hvae_tomczak": {"validation": 100, "lower_latents": 2},
+    "ladder_vae": {
+        "lower_latents": (4,),
+        "layer_hidden": (8, 6),
+        "norm": "none",
+        # In the warm-up nothing reaches the prior at first.
+        "schedule": "constant",
+    },
+    "ladder_vae_conv": {
+        "channels": 2,
+        "layers": 2,
+        "layer_blocks": 1,
+        "norm": "none",
+        "skip": False,
+        "free_bits": 0.0,  # below which nothing reaches the prior
+    },
 }
 
 

@@ -104,7 +104,7 @@ def tomczak_hvae(view: a.View, latent: Latents, lower_latents: int) -> HVAE:
     )
 
 
-@preset(tiny={"lower_latents": (4,), "layer_hidden": (8, 6)})
+@preset(tiny={"lower_latents": (4,), "layer_hidden": (8, 6), "norm": "none"})
 def ladder_vae(
     *,
     data: Data = Data(dataset="mnist"),
