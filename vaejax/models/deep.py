@@ -1,10 +1,5 @@
-"""Deep hierarchies of latent maps, inferred from the top [Child 2021].
+"""Deep hierarchies of latent maps, inferred from the top [Child 2021]."""
 
-The latents of all blocks together are flat, from the top downwards, where `encode`,
-`decode` and `draw_prior` give and take them.
-"""
-
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,11 +7,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from vaejax.distributions import Normal
-from vaejax.inference.latents import FromPosterior, Keys, Source, latent_term
-from vaejax.inference.terms import Inference, log_observed
-from vaejax.models.base import LatentModel
+from vaejax.inference.latents import Keys, Source
+from vaejax.inference.sources import TopBlocks
 from vaejax.models.heads import Scale
-from vaejax.nn.deep import BottomUp, Posteriors, Style, TopDown
+from vaejax.models.topdown import Blocks, Terms, TopDown, parted
+from vaejax.nn.deep import BottomUp, Downward, Posteriors, Style
 from vaejax.nn.layout import Layout
 from vaejax.types import Array, Batch, Distribution
 
@@ -73,7 +68,7 @@ class DeepDecoder(nn.Module):
     remat: bool = False
 
     def setup(self) -> None:
-        self.downward = TopDown(self.layout, self.style, self.remat)
+        self.downward = Downward(self.layout, self.style, self.remat)
         self.output = nn.Dense(self.channels, kernel_init=self.style.start)
         if self.style.scaled_output:
             shape = (self.layout.size(self.layout.side).width,)
@@ -105,92 +100,54 @@ class DeepDecoder(nn.Module):
         return self.likelihood(self.output(shown), batch)
 
 
-class DeepVAE(LatentModel):
-    """p(z_1) p(z_2 | z_1) ... p(x | z) with q(z_1 | x) q(z_2 | z_1, x) ...
+class DeepVAE(TopDown):
+    """p(z_L) p(z_L-1 | z_L) ... p(x | z), whose priors and posteriors read streams.
 
-    [Child 2021; Hazami et al. 2022]. Blocks are drawn from the top, so
-    that all KL terms are analytic; in `Inference.latents` they stand from the data
-    upwards, as those of other models: `z1` is the last block that is drawn.
+    [Child 2021; Hazami et al. 2022]. Blocks of latents are maps; x depends on all of
+    them.
     """
 
     encoder: DeepEncoder
     decoder: DeepDecoder
 
     @property
-    def layout(self) -> Layout:
-        """The blocks of encoder and decoder."""
-        return self.decoder.layout
+    def shapes(self) -> dict[str, tuple[int, int, int]]:
+        """The shapes of all blocks of latents, from the data upwards."""
+        return block_shapes(self.decoder.layout)
 
-    def terms(self, batch: Batch, source: Source) -> Inference:
-        activations, found = self.encoder(batch), {}
+    def decoded(self) -> tuple[str, ...]:
+        return tuple(self.shapes)
+
+    def ascend(self, batch: Batch) -> tuple[Array, ...]:
+        return self.encoder(batch)
+
+    def descend(
+        self, batch: Batch, source: Source, read: tuple[Array, ...] | None
+    ) -> tuple[Terms, Distribution]:
+        blocks, names = Blocks(source), tuple(reversed(self.shapes))
 
         def take(number: int, x: Array, p: Distribution) -> Array:
-            q = self.encoder.posterior(number, x, activations)
-            name = block_name(self.layout, number)
-            z, log_q = source(name, q, p, number=number, each=number > 0)
-            found[name] = latent_term(q, p, z, log_q)
-            return z
+            q = None if read is None else self.encoder.posterior(number, x, read)
+            return blocks.take(names[number], q, p)
 
         px = self.decoder(batch, take)
-        latents = dict(reversed(found.items()))
-        return Inference(log_observed(px, batch), latents, px)
-
-    def encode(self, batch: Batch) -> Distribution:
-        """q of each block, given the means of those above it: flat."""
-        activations, found = self.encoder(batch), []
-
-        def take(number: int, x: Array, p: Distribution) -> Array:
-            q = self.encoder.posterior(number, x, activations)
-            mean, scale = (a.reshape(1, *a.shape[-4:]) for a in (q.loc, q.scale))
-            found.append((mean, scale))
-            return mean
-
-        self.decoder(batch, take)
-        means, scales = (flattened_blocks(each)[0] for each in zip(*found, strict=True))
-        return Normal(means, scales)
+        return blocks.from_data(), px
 
     def decode(self, z: Array, batch: Batch) -> Distribution:
-        blocks = split_blocks(z, self.layout)
-        return self.decoder(batch, lambda number, x, p: blocks[number])
+        parts = [*reversed(parted(z, self.shapes).values())]
+        return self.decoder(batch, lambda number, x, p: parts[number])
 
-    def draw_prior(self, batch: Batch, keys: Keys) -> Array:
-        return self._ancestral(batch, keys)[1]
-
-    def generate(self, batch: Batch, keys: Keys) -> Distribution:
-        return self._ancestral(batch, keys)[0]
-
-    def _ancestral(self, batch: Batch, keys: Keys) -> tuple[Distribution, Array]:
-        """p(x | z) at latents of the prior, and these."""
-        found, draws = [], FromPosterior(keys)
-
-        def take(number: int, x: Array, p: Distribution) -> Array:
-            name = block_name(self.layout, number)
-            z, _ = draws(name, p, number=number, each=number > 0)
-            found.append(z)
-            return z
-
-        px = self.decoder(batch, take)
-        return px, flattened_blocks(found)
+    def generate(
+        self, batch: Batch, keys: Keys, temperature: float | Array | None = None
+    ) -> Distribution:
+        return self.descend(batch, TopBlocks(keys, 0, temperature), None)[1]
 
 
-def block_name(layout: Layout, number: int) -> str:
-    """The name of a block, by its number from the top."""
-    return f"z{len(layout.down) - number}"
-
-
-def flattened_blocks(blocks: list[Array] | tuple[Array, ...]) -> Array:
-    """Maps `[samples, batch, side, side, channels]` as `[samples, batch, latents]`."""
-    return jnp.concatenate([z.reshape(*z.shape[:2], -1) for z in blocks], -1)
-
-
-def split_blocks(z: Array, layout: Layout) -> list[Array]:
-    """The inverse of `flattened_blocks`."""
-    found, start = [], 0
-    for shape in layout.shapes:
-        stop = start + math.prod(shape)
-        found.append(z[..., start:stop].reshape(*z.shape[:2], *shape))
-        start = stop
-    return found
+def block_shapes(layout: Layout) -> dict[str, tuple[int, int, int]]:
+    """The shape of each block of latents by its name, `z1` next to the data."""
+    count = len(layout.down)
+    shapes = {f"z{count - n}": shape for n, shape in enumerate(layout.shapes)}
+    return dict(reversed(shapes.items()))
 
 
 def margins(sides: tuple[int, ...], side: int) -> list[tuple[int, int]]:

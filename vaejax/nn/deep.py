@@ -214,7 +214,7 @@ class Posteriors(nn.Module):
         return mean, raw
 
 
-class TopDown(nn.Module):
+class Downward(nn.Module):
     """The generative streams: priors of all blocks, and what follows from latents."""
 
     layout: Layout

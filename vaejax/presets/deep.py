@@ -14,7 +14,7 @@ from vaejax.models.deep import Units
 from vaejax.presets import assemble as a
 from vaejax.presets.deep_parts import (
     WARM_UP,
-    Blocks,
+    DeepBlocks,
     StyleName,
     deep_experiment,
     deep_model,
@@ -48,7 +48,7 @@ so that their norms, and the epsilons of their optimizers, are so many times sma
 def vdvae(
     *,
     data: Data = Data(),
-    blocks: Blocks = Blocks(width=32),
+    blocks: DeepBlocks = DeepBlocks(width=32),
     latent: LatentSize = LatentSize(8),
     style: StyleName = "vdvae",
     likelihood: DeepLikelihood = "auto",
@@ -81,7 +81,7 @@ def vdvae(
 def vdvae_cifar10(
     *,
     data: Data = CIFAR10,
-    blocks: Blocks = Blocks(
+    blocks: DeepBlocks = DeepBlocks(
         CHILD_ENCODER, "1x1,4m1,4x2,8m4,8x5,16m8,16x10,32m16,32x21", width=384
     ),
     latent: LatentSize = LatentSize(16),
@@ -116,7 +116,7 @@ def vdvae_cifar10(
 def vdvae_cifar10_efficient(
     *,
     data: Data = Data(dataset="cifar10", random_flip=True),
-    blocks: Blocks = Blocks(
+    blocks: DeepBlocks = DeepBlocks(
         CHILD_ENCODER,
         "1x3,4m1,4x3,8m4,8x6,16m8,16x1,16r4,16x5,32m16,32x1,32r10,32x10",
         width=384,
@@ -149,7 +149,7 @@ def vdvae_cifar10_efficient(
 def vdvae_mnist(
     *,
     data: Data = Data(dataset="mnist", binarize="dynamic_train"),
-    blocks: Blocks = Blocks(
+    blocks: DeepBlocks = DeepBlocks(
         "32d2,16x1,16d2,8x9,8d2,4x4,4d4,1x5",
         "1x5,4m1,4x4,8m4,8x9,16m8,16x1,32m16",
         width=512,

@@ -30,7 +30,7 @@ WARM_UP = 100
 
 
 @dataclasses.dataclass(frozen=True)
-class Blocks:
+class DeepBlocks:
     """The blocks of a deep hierarchy."""
 
     encoder_blocks: str = ""
@@ -62,7 +62,7 @@ class Blocks:
 
 def deep_model(
     view: a.View,
-    blocks: Blocks,
+    blocks: DeepBlocks,
     latents: int,
     style: StyleName,
     units: Units = CENTRED,
@@ -79,7 +79,9 @@ def deep_model(
     )
 
 
-def fitted_layout(spec: Spec, blocks: Blocks, latents: int, mirrored: bool) -> Layout:
+def fitted_layout(
+    spec: Spec, blocks: DeepBlocks, latents: int, mirrored: bool
+) -> Layout:
     """The layout of the settings; InputError where images do not fit its first side."""
     height, width = spec.shape[:2]
     texts = blocks.encoder_blocks, blocks.decoder_blocks
@@ -111,7 +113,8 @@ def deep_experiment(
     schedules: Mapping[str, optax.Schedule] | None = None,
 ) -> Experiment:
     """The game of one player around a model."""
-    metrics = a.latent_metrics(model.layout.total, view)
+    total = model.decoder.layout.total
+    metrics = a.latent_metrics(total, view, model.shapes)
     return a.one_player(model, objective, view, training, metrics, schedules or {})
 
 
