@@ -350,7 +350,7 @@ MODELS = {
     "sylvester under realnvp": lambda: small(
         "vae", prior="realnvp", posterior="sylvester", flow_layers=2, flow_hidden=8
     ),
-    "categories": lambda: small("vae", posterior="categorical", latent_categories=3),
+    "categories": lambda: small("vae", posterior="categorical", category_values=3),
     "maps": with_maps,
     "two layers": lambda: small("vae_two_layer", lower_latents=8, lower_hidden=(8,)),
 }
@@ -478,7 +478,7 @@ SETTINGS = {
         "layers": 2,
         "layer_blocks": 1,
         "norm": "none",
-        "skip": False,
+        "skip_connections": False,
         "free_bits": 0.0,  # below which nothing reaches the prior
     },
 }

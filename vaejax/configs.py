@@ -139,15 +139,15 @@ class Latents(LatentSize):
     """Width of the hidden layers within realnvp, maf and iaf; 0: 128."""
     rank: int = 0
     """Columns of low_rank (0: two), or of Q in sylvester (0: at most 16)."""
-    latent_categories: int = 0
+    category_values: int = 0
     """Values of each of the categorical latents; 0: ten."""
     temperature: float = 1.0
     """Temperature of the relaxation that gives categorical draws a gradient."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(0, self, "components", "flow_layers", "flow_hidden", "rank")
-        at_least(0, self, "latent_categories")
+        numbers = ("components", "flow_layers", "flow_hidden", "rank")
+        at_least(0, self, *numbers, "category_values")
         require(self.temperature > 0, "temperature", self.temperature, "above 0")
         for name, users in OWNERS_OF_LATENTS.items():
             given = vars(self)[name] != getattr(type(self), name)
@@ -173,7 +173,7 @@ class Latents(LatentSize):
     @property
     def values(self) -> int:
         """Values of a categorical latent."""
-        return self.latent_categories or 10
+        return self.category_values or 10
 
     @property
     def size(self) -> int:
@@ -205,7 +205,7 @@ OWNERS_OF_LATENTS: Mapping[str, tuple[str, ...]] = {
     "flow_layers": ("realnvp", "maf", "planar", "householder", "sylvester", "iaf"),
     "flow_hidden": ("realnvp", "maf", "iaf"),
     "rank": ("low_rank", "sylvester"),
-    "latent_categories": ("categorical",),
+    "category_values": ("categorical",),
     "temperature": ("categorical",),
 }
 """Settings of latents, and the priors and posteriors that read them."""
