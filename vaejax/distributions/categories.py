@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from vaejax.distributions.properties import draw_with_log_prob
+from vaejax.distributions.properties import draw_with_log_prob, relaxes
 from vaejax.types import Array, Key
 
 
@@ -67,6 +67,11 @@ class Categories(dist.Distribution):
 
     def _hard(self, noisy: Array) -> Array:
         return jax.nn.one_hot(jnp.argmax(noisy, -1), noisy.shape[-1])
+
+
+@relaxes.register
+def _(p: Categories) -> bool:
+    return True
 
 
 @draw_with_log_prob.register
