@@ -47,7 +47,7 @@ class Plan(NamedTuple):
     maps: tuple[tuple[int, int, int], ...]
 
 
-@preset(tiny={"channels": 4, "layers": 2, "layer_blocks": 1, "skip": False})
+@preset(tiny={"channels": 4, "layers": 2, "layer_blocks": 1, "skip_connections": False})
 def ladder_vae_conv(
     *,
     data: Data = Data(dataset="binarized_mnist"),
