@@ -267,7 +267,9 @@ def test_a_density_over_the_batch_is_an_error():
 
 
 def test_components_without_a_mixture_are_an_error():
-    with pytest.raises(InputError, match="--components is only for --prior mixture or vamp"):
+    with pytest.raises(
+        InputError, match="--components is only for --prior mixture or vamp"
+    ):
         small("vae", components=4)
 
 
