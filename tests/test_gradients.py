@@ -24,7 +24,7 @@ from vaejax.cli.tables_laboratory import TABLES
 from vaejax.distributions import Normal
 from vaejax.inference import bounds as b
 from vaejax.inference.gradients import estimate
-from vaejax.inference.latents import latent_term
+from vaejax.inference.latents import Block, latent_term
 from vaejax.inference.terms import Inference, log_observed
 from vaejax.laboratory.gradients import gradient_moments, gradient_snr, ratios_of
 from vaejax.laboratory.measure import measure, measurement_settings
@@ -71,7 +71,7 @@ class Chain(LatentModel):
         for n in range(self.blocks):
             loc = a[n] * below
             q = Normal(loc, jnp.broadcast_to(t[n], loc.shape))
-            z, log_q = source(f"z{n}", q, number=n, each=n > 0)
+            z, log_q = source(Block(f"z{n}", q, number=n, each=n > 0))
             drawn.append((q, z, log_q))
             below = z
         priors = [Normal(g[n] * drawn[n][1], s[n]) for n in range(1, self.blocks)]
@@ -373,7 +373,7 @@ class Bits(LatentModel):
         w = self.param("w", start, (2,))
         q = dist.Bernoulli(logits=batch["x"] * a[None])
         p = dist.Bernoulli(logits=jnp.zeros_like(batch["x"] * a[None]))
-        z, log_q = source("z", q, p)
+        z, log_q = source(Block("z", q, p))
         px = Normal((z @ w + c)[..., None], 1.0)
         return Inference(
             log_observed(px, batch), {"z": latent_term(q, p, z, log_q)}, px

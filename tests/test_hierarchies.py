@@ -17,12 +17,11 @@ from vaejax import distributions as d
 from vaejax.data.preprocess import blank
 from vaejax.distributions.temperature import at_temperature
 from vaejax.experiment import variables_of
-from vaejax.inference.latents import FromPosterior
+from vaejax.inference.latents import FromPosterior, joined, split_blocks
 from vaejax.inference.sources import ALL_BLOCKS, TopBlocks, TopMeans
 from vaejax.metrics import block_metrics
 from vaejax.models import HVAE, VAE, LadderVAE, StandardNormal
 from vaejax.models.ladder import Down, precision_weighted
-from vaejax.models.topdown import joined, parted
 from vaejax.nn.ladder import FittedConv, cropped, padded
 from vaejax.presets import PRESETS
 from vaejax.presets.conv_ladder import planned
@@ -277,7 +276,7 @@ def test_blocks_of_a_vector_are_parted_as_they_were_joined():
     blocks = {n: rng.normal(size=(2, 5, *s)) for n, s in shapes.items()}
     z = joined([jnp.asarray(b) for b in blocks.values()])
     assert z.shape == (2, 5, 10)
-    for name, part in parted(z, shapes).items():
+    for name, part in split_blocks(z, shapes).items():
         np.testing.assert_allclose(part, blocks[name], rtol=EPS)
 
 

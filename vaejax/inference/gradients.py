@@ -24,9 +24,9 @@ from vaejax.distributions import relaxes
 from vaejax.errors import InputError
 from vaejax.inference.bounds import Bound
 from vaejax.inference.imputation import wide
-from vaejax.inference.latents import FromPosterior, Keys, draw_keys, log_density
+from vaejax.inference.latents import Block, Keys, draw_keys, log_density
 from vaejax.inference.terms import Inference
-from vaejax.types import Array, Batch, Distribution, Key
+from vaejax.types import Array, Batch, Key
 
 GradientName = Literal["pathwise", "stl", "dreg", "vimco"]
 """The settings' names of the estimators."""
@@ -42,21 +42,13 @@ class PathOnly(NamedTuple):
     keys: Keys
     hook: Hook
 
-    def __call__(
-        self,
-        block: str,
-        q: Distribution,
-        p: Distribution | None = None,
-        *,
-        number: int = 0,
-        each: bool = False,
-    ) -> tuple[Array, Array]:
-        z, _ = FromPosterior(self.keys)(block, q, p, number=number, each=each)
-        hooked, zero = self.hook({block: z}, jnp.zeros_like(z, shape=z.shape[:2]))
-        fixed = jax.tree.map(jax.lax.stop_gradient, q)
-        log_q = log_density(fixed, hooked[block])
+    def __call__(self, block: Block) -> tuple[Array, Array]:
+        z, _ = block.drawn(self.keys)
+        hooked, zero = self.hook({block.name: z}, jnp.zeros_like(z, shape=z.shape[:2]))
+        fixed = jax.tree.map(jax.lax.stop_gradient, block.q)
+        log_q = log_density(fixed, hooked[block.name])
         # Added to each part of an elementwise log q: only ratios of slopes are used.
-        return hooked[block], log_q + wide(zero, log_q)
+        return hooked[block.name], log_q + wide(zero, log_q)
 
 
 class Undifferentiated(NamedTuple):
@@ -64,18 +56,9 @@ class Undifferentiated(NamedTuple):
 
     keys: Keys
 
-    def __call__(
-        self,
-        block: str,
-        q: Distribution,
-        p: Distribution | None = None,
-        *,
-        number: int = 0,
-        each: bool = False,
-    ) -> tuple[Array, Array]:
-        z, _ = FromPosterior(self.keys)(block, q, p, number=number, each=each)
-        z = jax.lax.stop_gradient(z)
-        return z, log_density(q, z)
+    def __call__(self, block: Block) -> tuple[Array, Array]:
+        z = jax.lax.stop_gradient(block.drawn(self.keys)[0])
+        return z, log_density(block.q, z)
 
 
 def estimate(

@@ -6,8 +6,10 @@ another block has the axis `samples` in front. Here both kinds are told apart an
 summed, and nowhere else.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -71,30 +73,35 @@ def without_leading_axis(q: Any) -> Any:
     return q
 
 
-@runtime_checkable
-class Source(Protocol):
-    """Where a model takes its latents from, block by block: draws, or given values."""
+class Block(NamedTuple):
+    """A block of latents before it has values, as a model asks a source for them."""
 
-    def __call__(
-        self,
-        block: str,
-        q: Distribution,
-        p: Distribution | None = None,
-        *,
-        number: int = 0,
-        each: bool = False,
-    ) -> tuple[Array, Array]:
-        """Latents z `[samples, batch, ...]` of a block, and log q(z), nats.
+    name: str
+    """Key of the block in `Inference.latents`."""
+    q: Distribution
+    """Its posterior, given the blocks that were taken before."""
+    p: Distribution | None = None
+    """Its prior, where that is known before z is: in models inferred from the top."""
+    number: int = 0
+    """Place in the order of the model's blocks: each has other keys."""
+    each: bool = False
+    """Whether q has the axis `samples` in front: it depends on draws of others."""
 
-        Args:
-          block: its name in `Inference.latents`.
-          q: its posterior, given the blocks that were taken before.
-          p: its prior, where it is known before z is: in models inferred from the top.
-          number: place in the order of the model's blocks, from 0: each has other keys.
-          each: whether q has the axis `samples` in front, so that it depends on draws
-            of other blocks.
-        """
-        ...
+    def keys(self, keys: Keys) -> Keys:
+        """The keys of its draws, of those of all blocks."""
+        return fold_each(keys, self.number) if self.number else keys
+
+    def drawn(self, keys: Keys) -> tuple[Array, Array]:
+        """Draws of q, one key a draw for all blocks, and log q(z)."""
+        draws = draw_each if self.each else draw
+        return draws(self.q, self.keys(keys))
+
+
+Source = Callable[[Block], tuple[Array, Array]]
+"""Where a model takes its latents from, block by block: draws, or given values.
+
+Returns z `[samples, batch, ...]` and log q(z), nats, elementwise or joint as q is.
+"""
 
 
 class FromPosterior(NamedTuple):
@@ -102,18 +109,8 @@ class FromPosterior(NamedTuple):
 
     keys: Keys
 
-    def __call__(
-        self,
-        block: str,
-        q: Distribution,
-        p: Distribution | None = None,
-        *,
-        number: int = 0,
-        each: bool = False,
-    ) -> tuple[Array, Array]:
-        del block, p
-        keys = fold_each(self.keys, number) if number else self.keys
-        return draw_each(q, keys) if each else draw(q, keys)
+    def __call__(self, block: Block) -> tuple[Array, Array]:
+        return block.drawn(self.keys)
 
 
 class Given(NamedTuple):
@@ -121,18 +118,9 @@ class Given(NamedTuple):
 
     values: Mapping[str, Array]
 
-    def __call__(
-        self,
-        block: str,
-        q: Distribution,
-        p: Distribution | None = None,
-        *,
-        number: int = 0,
-        each: bool = False,
-    ) -> tuple[Array, Array]:
-        del p, number, each
-        z = self.values[block]
-        return z, log_density(q, z)
+    def __call__(self, block: Block) -> tuple[Array, Array]:
+        z = self.values[block.name]
+        return z, log_density(block.q, z)
 
 
 class Unweighed(NamedTuple):
@@ -144,18 +132,24 @@ class Unweighed(NamedTuple):
 
     values: Mapping[str, Array]
 
-    def __call__(
-        self,
-        block: str,
-        q: Distribution,
-        p: Distribution | None = None,
-        *,
-        number: int = 0,
-        each: bool = False,
-    ) -> tuple[Array, Array]:
-        del p, number, each
-        z = self.values[block]
-        return z, jnp.zeros(z.shape[: z.ndim - q.event_dim])
+    def __call__(self, block: Block) -> tuple[Array, Array]:
+        z = self.values[block.name]
+        return z, jnp.zeros(z.shape[: z.ndim - block.q.event_dim])
+
+
+def joined(blocks: Sequence[Array]) -> Float[Array, "samples batch latents"]:
+    """Latents of several blocks, of any shape, as one vector for each example."""
+    return jnp.concatenate([flat(z) for z in blocks], -1)
+
+
+def split_blocks(z: Array, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
+    """The blocks that `joined` made one vector of, by their shapes in that order."""
+    sizes = [math.prod(axes) for axes in shapes.values()]
+    parts = jnp.split(z, list(itertools.accumulate(sizes))[:-1], -1)
+    return {
+        name: part.reshape(*z.shape[:-1], *axes)
+        for (name, axes), part in zip(shapes.items(), parts, strict=True)
+    }
 
 
 def rank_of(p: Distribution) -> int:
@@ -195,7 +189,7 @@ def latent_term(
 
 def log_density(p: Distribution, z: Array) -> Array:
     """log p(z), nats: `[samples, batch, ...]` elementwise, `[samples, batch]` joint."""
-    own = len(p.batch_shape) + p.event_dim == z.ndim
+    own = rank_of(p) == z.ndim
     log_prob: Callable[[Array], Array] = p.log_prob if own else jax.vmap(p.log_prob)
     found = log_prob(z)
     if found.shape[:2] != z.shape[:2]:

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from vaejax.distributions.temperature import cooled
 from vaejax.inference.latents import (
+    Block,
     Keys,
     draw,
     draw_each,
-    fold_each,
     log_density,
     rank_of,
 )
@@ -30,22 +30,13 @@ class TopBlocks(NamedTuple):
     blocks: int = 0
     temperature: float | Array | None = None
 
-    def __call__(
-        self,
-        block: str,
-        q: Distribution,
-        p: Distribution | None = None,
-        *,
-        number: int = 0,
-        each: bool = False,
-    ) -> tuple[Array, Array]:
-        keys = fold_each(self.keys, number) if number else self.keys
-        if number < self.blocks:
-            return draw_each(q, keys) if each else draw(q, keys)
-        p = known_prior(p, block)
-        draws = draw_each if depends(p, q, each) else draw
-        z, _ = draws(cooled(p, self.temperature), keys)
-        return z, log_density(q, z)
+    def __call__(self, block: Block) -> tuple[Array, Array]:
+        if block.number < self.blocks:
+            return block.drawn(self.keys)
+        p = known_prior(block)
+        draws = draw_each if depends(p, block) else draw
+        z, _ = draws(cooled(p, self.temperature), block.keys(self.keys))
+        return z, log_density(block.q, z)
 
 
 class TopMeans(NamedTuple):
@@ -53,37 +44,29 @@ class TopMeans(NamedTuple):
 
     blocks: int
 
-    def __call__(
-        self,
-        block: str,
-        q: Distribution,
-        p: Distribution | None = None,
-        *,
-        number: int = 0,
-        each: bool = False,
-    ) -> tuple[Array, Array]:
-        if number < self.blocks:
-            z = q.mean if each else q.mean[None]
+    def __call__(self, block: Block) -> tuple[Array, Array]:
+        if block.number < self.blocks:
+            z = block.q.mean if block.each else block.q.mean[None]
         else:
-            p = known_prior(p, block)
-            z = p.mean if depends(p, q, each) else p.mean[None]
-        return z, log_density(q, z)
+            p = known_prior(block)
+            z = p.mean if depends(p, block) else p.mean[None]
+        return z, log_density(block.q, z)
 
 
 ALL_BLOCKS = 2**31 - 1
 """More blocks than any model has."""
 
 
-def known_prior(p: Distribution | None, block: str) -> Distribution:
+def known_prior(block: Block) -> Distribution:
     """p; TypeError where it is not known before z is."""
-    if p is None:
+    if block.p is None:
         raise TypeError(
-            f"the prior of {block} is not known before its posterior is drawn: a model "
-            "that is inferred upwards needs its own draw_blocks and from_top"
+            f"the prior of {block.name} is not known before its posterior is drawn: a "
+            "model that is inferred upwards needs its own draw_blocks and from_top"
         )
-    return p
+    return block.p
 
 
-def depends(p: Distribution, q: Distribution, each: bool) -> bool:
+def depends(p: Distribution, block: Block) -> bool:
     """Whether p has the axis `samples` in front; `each` says so of q."""
-    return rank_of(p) > rank_of(q) - each
+    return rank_of(p) > rank_of(block.q) - block.each

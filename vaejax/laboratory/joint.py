@@ -12,7 +12,7 @@ from jaxtyping import Float
 from numpyro.distributions import constraints
 
 from vaejax.errors import InputError
-from vaejax.inference.latents import Keys, Unweighed, flat
+from vaejax.inference.latents import Keys, Unweighed, joined, split_blocks
 from vaejax.inference.terms import Inference
 from vaejax.metrics.evidence import require_density
 from vaejax.types import Array, Batch, Key, Variables
@@ -42,16 +42,11 @@ class Joint(NamedTuple):
 
     def vectors(self, blocks: Mapping[str, Array]) -> Vectors:
         """Blocks by name, `[draws, batch, ...]`, as vectors."""
-        return jnp.concatenate([flat(blocks[name]) for name in self.shapes], -1)
+        return joined([blocks[name] for name in self.shapes])
 
     def blocks(self, z: Vectors) -> dict[str, Array]:
         """Vectors as blocks by name."""
-        found, start = {}, 0
-        for name, shape in self.shapes.items():
-            end = start + math.prod(shape)
-            found[name] = z[..., start:end].reshape(*z.shape[:2], *shape)
-            start = end
-        return found
+        return split_blocks(z, self.shapes)
 
     def prior_and_likelihood(self, z: Vectors) -> tuple[Array, Array]:
         """log p(z) and log p(x | z), `[draws, batch]`."""

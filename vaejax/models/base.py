@@ -14,6 +14,7 @@ import jax
 from vaejax.distributions import reparameterized
 from vaejax.distributions.temperature import cooled
 from vaejax.inference.latents import (
+    Block,
     FromPosterior,
     Given,
     Keys,
@@ -90,7 +91,7 @@ class LatentModel(Generator):
         """
         verbs = cast(Verbs, self)
         q, p = verbs.posterior(batch), verbs.prior(batch)
-        z, log_q = source("z", q, p)
+        z, log_q = source(Block("z", q, p))
         px = self.decode(z, batch)
         latents = {"z": latent_term(q, p, z, log_q)}
         return Inference(log_observed(px, batch), latents, px)

@@ -8,9 +8,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from vaejax.distributions import Normal
-from vaejax.inference.latents import Given, Source
+from vaejax.inference.latents import Given, Source, split_blocks
 from vaejax.models.holes import read_input
-from vaejax.models.topdown import Blocks, Terms, TopDown, parted
+from vaejax.models.topdown import Blocks, Terms, TopDown
 from vaejax.nn.ladder import BlockStyle, FirstMaps, FittedConv, MergeMaps, Stage
 from vaejax.types import Array, Batch, Distribution
 
@@ -54,7 +54,7 @@ class ConvLadderVAE(TopDown):
     def decode(self, z: Array, batch: Batch) -> Distribution:
         *lower, top = self.maps
         shapes = (*lower, (math.prod(top),))
-        blocks = parted(z, dict(zip(self.decoded(), shapes, strict=True)))
+        blocks = split_blocks(z, dict(zip(self.decoded(), shapes, strict=True)))
         return self.descend(batch, Given(blocks), None)[1]
 
 

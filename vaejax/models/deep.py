@@ -7,10 +7,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from vaejax.distributions import Normal
-from vaejax.inference.latents import Keys, Source
+from vaejax.inference.latents import Keys, Source, split_blocks
 from vaejax.inference.sources import TopBlocks
 from vaejax.models.heads import Scale
-from vaejax.models.topdown import Blocks, Terms, TopDown, parted
+from vaejax.models.topdown import Blocks, Terms, TopDown
 from vaejax.nn.deep import BottomUp, Downward, Posteriors, Style
 from vaejax.nn.layout import Layout
 from vaejax.types import Array, Batch, Distribution
@@ -21,7 +21,7 @@ the top), the stream that its posterior reads and its prior."""
 
 
 class Units(NamedTuple):
-    """What the encoder sees of pixels in [0, 1]: (x - shift) * scale."""
+    """The encoder's input, from pixels x in [0, 1]: (x - shift) * scale."""
 
     shift: float = 0.5
     scale: float = 2.0
@@ -134,7 +134,7 @@ class DeepVAE(TopDown):
         return blocks.from_data(), px
 
     def decode(self, z: Array, batch: Batch) -> Distribution:
-        parts = [*reversed(parted(z, self.shapes).values())]
+        parts = [*reversed(split_blocks(z, self.shapes).values())]
         return self.decoder(batch, lambda number, x, p: parts[number])
 
     def generate(
@@ -151,6 +151,6 @@ def block_shapes(layout: Layout) -> dict[str, tuple[int, int, int]]:
 
 
 def margins(sides: tuple[int, ...], side: int) -> list[tuple[int, int]]:
-    """What is added before and after each axis of an image to make it a square."""
+    """The padding before and after each axis that makes an image a square."""
     lacking = [side - each for each in sides]
     return [(each // 2, each - each // 2) for each in lacking]

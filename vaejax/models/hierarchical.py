@@ -4,6 +4,7 @@ import flax.linen as nn
 
 from vaejax.distributions.temperature import cooled
 from vaejax.inference.latents import (
+    Block,
     Keys,
     Source,
     draw,
@@ -32,9 +33,9 @@ class TwoLayerVAE(LatentModel):
 
     def terms(self, batch: Batch, source: Source) -> Inference:
         q1 = self.encoder(batch)
-        z1, log_q1 = source("z1", q1)
+        z1, log_q1 = source(Block("z1", q1))
         q2, p2 = self.top_encoder(z1), self.prior(batch)
-        z2, log_q2 = source("z2", q2, p2, number=OfLayer.TOP, each=True)
+        z2, log_q2 = source(Block("z2", q2, p2, OfLayer.TOP, each=True))
         px = self.decoder(z1, batch)
         latents = {
             "z1": latent_term(q1, self.top_decoder(z2), z1, log_q1, analytic=False),
@@ -64,6 +65,6 @@ class TwoLayerVAE(LatentModel):
     def from_top(self, batch: Batch, source: Source) -> Distribution:
         q1 = self.encoder(batch)
         q2, p2 = self.top_encoder(q1.mean[None]), self.prior(batch)
-        z2, _ = source("z2", q2, p2, number=0, each=True)
-        z1, _ = source("z1", q1, self.top_decoder(z2), number=1)
+        z2, _ = source(Block("z2", q2, p2, number=0, each=True))
+        z1, _ = source(Block("z1", q1, self.top_decoder(z2), number=1))
         return self.decoder(z1, batch)

@@ -9,9 +9,9 @@ import numpyro.distributions as dist
 
 from vaejax.distributions import Normal
 from vaejax.distributions.kl import with_rank
-from vaejax.inference.latents import Source
+from vaejax.inference.latents import Source, joined
 from vaejax.models.holes import read_input
-from vaejax.models.topdown import Blocks, Terms, TopDown, joined
+from vaejax.models.topdown import Blocks, Terms, TopDown
 from vaejax.nn.layers import Norm
 from vaejax.types import Array, Batch, Distribution
 

@@ -1,17 +1,17 @@
 """Hierarchies whose posterior goes down from the top block, as the prior does."""
 
-import itertools
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 
 from vaejax.distributions import Normal
 from vaejax.inference.latents import (
+    Block,
     Keys,
     LatentTerm,
     Source,
+    joined,
     latent_term,
 )
 from vaejax.inference.sources import ALL_BLOCKS, TopBlocks, TopMeans
@@ -35,7 +35,7 @@ class Blocks:
     def take(self, block: str, q: Distribution | None, p: Distribution) -> Array:
         """Latents `[samples, batch, ...]` of the next block below."""
         q, number = p if q is None else q, len(self.taken)
-        z, log_q = self.source(block, q, p, number=number, each=number > 0)
+        z, log_q = self.source(Block(block, q, p, number, each=number > 0))
         self.taken[block] = latent_term(q, p, z, log_q)
         return z
 
@@ -58,7 +58,7 @@ class TopDown(LatentModel):
     """
 
     def ascend(self, batch: Batch) -> Any:
-        """What `descend` needs of x to infer latents."""
+        """Read from x the features that `descend` infers latents by."""
         raise NotImplementedError
 
     def descend(
@@ -102,18 +102,3 @@ class TopDown(LatentModel):
     ) -> dict[str, Array]:
         taken, _ = self.descend(batch, TopBlocks(keys, 0, temperature), None)
         return {name: term.z for name, term in taken.items()}
-
-
-def joined(blocks: Sequence[Array]) -> Array:
-    """One vector `[samples, batch, latents]` of blocks of any shape."""
-    return jnp.concatenate([z.reshape(*z.shape[:2], -1) for z in blocks], -1)
-
-
-def parted(z: Array, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
-    """The blocks that `joined` made one vector of, by their shapes in that order."""
-    sizes = [math.prod(axes) for axes in shapes.values()]
-    parts = jnp.split(z, list(itertools.accumulate(sizes))[:-1], -1)
-    return {
-        name: part.reshape(*z.shape[:-1], *axes)
-        for (name, axes), part in zip(shapes.items(), parts, strict=True)
-    }
