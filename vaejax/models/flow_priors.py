@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 
 from vaejax.distributions import Normal
@@ -15,8 +16,8 @@ from vaejax.distributions.autoregressive import (
 )
 from vaejax.distributions.bijections import Bijection, Reversed
 from vaejax.distributions.flow import Flow
-from vaejax.models.posteriors import SMALL, made_network
-from vaejax.types import Array, Batch, Distribution, Size
+from vaejax.models.posteriors import made_network, masked_network
+from vaejax.types import Batch, Distribution, Size
 
 
 class CouplingPrior(nn.Module):
@@ -63,14 +64,6 @@ def standard(examples: Size, latents: int) -> Distribution:
 
 
 def dense_network(module: nn.Module, name: str, widths: tuple[int, ...]) -> Dense:
-    """A network as arrays, its parameters those of the calling module."""
-    kernels: list[Array] = []
-    biases: list[Array] = []
-    last = len(widths) - 2
-    for number, (inputs, outputs) in enumerate(pairwise(widths)):
-        start = SMALL if number == last else nn.initializers.lecun_normal()
-        shape = (inputs, outputs)
-        kernels.append(module.param(f"{name}_kernel_{number}", start, shape))
-        zeros = nn.initializers.zeros
-        biases.append(module.param(f"{name}_bias_{number}", zeros, shape[1:]))
-    return Dense(tuple(kernels), tuple(biases))
+    """A network of these widths, its parameters those of the calling module."""
+    masks = [np.ones(shape, np.float32) for shape in pairwise(widths)]
+    return masked_network(module, name, masks)

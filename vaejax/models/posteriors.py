@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax.nn.initializers import Initializer
 
@@ -215,8 +216,12 @@ def made_network(
     module: nn.Module, name: str, latents: int, hidden: Sequence[int]
 ) -> Dense:
     """The masked network of a MADE, its parameters those of the calling module."""
+    return masked_network(module, name, autoregressive_masks(latents, hidden))
+
+
+def masked_network(module: nn.Module, name: str, masks: Sequence[np.ndarray]) -> Dense:
+    """A network whose kernels have the masks' shapes, and are 0 where these are."""
     kernels, biases = [], []
-    masks = autoregressive_masks(latents, hidden)
     for number, mask in enumerate(masks):
         last = number == len(masks) - 1
         start: Initializer = SMALL if last else nn.initializers.lecun_normal()
