@@ -63,7 +63,7 @@ def test_a_bound_grows_with_all_log_weights_and_its_slopes_sum_to_one(name):
 
 @pytest.mark.parametrize("name", [n for n in BOUNDS if n != "max"])
 def test_growth_is_the_second_derivative_over_the_slope(name):
-    """What the doubly reparameterized gradient rests on, for each bound.
+    """The identity behind the doubly reparameterized gradient, for each bound.
 
     The rounding is that of differences of log-weights, some 50 nats.
     """

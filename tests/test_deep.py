@@ -305,7 +305,7 @@ def case_of(style):
 
 @functools.cache
 def seen_of(style, begun=False):
-    """What the model says of the batch."""
+    """The terms of the model for the batch."""
     case = case_of(style)
     return observed(case.model, case.begun if begun else case.params, case.batch)
 

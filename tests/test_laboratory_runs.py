@@ -96,7 +96,7 @@ def test_every_model_is_measured_or_refused_in_a_sentence(name):
 
 
 def test_blocks_of_the_prior_are_weighed_as_its_own():
-    """Of a hierarchy: log p(z) by `weigh` of what `draw_blocks` has drawn."""
+    """In a hierarchy: log p(z), as `weigh` gives it for the draws of `draw_blocks`."""
     experiment = MODELS["two layers"]()
     variables = variables_of(first_state(experiment, parallel.make_mesh(1, 1)))
     joint = joint_of(experiment.model, variables, {"x": jnp.zeros((3, 8, 8, 1))})

@@ -1,4 +1,4 @@
-"""What each block of a hierarchy of latents holds, in a trained model."""
+"""The part of each block of latents in a trained hierarchy."""
 
 from collections.abc import Sequence
 

@@ -72,7 +72,7 @@ def speed_lines(
 def chosen_work(
     model: str, given: Mapping[str, int | None], epochs: int, seeds: int
 ) -> Work:
-    """What is timed; InputError where a number is none, or not of this model."""
+    """The work to time; InputError if a number is invalid or not of this model."""
     set_here = {name: value for name, value in given.items() if value is not None}
     for name, value in {**set_here, "epochs": epochs, "seeds": seeds}.items():
         check_count(name, value, 1)

@@ -75,7 +75,7 @@ def measure_run(
 
 
 def title_of(experiment: Experiment, split: str) -> str:
-    """What the tables are of."""
+    """The heading of the tables: preset, data set and split."""
     return f"{experiment.name} on {experiment.dataset.spec.name}, {split}"
 
 

@@ -128,6 +128,6 @@ def reversed_chains(
 
 
 def steps_of_path(path: Path) -> tuple[Array, ...]:
-    """What the transitions of a path need: beta before and at each, step and number."""
+    """Inputs of a path's transitions: beta before and at each, step size, number."""
     numbers = jnp.arange(len(path.betas) - 1)
     return path.betas[:-1], path.betas[1:], path.steps, numbers

@@ -1,4 +1,4 @@
-"""What a bound loses to the family of its posterior, and what to its encoder."""
+"""The loss of a bound to the family of its posterior, and to its encoder."""
 
 import flax.linen as nn
 import jax

@@ -1,4 +1,4 @@
-"""What importance weights say of log p(x), and how far to trust it."""
+"""Estimates of log p(x) from importance weights, and how far to trust them."""
 
 import math
 from collections.abc import Callable

@@ -25,11 +25,11 @@ LARGEST_WITH_BIAS = 64
 
 
 class Style(NamedTuple):
-    """What differs between the models of Child 2021 and of Hazami et al. 2022."""
+    """The differences between the models of Child 2021 and of Hazami et al. 2022."""
 
     activation: Activation
     start: Initializer
-    """Of kernels; those that are named so begin smaller, or at 0. Biases are 0."""
+    """Initializer of kernels that have no smaller start of their own; biases are 0."""
     mirrored: bool
     """Whether each block of the decoder sees a block of the encoder of its own."""
     resampled: bool
@@ -261,7 +261,7 @@ class Downward(nn.Module):
         ]
 
     def stream(self, number: int, streams: dict[int, Array], lead: tuple) -> Array:
-        """What a block begins with: the stream of its side, and one that it mixes in.
+        """The input of a block: the stream of its side, and one that it mixes in.
 
         `lead` are the axes in front of a map.
         """

@@ -98,7 +98,7 @@ PARTS = (
 
 
 def gaps(experiment: Experiment, state: TrainState, workdir: Workdir) -> Picture:
-    """What the ELBO lacks of log p(x), split for each family of Gaussians.
+    """The gap between log p(x) and the ELBO, split for each family of Gaussians.
 
     Args:
       experiment: what was trained.

@@ -19,7 +19,7 @@ from vaejax.types import Array
 
 @dataclasses.dataclass(frozen=True)
 class Hazami:
-    """What differs between the recipes of Hazami et al. 2022."""
+    """The differences between the recipes of Hazami et al. 2022."""
 
     numbers: int
     """Numbers of an image, which their loss is divided by."""

@@ -25,7 +25,7 @@ again, as the gradients of later batches are of the same parameters.
 def unless_skipped(
     limit: float, gradient: Any, after: Any, before: Any
 ) -> tuple[Any, Metrics]:
-    """What a player has after its step, or before it where the step is skipped.
+    """The state of a player after its step, or before it if the step is skipped.
 
     Args:
       limit: the largest global norm of a gradient that is followed.
