@@ -20,9 +20,9 @@ class Laboratory:
 
     Args:
       examples: number of examples, the first of a fixed permutation of the split.
-      chunk: examples that are measured, and then kept, at a time; a part of the
-        noise's definition.
-      chains: of annealing, for each example.
+      chunk: examples that are measured, and then kept, at a time; the noise depends
+        on it.
+      chains: annealed chains for each example.
       temperatures: distributions between the prior and the posterior.
       leapfrog: steps of a trajectory between two of them.
       start: where annealing for ais begins: the prior, or the encoder's posterior.
@@ -31,7 +31,7 @@ class Laboratory:
       fit_draws: draws of z for each of these steps.
       gradients: estimators of the gradient, whose noise is compared.
       gradient_samples: numbers K of importance samples of their bounds.
-      gradient_draws: gradients that means and variances are of.
+      gradient_draws: gradients that means and variances are taken over.
     """
 
     examples: int = 100
