@@ -73,8 +73,8 @@ def with_list(path: str, text: str) -> str:
 def table_of_families() -> str:
     """The names of the presets, a row for each family."""
     rows = ["| family | [presets](docs/presets.md) |", "|---|---|"]
-    for family, module in FAMILIES.items():
-        names = ", ".join(f"`{name}`" for name in presets_of(module))
+    for family, modules in FAMILIES.items():
+        names = ", ".join(f"`{n}`" for m in modules for n in presets_of(m))
         rows.append(f"| {family} | {names} |")
     return "\n".join(rows)
 
@@ -99,10 +99,11 @@ def first_sentence(make: Any) -> str:
 def entries_of_presets() -> str:
     """The directives of mkdocstrings, under a heading for each family."""
     parts = []
-    for family, module in FAMILIES.items():
+    for family, modules in FAMILIES.items():
         parts.append(f"## {family[0].upper()}{family[1:]}")
         parts += [
             f"::: {module.__name__}.{name}\n    options: {{heading_level: 3}}"
+            for module in modules
             for name in presets_of(module)
         ]
     return "\n\n".join(parts)

@@ -27,9 +27,9 @@ from vaejax.inference.gradients import estimate
 from vaejax.inference.latents import latent_term
 from vaejax.inference.terms import Inference, log_observed
 from vaejax.laboratory.gradients import gradient_moments, gradient_snr, ratios_of
-from vaejax.laboratory.measure import measure, settings_of
+from vaejax.laboratory.measure import measure, measurement_settings
 from vaejax.laboratory.settings import Laboratory
-from vaejax.laboratory.summary import summary_of
+from vaejax.laboratory.summary import means_and_doubts
 from vaejax.models import (
     VAE,
     Decoder,
@@ -271,7 +271,8 @@ def test_the_table_of_ratios_is_that_of_the_programs(tmp_path):
         examples=3, gradients=("dreg",), gradient_samples=(2,), gradient_draws=3
     )
     found = measure(experiment, state, ["gradients"], lab, folder=tmp_path)
-    values = summary_of("gradients", found, settings_of("gradients", lab, 5, 5))
+    given = measurement_settings("gradients", lab, 5, 5)
+    values = means_and_doubts("gradients", found, given)
     heads, rows = TABLES["gradients"](values)
     assert heads[3:] == ("K = 2",) and len(rows) == 4
     key = jax.random.fold_in(jax.random.key(0), OfRun.LABORATORY)

@@ -47,6 +47,12 @@ def quick(loaded, **settings):
 # Every model
 
 
+REFUSED = {
+    "vamp of holes": "only nll_over_k and posterior",  # it draws what is missing, too
+    "categories": "are Categories, no real numbers",
+}
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_is_measured_or_refused_in_a_sentence(name):
     """Shapes of all that is measured, without computing any."""
@@ -62,9 +68,11 @@ def test_every_model_is_measured_or_refused_in_a_sentence(name):
 
         return jax.eval_shape(use, variables_of(state), batch, KEY, *more)
 
-    if name == "vamp of holes":  # it draws what is missing beside its latents
-        with pytest.raises(InputError, match="only nll_over_k and posterior"):
+    if name in REFUSED:
+        with pytest.raises(InputError, match=REFUSED[name]):
             shapes(gaps.inference_gaps, samples=10, draws=2, most=50)
+        with pytest.raises(InputError, match=REFUSED[name]):
+            shapes(ais.annealed_log_likelihood, **CHAINS, start="prior")
     else:
         found = shapes(ais.bidirectional_bounds, **CHAINS, start="prior")
         assert {f.shape for f in found.values()} == {(3,)}
@@ -253,6 +261,20 @@ def test_models_without_latents_are_refused():
     experiment = small("gan", latents=2)
     with pytest.raises(InputError, match="gan has no encoder"):
         measure(experiment, None, ["gaps"])
+
+
+def test_categories_are_aggregated_as_any_latents():
+    experiment = small("vae", posterior="categorical", latents=2)
+    variables = variables_of(first_state(experiment, parallel.make_mesh(1, 1)))
+    batch = {"x": jnp.zeros((3, 8, 8, 1))}
+    rows = {**batch, "row": jnp.arange(3)}
+    found = jax.jit(
+        lambda: aggregate.index_code_terms(
+            experiment.model, variables, rows, KEY, batch, draws=2
+        )
+    )()
+    # Equal examples share a posterior: z tells none of them apart.
+    np.testing.assert_allclose(found["information"], 0, atol=1e-5)
 
 
 def test_conditional_priors_have_no_aggregate():

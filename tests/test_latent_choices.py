@@ -26,6 +26,8 @@ def misfit(name, prior, posterior):
     """Words of the refusal of a pair; empty where it fits."""
     if name == "vae_two_layer" and prior == "vamp":
         return "vamp learns no inputs"
+    if name == "ladder_vae_conv" and prior == "vamp":
+        return "batch norm"
     if posterior == "categorical" and (prior != "standard" or name == "vae_two_layer"):
         return "categorical"
     if prior == "vamp" and posterior not in GAUSSIAN:

@@ -134,7 +134,7 @@ class TestLogLikelihood:
         def log_w(s):
             q = MODEL.apply(state, batch, method="posterior")
             z = q.sample(jax.random.fold_in(KEY, s))[None]
-            return MODEL.apply(state, z, batch, method="weigh").log_w[0]
+            return MODEL.apply(state, {"z": z}, batch, method="weigh").log_w[0]
 
         weights = np.exp(np.array([log_w(s) for s in range(samples)], float))
         log_p, bias, *_ = estimate(state, batch, KEY, samples, 5)

@@ -131,8 +131,9 @@ def test_a_pixel_of_the_grid_is_a_pixel_of_the_picture(many, tmp_path):
 
 def test_every_picture_is_drawn(workdir, many, two, table):
     labelled, completing = ["classes", "labels"], ["completions"]
+    layered = ["blocks", "layers"]  # of several blocks of latents
     # Their data are whole: what would be filled in was never missing.
-    given = [*labelled, *completing, "imputations"]
+    given = [*labelled, *completing, *layered, "imputations"]
     assert plots.applicable(*two) == [n for n in plots.PICTURES if n not in given]
     assert set(plots.PICTURES) - set(plots.applicable(*many)) == {"manifold", *given}
     tables = ["curves", "samples", "reconstructions", "latents"]

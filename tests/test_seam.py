@@ -267,7 +267,9 @@ def test_a_density_over_the_batch_is_an_error():
 
 
 def test_components_without_a_mixture_are_an_error():
-    with pytest.raises(InputError, match="--components are of --prior mixture or vamp"):
+    with pytest.raises(
+        InputError, match="--components is only for --prior mixture or vamp"
+    ):
         small("vae", components=4)
 
 
@@ -350,7 +352,7 @@ MODELS = {
     "sylvester under realnvp": lambda: small(
         "vae", prior="realnvp", posterior="sylvester", flow_layers=2, flow_hidden=8
     ),
-    "categories": lambda: small("vae", posterior="categorical", categories=3),
+    "categories": lambda: small("vae", posterior="categorical", category_values=3),
     "maps": with_maps,
     "two layers": lambda: small("vae_two_layer", lower_latents=8, lower_hidden=(8,)),
 }
@@ -465,6 +467,22 @@ SETTINGS = {
     "vae_two_layer": {"lower_hidden": (8,), "lower_latents": 4},
     "vae_tomczak": {"validation": 100},
     "vae_sylvester": {"channels": (3, 4)},
+    "hvae_tomczak": {"validation": 100, "lower_latents": 2},
+    "ladder_vae": {
+        "lower_latents": (4,),
+        "layer_hidden": (8, 6),
+        "norm": "none",
+        # In the warm-up nothing reaches the prior at first.
+        "schedule": "constant",
+    },
+    "ladder_vae_conv": {
+        "channels": 2,
+        "layers": 2,
+        "layer_blocks": 1,
+        "norm": "none",
+        "skip_connections": False,
+        "free_bits": 0.0,  # below which nothing reaches the prior
+    },
 }
 
 

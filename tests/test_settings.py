@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import itertools
 import types
 from typing import Any
 
@@ -167,7 +168,7 @@ def test_a_bad_value_is_refused_through_the_preset():
 
 
 def test_the_presets_of_a_family_are_public():
-    for family in presets.FAMILIES.values():
+    for family in itertools.chain(*presets.FAMILIES.values()):
         found = presets_of(family)
         assert set(found) == set(family.__all__)
         assert all(getattr(presets, name) is make for name, make in found.items())
@@ -178,3 +179,13 @@ def test_what_is_no_preset_is_not_collected():
     family = types.ModuleType("family")
     family.vae, family.helper = presets.vae, lambda: None
     assert presets_of(family) == {}
+
+
+def test_a_setting_has_one_meaning():
+    """Flags are flat: two settings of one name would be one flag."""
+
+    def make(*, training: Training = Training(), skip: bool = True):
+        """A preset whose own setting hides one of a group."""
+
+    with pytest.raises(TypeError, match="skip is a setting twice"):
+        preset(make)

@@ -10,6 +10,7 @@ from tests.test_scripts import call, refused
 from vaejax import distributions as d
 from vaejax.cli import by_hand as hand
 from vaejax.cli import products
+from vaejax.data.uniform import uniform
 from vaejax.models import VAE, Decoder, GaussianEncoder, StandardNormal
 from vaejax.models import likelihoods as li
 from vaejax.nn import networks as net
@@ -41,6 +42,25 @@ def test_bits_have_a_curvature_and_slopes_by_grey_values():
     np.testing.assert_allclose(second, -s * (1 - s), rtol=20 * EPS, atol=EPS)
     by_value = jax.jit(jax.vmap(jax.grad(d.log_odds, 1), (0, None)))(logits, 0.3)
     np.testing.assert_array_equal(by_value, logits)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**31])
+def test_noise_has_the_bits_of_jax(seed):
+    """So that runs begun before go on with the same noise; alone and under vmap."""
+    key = jax.random.fold_in(jax.random.key(seed), 7)
+    want = jax.random.uniform(key, (3, 5, 2))
+    np.testing.assert_array_equal(
+        jax.jit(uniform, static_argnums=1)(key, (3, 5, 2)), want
+    )
+    keys = jax.random.split(key, 3)
+    many = jax.vmap(lambda key: uniform(key, (4,)))(keys)
+    np.testing.assert_array_equal(many, [jax.random.uniform(k, (4,)) for k in keys])
+
+
+def test_noise_of_another_generator_is_that_generators():
+    key = jax.random.key(0, impl="rbg")
+    want = jax.random.uniform(key, (4,))
+    np.testing.assert_array_equal(uniform(key, (4,)), want)
 
 
 def test_rows_as_one_axis_change_nothing():

@@ -21,6 +21,7 @@ from vaejax.experiment import Experiment, Metric, Player, Quantity, TrainState
 from vaejax.inference.terms import Inference, infer
 from vaejax.objectives import elbo
 from vaejax.reports import compare, report
+from vaejax.samplers.fit import fit_sampler
 from vaejax.sweeps.sweep import study
 from vaejax.training.evaluator import evaluate
 from vaejax.training.loop import train
@@ -46,6 +47,7 @@ __all__ = [
     "elbo",
     "encode",
     "evaluate",
+    "fit_sampler",
     "from_arrays",
     "impute",
     "infer",

@@ -14,6 +14,7 @@ class OfRun(IntEnum):
     TRAINING = 0
     EVALUATION = 1
     LABORATORY = 2
+    SAMPLER = 3
 
 
 @unique

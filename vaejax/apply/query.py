@@ -41,6 +41,7 @@ from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.models import infers
 from vaejax.runtime.limits import check_count
 from vaejax.runtime.memory import check_fits
+from vaejax.samplers.record import Sampler, check_sampler_of
 from vaejax.types import Array, ArrayLike, Batch, Distribution, Key, Size
 
 
@@ -172,6 +173,7 @@ def sample(
     *,
     noise: bool = False,
     given: Given = NOTHING,
+    sampler: Sampler | None = None,
     temperature: float | None = None,
 ) -> Array:
     """`num` examples from the model: z from the prior, then E[x | z].
@@ -183,6 +185,8 @@ def sample(
       num: how many.
       noise: draw x from p(x | z) instead of taking its mean.
       given: what is conditioned on; without labels the classes take turns.
+      sampler: the density that z is drawn from instead of the prior, as `fit_sampler`
+        returns it for this state.
       temperature: multiplies the standard deviations of p(z), in each block of latents:
         below 1 samples are more typical, and less diverse. None leaves them alone.
 
@@ -190,8 +194,9 @@ def sample(
       `[num, *shape]` in the model's units.
 
     Raises:
-      InputError: num < 1, a temperature below 0 or of a prior that is not Gaussian, or
-        a condition is missing that is no label.
+      InputError: num < 1, a condition is missing that is no label, the sampler was
+        fitted to another state, or a temperature is below 0, of a prior that is not
+        Gaussian, or of a sampler.
     """
     require_generator(experiment)
     if not is_symbolic_dim(num):  # an export leaves the number open
@@ -202,9 +207,16 @@ def sample(
     latent_key, noise_key = jax.random.split(key)
     given = given_or_in_turn(experiment, num, given)
     batch = batch_to_generate(experiment, num, given)
-    generate = parallel.compile_verb(experiment.model, "generate")
     scaled = () if temperature is None else (checked_temperature(temperature),)
-    px = generate(variables_of(state), batch, latent_key[None], *scaled)
+    if sampler is None:
+        generate = parallel.compile_verb(experiment.model, "generate")
+        px = generate(variables_of(state), batch, latent_key[None], *scaled)
+    elif scaled:
+        raise InputError("a temperature is of the prior, not of a fitted sampler")
+    else:
+        check_sampler_of(sampler, state)
+        z = sampler.draw(latent_key, int(num), batch.get("y"))
+        px = generated_likelihood(experiment, state, z, batch)
     return (px.sample(noise_key) if noise else px.mean)[0]
 
 

@@ -26,6 +26,8 @@ from vaejax.metrics.quantities import quantities_of
 from vaejax.runtime import multihost
 from vaejax.runtime.limits import check_count
 from vaejax.runtime.storage import is_remote, write_whole
+from vaejax.samplers.cache import sampler_of_run
+from vaejax.samplers.record import Sampler, SamplerName
 from vaejax.sweeps.summary import summarize
 from vaejax.sweeps.sweep import study
 from vaejax.training.card import keep_card, kept_card
@@ -136,6 +138,7 @@ def evaluate_run(
     examples_out: Path | None = None,
     features: str = "",
     inception: Path | None = None,
+    sampler: SamplerName = "prior",
 ) -> None:
     """Prints a table and writes it as JSON: to `out`, or else `evaluation.json`.
 
@@ -148,8 +151,9 @@ def evaluate_run(
     keep_compiled()
     experiment, state = load(workdir)
     check_measuring(experiment, samples, split, classifier, num)
-    comparisons = open_comparisons(experiment, features, inception, num)
-    settings = (samples, split, batch_size, classifier, num, devices, comparisons)
+    fitted = sampler_of_run(workdir, experiment, state, sampler)
+    comparisons = open_comparisons(experiment, features, inception, num, fitted)
+    settings = samples, split, batch_size, classifier, num, devices, comparisons, fitted
     found = measured(experiment, state, *settings)
     values, seen = found.values, found.seen
     state = of_this_host(state)
@@ -203,6 +207,7 @@ def measured(
     num: int = 10_000,
     devices: int = 1,
     comparisons: Sequence[Compare] = (),
+    sampler: Sampler | None = None,
 ) -> Measured:
     """The metrics over a split, and what a classifier and others say of samples."""
     settings = {"split": split, "samples": samples, "batch_size": batch_size}
@@ -213,9 +218,11 @@ def measured(
     if classifier is not None:
         from vaejax.metrics.classifier import judged  # loads SciPy
 
-        seen = judged(experiment, state, classifier, num)
+        seen = judged(experiment, state, classifier, num, sampler=sampler)
     for compare in comparisons:
         seen |= compare(experiment, state)
+    if sampler is not None:
+        seen["sampler"] = sampler.kind
     return Measured(settings | {"step": int(state.step)}, whole, seen)
 
 

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,9 +19,23 @@ from vaejax.data.kinds import kind_of
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
 from vaejax.models import conditional, generates
+from vaejax.samplers.cache import sampler_of_run
+from vaejax.samplers.record import Sampler, SamplerName
 from vaejax.training.evaluator import conditions_to_generate
 from vaejax.training.workdir import load
 from vaejax.types import Key
+
+
+class Choice(NamedTuple):
+    """The settings of what latents are drawn from."""
+
+    sampler: SamplerName = "prior"
+    components: int = 0
+    refit: bool = False
+    temperature: float | None = None
+
+
+PRIOR = Choice()
 
 
 def write_samples(
@@ -32,7 +46,7 @@ def write_samples(
     noise: bool,
     seed: int,
     mean: bool = False,
-    temperature: float | None = None,
+    choice: Choice = PRIOR,
 ) -> None:
     """Writes samples as a picture, as arrays, or as rows of a table."""
     keep_compiled()
@@ -46,6 +60,9 @@ def write_samples(
     if not generates(experiment.model):
         raise InputError(f"{workdir} holds {experiment.name}, which generates nothing")
     check_sampling(experiment, num, out.suffix == ".png")
+    name, components, again, heat = choice
+    settings = {"components": components, "refit": again}
+    sampler = sampler_of_run(workdir, experiment, state, name, **settings)
     given = conditions_to_generate(experiment, num)
     if label:
         given = given | {"y": labels_in_turn(experiment, label, num)}
@@ -53,7 +70,7 @@ def write_samples(
         print("completes test examples: each keeps what is seen of it")
     noise = noise or (out.suffix == ".csv" and not mean)
     key = jax.random.key(seed)
-    x = draw_samples(experiment, state, key, num, noise, given, temperature)
+    x = draw_samples(experiment, state, key, num, noise, given, heat, sampler=sampler)
     if not np.isfinite(x).all():
         raise InputError(f"{workdir} generates what is no number: its model diverged")
     if out.suffix == ".png":
@@ -129,6 +146,7 @@ def draw_samples(
     given: Mapping[str, Any],
     temperature: float | None = None,
     chunk: int = 10_000,
+    sampler: Sampler | None = None,
 ) -> np.ndarray:
     """Samples `[num, *shape]`, of which no more than `chunk` are computed at once.
 
@@ -140,6 +158,7 @@ def draw_samples(
         own = jax.random.fold_in(key, start) if start else key
         some = {name: each[start : start + count] for name, each in given.items()}
         settings = {"noise": noise, "given": some, "temperature": temperature}
+        settings["sampler"] = sampler
         parts.append(
             np.asarray(sample_model(experiment, state, own, count, **settings))
         )

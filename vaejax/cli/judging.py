@@ -8,13 +8,18 @@ from typing import Any
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
 from vaejax.runtime.limits import check_count
+from vaejax.samplers.record import Sampler
 
 Compare = Callable[[Experiment, TrainState], dict[str, Any]]
 RANDOM = "random"
 
 
 def open_comparisons(
-    experiment: Experiment, features: str, inception: Path | None, num: int
+    experiment: Experiment,
+    features: str,
+    inception: Path | None,
+    num: int,
+    sampler: Sampler | None = None,
 ) -> tuple[Compare, ...]:
     """A function for each of the sources, which gives its numbers.
 
@@ -44,7 +49,9 @@ def open_comparisons(
         check_count("num", num, LEAST)
         require_generator(experiment)
         held_out_units(experiment, 1)  # refuses data with holes
-    return (*found, *(partial(compare_samples, features=s, num=num) for s in sources))
+    settings = {"num": num, "sampler": sampler}
+    found += [partial(compare_samples, features=s, **settings) for s in sources]
+    return tuple(found)
 
 
 def advice(features: str) -> str:

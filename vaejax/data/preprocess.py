@@ -17,6 +17,7 @@ import numpy as np
 from vaejax.data.kinds import kind_of
 from vaejax.data.levels import own_scale
 from vaejax.data.spec import Spec
+from vaejax.data.uniform import uniform
 from vaejax.data.units import in_units
 from vaejax.errors import InputError
 from vaejax.types import Array, Batch, Key, Size
@@ -126,7 +127,7 @@ def binarizer(kind: str) -> Callable[[Array, Batch, Key], Array]:
     """Bernoulli draws with the grey level as probability."""
 
     def dynamic(x: Array, raw: Batch, key: Key) -> Array:
-        return (jax.random.uniform(key, x.shape) < x).astype(x.dtype)
+        return (uniform(key, x.shape) < x).astype(x.dtype)
 
     def static(x: Array, raw: Batch, key: Key) -> Array:
         del key  # the draw belongs to the example, not to the access
@@ -140,7 +141,7 @@ def binarizer(kind: str) -> Callable[[Array, Batch, Key], Array]:
 def dequantizer(levels: int) -> Callable[[Array, Batch, Key], Array]:
     """x = (level + u) / levels with u uniform on [0, 1)."""
     top = levels - 1
-    return lambda x, raw, key: (x * top + jax.random.uniform(key, x.shape)) / levels
+    return lambda x, raw, key: (x * top + uniform(key, x.shape)) / levels
 
 
 def blank(spec: Spec, size: Size = 1) -> Batch:

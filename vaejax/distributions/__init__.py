@@ -16,6 +16,7 @@ from vaejax.distributions.properties import (
     encoding,
     expectation,
     has_density,
+    relaxes,
     reparameterized,
     scale_of,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "log_gamma_ratio",
     "log_odds",
     "lower_triangular",
+    "relaxes",
     "reparameterized",
     "scale_of",
 ]

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from vaejax.distributions.properties import draw_with_log_prob
+from vaejax.distributions.properties import draw_with_log_prob, relaxes
 from vaejax.types import Array, Key
 
 
@@ -24,7 +24,7 @@ class Categories(dist.Distribution):
 
     arg_constraints = {}
     pytree_data_fields = ("logits", "temperature")
-    support: Any = dist.constraints.real_vector
+    support: Any = dist.constraints.independent(dist.constraints.boolean, 1)
     has_rsample: Any = False
 
     def __init__(self, logits: Array, temperature: Array | float = 1.0) -> None:
@@ -67,6 +67,11 @@ class Categories(dist.Distribution):
 
     def _hard(self, noisy: Array) -> Array:
         return jax.nn.one_hot(jnp.argmax(noisy, -1), noisy.shape[-1])
+
+
+@relaxes.register
+def _(p: Categories) -> bool:
+    return True
 
 
 @draw_with_log_prob.register

@@ -21,6 +21,12 @@ def _(p: dist.Delta) -> bool:
 
 
 @singledispatch
+def relaxes(p: Any) -> bool:
+    """Whether draws are discrete, and their gradient is that of a relaxation."""
+    return False
+
+
+@singledispatch
 def scale_of(px: Distribution) -> Array | None:
     """The standard deviation (root mean square over all entries) of a Gaussian."""
     return None

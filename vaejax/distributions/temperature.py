@@ -31,7 +31,7 @@ def at_temperature(p: Any, temperature: float | Array) -> Any:
 def _(p: dist.Normal, temperature: float | Array) -> dist.Normal:
     # Of numpyro's class: a subclass may have other parameters.
     loc = jnp.asarray(p.loc)
-    scale = jnp.broadcast_to(jnp.asarray(temperature * p.scale), loc.shape)
+    scale = jnp.broadcast_to(temperature * jnp.asarray(p.scale), loc.shape)
     return dist.Normal(loc, scale, validate_args=False)
 
 

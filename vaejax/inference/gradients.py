@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from vaejax.distributions import relaxes
 from vaejax.errors import InputError
 from vaejax.inference.bounds import Bound
 from vaejax.inference.imputation import wide
@@ -114,6 +115,7 @@ def pathwise(
 ) -> Estimate:
     """Differentiated through the draws [Kingma & Welling 2014]."""
     i = model.infer(batch, keys)
+    check_differentiable(i, "pathwise", biased=True)
     return i, bound.value(i.tempered(beta))
 
 
@@ -242,11 +244,15 @@ def check_ignorable(model: Any, gradient: str) -> None:
         )
 
 
-def check_differentiable(i: Inference, gradient: str) -> None:
-    """InputError where a draw has no slope in the parameters of q."""
+def check_differentiable(i: Inference, gradient: str, biased: bool = False) -> None:
+    """InputError where a draw has no slope in the parameters of q.
+
+    With `biased` the slope of a relaxation is one.
+    """
     for name, term in i.latents.items():
-        if not getattr(term.q, "has_rsample", True):
+        known = biased and relaxes(term.q)
+        if not known and not getattr(term.q, "has_rsample", True):
             raise InputError(
                 f"--gradient {gradient} differentiates through draws, and those of "
-                f"{name} are discrete: use vimco, or pathwise, which relaxes them"
+                f"{name} are discrete: use vimco"
             )

@@ -100,7 +100,7 @@ def joint_of(model: nn.Module, variables: Variables, batch: Batch) -> Joint:
             require_real(term.p, name)
             shapes[name] = term.z.shape[2:]
 
-    if not getattr(model, "ignorable", True):
+    if not model.ignorable:
         raise InputError(
             "a model of why entries are missing draws these entries beside its "
             "latents: of this kind of run only nll_over_k and posterior are measured"

@@ -1,6 +1,5 @@
 """Samples of a run as a classifier of another run sees them."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from vaejax.metrics.features import compare_features
 from vaejax.metrics.sources import CHUNK, drawn_samples, pieces_of
 from vaejax.models import Judge, classifies, conditional, generates
 from vaejax.models.critic import Critique
-from vaejax.training.checkpoint import leaf_digests
+from vaejax.samplers.record import Sampler, state_digest
 from vaejax.training.evaluator import conditions_to_generate, held_out_examples
 from vaejax.training.workdir import load
 from vaejax.types import Array
@@ -46,6 +45,7 @@ def judged(
     num: int = 10_000,
     seed: int = 0,
     chunk: int = CHUNK,
+    sampler: Sampler | None = None,
 ) -> dict[str, float | str | int]:
     """A classifier's verdict on `num` samples (the model's means E[x | z]).
 
@@ -63,7 +63,7 @@ def judged(
     check_judge(experiment, judge, classifier)
     given = conditions_to_generate(experiment, num)
     labels = given.get("y", np.zeros(num, np.int32))
-    drawn = drawn_samples(experiment, state, num, seed, chunk)
+    drawn = drawn_samples(experiment, state, num, seed, chunk, sampler)
     classes, features = looked_at(judge, trained, drawn)
     data = held_out_examples(judge, num)["x"]
     _, real = looked_at(judge, trained, pieces_of(data, chunk))
@@ -75,7 +75,7 @@ def judged(
         **compare_features(real, features, name),
         "generated": num,
         "compared_with": len(data),
-        "classifier_digest": parameters_digest(trained),
+        "classifier_digest": state_digest(trained),
     }
 
 
@@ -109,9 +109,3 @@ def check_judge(experiment: Experiment, judge: Experiment, where: Path) -> Judge
         except InputError as error:
             raise InputError(f"--classifier {where} knows {error}") from None
     return judge.model
-
-
-def parameters_digest(state: TrainState) -> str:
-    """blake2b of the digests of all parameters, 16 hexadecimal digits."""
-    leaves = sorted(leaf_digests(variables_of(state)).items())
-    return hashlib.blake2b(repr(leaves).encode(), digest_size=8).hexdigest()

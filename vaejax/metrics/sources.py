@@ -26,6 +26,7 @@ from vaejax.experiment import Experiment, TrainState
 from vaejax.metrics.features import compare_features
 from vaejax.nn.networks import ConvEncoder
 from vaejax.runtime.limits import check_count, check_seed
+from vaejax.samplers.record import Sampler
 from vaejax.training.evaluator import conditions_to_generate
 from vaejax.types import Array
 
@@ -55,6 +56,7 @@ def compare_samples(
     name: str = "own",
     num: int = 10_000,
     seed: int = 0,
+    sampler: Sampler | None = None,
 ) -> dict[str, float | str | int]:
     """Distances of `num` samples (the model's means E[x | z]) to test examples.
 
@@ -70,6 +72,7 @@ def compare_samples(
       num: samples; they are compared with as many test examples as there are, at most
         so many.
       seed: of the samples.
+      sampler: the density that latents are drawn from instead of the prior.
 
     Returns:
       The numbers of `compare_features`, `generated_NAME` and `compared_with_NAME`,
@@ -89,7 +92,9 @@ def compare_samples(
     )
     real = features_of(source, pieces_of(held_out_units(experiment, num)))
     restore = experiment.preprocess.restore
-    drawn = (restore(x) for x in drawn_samples(experiment, state, num, seed))
+    drawn = (
+        restore(x) for x in drawn_samples(experiment, state, num, seed, sampler=sampler)
+    )
     generated = features_of(source, drawn)
     found = compare_features(real, generated, source.name)
     digest = {f"{source.name}_digest": source.digest} if source.digest else {}
@@ -128,7 +133,12 @@ def features_of(source: FeatureSource, parts: Iterator[np.ndarray]) -> np.ndarra
 
 
 def drawn_samples(
-    experiment: Experiment, state: TrainState, num: int, seed: int, chunk: int = CHUNK
+    experiment: Experiment,
+    state: TrainState,
+    num: int,
+    seed: int,
+    chunk: int = CHUNK,
+    sampler: Sampler | None = None,
 ) -> Iterator[np.ndarray]:
     """`num` samples E[x | z] in the model's units, `chunk` at a time."""
     given = conditions_to_generate(experiment, num)
@@ -136,7 +146,8 @@ def drawn_samples(
     for start in range(0, num, chunk):
         some = {n: array[start : start + chunk] for n, array in given.items()}
         key, count = jax.random.fold_in(root, start), min(chunk, num - start)
-        yield np.asarray(sample(experiment, state, key, count, given=some))
+        x = sample(experiment, state, key, count, given=some, sampler=sampler)
+        yield np.asarray(x)
 
 
 def pieces_of(x: np.ndarray, chunk: int = CHUNK) -> Iterator[np.ndarray]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -85,7 +86,7 @@ class MapHead(nn.Module):
     @nn.compact
     def __call__(self, h: Array) -> Distribution:
         maps = h.reshape(h.shape[0], *self.sides, -1)
-        q = gaussian_map(FittedConv(2 * self.latents)(maps))
+        q: Any = gaussian_map(FittedConv(2 * self.latents)(maps))
         return Normal(*(a.reshape(h.shape[0], -1) for a in (q.loc, q.scale)))
 
 

@@ -16,7 +16,7 @@ from vaejax.distributions.autoregressive import (
 from vaejax.distributions.bijections import Bijection, Reversed
 from vaejax.distributions.flow import Flow
 from vaejax.models.posteriors import SMALL, made_network
-from vaejax.types import Array, Batch, Distribution
+from vaejax.types import Array, Batch, Distribution, Size
 
 
 class CouplingPrior(nn.Module):
@@ -56,7 +56,7 @@ class AutoregressivePrior(nn.Module):
         return Flow(standard(batch["x"].shape[0], self.latents), tuple(maps))
 
 
-def standard(examples: int, latents: int) -> Distribution:
+def standard(examples: Size, latents: int) -> Distribution:
     """N(0, I), joint over the latents of each example."""
     zeros = jnp.zeros((examples, latents))
     return dist.Independent(Normal(zeros, jnp.ones_like(zeros)), 1, validate_args=False)

@@ -1,6 +1,7 @@
 """Hierarchies of vectors: the two-level HVAE and the ladder VAE."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -90,13 +91,14 @@ class LadderVAE(TopDown):
         self, batch: Batch, source: Source, read: Sequence[Distribution] | None
     ) -> tuple[Terms, Distribution]:
         blocks, rungs = Blocks(source), self.down.rungs
-        q = None if read is None else read[-1]
+        q: Any = None if read is None else read[-1]
         z = blocks.take(f"z{len(rungs) + 1}", q, self.prior(batch))
         for i in reversed(range(len(rungs))):
-            p = self.down(z, i)
+            p: Any = self.down(z, i)
             if read is not None:
+                of_x: Any = read[i]
                 other = self.posterior_down
-                q = precision_weighted(read[i], other(z, i) if other else p)
+                q = precision_weighted(of_x, other(z, i) if other else p)
             z = blocks.take(f"z{i + 1}", q, p)
         return blocks.from_data(), self.decode(z, batch)
 

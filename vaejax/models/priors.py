@@ -12,7 +12,7 @@ import numpyro.distributions as dist
 
 from vaejax.distributions import Normal
 from vaejax.distributions.categories import Categories
-from vaejax.types import Array, Batch, Distribution, Shape, axes_of
+from vaejax.types import Array, Batch, Distribution, Shape, Size, axes_of
 
 PriorName = Literal["standard", "mixture", "vamp", "realnvp", "maf"]
 """The settings' names of the priors here; `presets.priors` builds each."""
@@ -85,7 +85,7 @@ class UniformCategories(nn.Module):
         return Categories(jnp.zeros(shape))
 
 
-def mixture(logits: Array, each: Any, examples: int) -> Distribution:
+def mixture(logits: Array, each: Any, examples: Size) -> Distribution:
     """The mixture of Gaussians `[components, *latents]`, for each of the examples.
 
     They are elementwise normals, or joint over the latents.
@@ -98,7 +98,7 @@ def mixture(logits: Array, each: Any, examples: int) -> Distribution:
     )
 
 
-def repeated(each: Any, examples: int) -> Distribution:
+def repeated(each: Any, examples: Size) -> Distribution:
     """Gaussians `[components]` for each of the examples, joint over latents."""
 
     def repeat(array: Any) -> Array:

@@ -83,7 +83,7 @@ class TopDown(LatentModel):
 
     def encode(self, batch: Batch) -> Distribution:
         taken, _ = self.descend(batch, TopMeans(ALL_BLOCKS), self.ascend(batch))
-        blocks = [taken[name].q for name in self.decoded()]
+        blocks: list[Any] = [taken[name].q for name in self.decoded()]
         means = [q.mean.reshape(1, batch["x"].shape[0], -1) for q in blocks]
         scales = [
             jnp.sqrt(q.variance).reshape(m.shape)

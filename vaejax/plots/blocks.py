@@ -46,9 +46,10 @@ def blocks(experiment: Experiment, state: TrainState, *, seed: int = 0) -> Pictu
         axes.tick_params(axis="x", labelrotation=90 if len(means) > ROWS else 0)
 
     total = sum(means.values())
-    return panels(
-        1, heading(experiment, f"KL of each block, {total:.1f} nats in all"), draw
-    )
+    title = heading(experiment, f"KL of each block, {total:.1f} nats in all")
+    figure = panels(1, title, draw)
+    figure.set_figwidth(max(figure.get_figwidth(), 0.25 * len(means)))
+    return figure
 
 
 def layers(experiment: Experiment, state: TrainState) -> Picture:

@@ -39,27 +39,23 @@ from vaejax.presets.sylvester import *
 from vaejax.presets.tomczak import *
 from vaejax.presets.vae_gan import *
 
-FAMILIES: Mapping[str, ModuleType] = {
-    "autoencoders": generic,
-    "deep hierarchies": deep,
-    "published settings": published,
-    "IWAE as published": burda,
-    "VampPrior as published": tomczak,
-    "Sylvester flows as published": sylvester,
-    "hierarchies": hierarchies,
-    "hierarchies of maps": conv_ladder,
-    "conditional": conditional,
-    "adversarial": adversarial,
-    "VAE-GAN": vae_gan,
-    "VAE-GAN as published": larsen,
-    "missing data": missing,
+FAMILIES: Mapping[str, tuple[ModuleType, ...]] = {
+    "autoencoders": (generic,),
+    "published settings": (published, burda, tomczak, sylvester),
+    "hierarchies": (hierarchies, conv_ladder, deep),
+    "conditional": (conditional,),
+    "adversarial": (adversarial,),
+    "VAE-GAN": (vae_gan,),
+    "VAE-GAN as published": (larsen,),
+    "missing data": (missing,),
 }
 """The modules of presets, by what their tables are headed with."""
 
 PRESETS: Mapping[str, Callable[..., Experiment]] = {
     name: make
-    for family in FAMILIES.values()
-    for name, make in presets_of(family).items()
+    for modules in FAMILIES.values()
+    for module in modules
+    for name, make in presets_of(module).items()
 }
 """Every preset by its name, in the order of the families."""
 

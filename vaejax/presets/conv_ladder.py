@@ -47,7 +47,7 @@ class Plan(NamedTuple):
     maps: tuple[tuple[int, int, int], ...]
 
 
-@preset(tiny={"channels": 4, "layers": 2, "layer_blocks": 1})
+@preset(tiny={"channels": 4, "layers": 2, "layer_blocks": 1, "skip_connections": False})
 def ladder_vae_conv(
     *,
     data: Data = Data(dataset="binarized_mnist"),
@@ -57,7 +57,7 @@ def ladder_vae_conv(
     layer_blocks: int = 4,
     downsample: tuple[int, ...] = (),
     gated: bool = True,
-    skip: bool = True,
+    skip_connections: bool = True,
     dropout: float = 0.2,
     norm: NormName = "batch",
     learn_top: bool = True,
@@ -87,7 +87,7 @@ def ladder_vae_conv(
       downsample: halvings below each block, from the data upwards, after that of the
         first convolution; default: spread evenly, to a top map of 2x2.
       gated: gate what a residual block adds.
-      skip: features go around a block of latents, too.
+      skip_connections: features go around a block of latents, too.
       dropout: share of maps dropped in residual blocks.
       norm: batch normalizes in residual blocks; none does not.
       learn_top: learn mean and scale of the top block's Gaussian prior; other --prior
@@ -110,7 +110,11 @@ def ladder_vae_conv(
     block = BlockStyle(norm, dropout, gated)
     made = a.one_player(
         conv_ladder(
-            view, latent, plan, (channels, layer_blocks, skip, learn_top), block
+            view,
+            latent,
+            plan,
+            (channels, layer_blocks, skip_connections, learn_top),
+            block,
         ),
         partial(objectives.block_elbo, free_bits=free_bits),
         view,
@@ -198,8 +202,9 @@ def conv_ladder(
         tuple(stages),
         build_head(whole, MapHead(sides, latent.latents)),
     )
-    outputs = view.likelihood.outputs(spec.shape[-1])
-    last = LastMaps((*spec.shape[:2], outputs), Stage(layer_blocks, 0, block))
+    height, width, channels_of_x = spec.shape
+    outputs = view.likelihood.outputs(channels_of_x)
+    last = LastMaps((height, width, outputs), Stage(layer_blocks, 0, block))
     return ConvLadderVAE(
         encoder=encoder,
         down=ConvDown(tuple(rungs)),

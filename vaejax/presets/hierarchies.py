@@ -89,12 +89,13 @@ def tomczak_hvae(view: a.View, latent: Latents, lower_latents: int) -> HVAE:
     else:
         prior = build_prior(latent, encoder, spec, view.preprocess)
     of_x = net.FlatEncoder(gated_dense(one))
-    each = [gated_dense(one) for _ in range(5)]
+    of_z, joint, low, high, both = (gated_dense(one) for _ in range(5))
     return HVAE(
         encoder=encoder,
-        lower_encoder=JointEncoder(of_x, each[0], each[1], head(lower_latents)),
+        lower_encoder=JointEncoder(of_x, of_z, joint, head(lower_latents)),
         decoder=Decoder(
-            BranchedDecoder(*each[2:], lower_latents, spec.shape, HE), view.likelihood
+            BranchedDecoder(low, high, both, lower_latents, spec.shape, HE),
+            view.likelihood,
         ),
         lower_decoder=GaussianNetwork(
             gated_dense(two), lower_latents, head(lower_latents)
@@ -103,7 +104,7 @@ def tomczak_hvae(view: a.View, latent: Latents, lower_latents: int) -> HVAE:
     )
 
 
-@preset(tiny={"lower_latents": (4,), "layer_hidden": (8, 6)})
+@preset(tiny={"lower_latents": (4,), "layer_hidden": (8, 6), "norm": "none"})
 def ladder_vae(
     *,
     data: Data = Data(dataset="mnist"),

@@ -1,6 +1,7 @@
 """Posteriors by name: a new one is a head in `models.posteriors` and an entry here."""
 
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import flax.linen as nn
 
@@ -12,6 +13,8 @@ from vaejax.presets.choice import pick
 
 Head = Callable[[Latents, nn.Module | None], nn.Module]
 """The head of a posterior; `base` gives its Gaussian, where a preset has one."""
+
+Base = TypeVar("Base", bound=nn.Module | None)
 
 GAUSSIAN = ("diagonal", "low_rank", "full")
 """Posteriors whose mixture is a density with a formula: those that vamp mixes."""
@@ -78,7 +81,7 @@ def build_encoder(
     return Encoder(body, head, condition, reader)
 
 
-def build_head(latent: Latents, base: nn.Module | None) -> nn.Module | None:
+def build_head(latent: Latents, base: Base) -> nn.Module | Base:
     """The head by the settings' name, on `base`, which alone is the diagonal one.
 
     Raises:

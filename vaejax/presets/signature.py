@@ -8,6 +8,7 @@ arguments in `config.json` are the same words.
 import dataclasses
 import functools
 import inspect
+from collections import Counter
 from collections.abc import Callable, Mapping
 from types import MappingProxyType, ModuleType
 from typing import Any, overload
@@ -52,6 +53,9 @@ def settings_of(make: Callable[..., Any]) -> dict[str, Setting]:
             ]
         else:
             found.append(Setting(parameter.name, "", parameter.annotation, default))
+    for name, times in Counter(setting.name for setting in found).items():
+        if times > 1:
+            raise TypeError(f"{name} is a setting twice, which one flag cannot be")
     return {setting.name: setting for setting in found}
 
 

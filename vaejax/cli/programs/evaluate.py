@@ -6,6 +6,7 @@ from pathlib import Path
 from vaejax.cli import commands, commands_data, commands_laboratory, parse
 from vaejax.errors import InputError
 from vaejax.laboratory.settings import Laboratory, WhatName
+from vaejax.samplers.record import SamplerName
 
 
 def main(
@@ -26,6 +27,7 @@ def main(
     per_example: Path | None = None,
     features: str = "",
     inception: Path | None = None,
+    sampler: SamplerName = "prior",
     what: tuple[WhatName, ...] = (),
     lab: Laboratory = Laboratory(),
 ) -> None:
@@ -52,12 +54,20 @@ def main(
       features: what samples are compared in: random, for a network of fixed random
         weights, or an .npz with features of your own, real and generated.
       inception: .npz or .safetensors with Inception's weights, for fid and kid.
+      sampler: what judged samples are drawn from, as in sample.py: prior, or gmm, flow
+        or two_stage, fitted to encodings and kept in the run.
       what: measurements that take longer, instead of all that: the likelihood over K,
         by annealed importance sampling (ais), the gaps of inference, the
         rate-distortion curve, the aggregated posterior, the noise of gradients; kept
         in RUN/laboratory, where a command that was stopped goes on.
       lab: settings of --what.
     """
+    judged = classifier is not None or inception is not None or features
+    if sampler != "prior" and not judged:
+        raise InputError(
+            "--sampler is of samples that are judged: give --classifier, --features or "
+            "--inception, or draw them with sample.py"
+        )
     if what:
         others = (input, classifier, inception, per_example)
         if any(o is not None for o in others) or features or distributed:
@@ -70,7 +80,6 @@ def main(
         commands_laboratory.measure_run(workdir, what, lab, samples, split, num, out)
         return
     if input is not None:
-        judged = classifier is not None or inception is not None or features
         if judged or distributed or split != "test":
             raise InputError(
                 "--input goes without --split, --classifier, --features, --inception "
@@ -92,6 +101,7 @@ def main(
         per_example,
         features,
         inception,
+        sampler,
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vaejax.cli import examples, parse
+from vaejax.samplers.record import SamplerName
 
 
 def main(
@@ -14,6 +15,9 @@ def main(
     noise: bool = False,
     seed: int = 0,
     mean: bool = False,
+    sampler: SamplerName = "prior",
+    components: int = 0,
+    refit: bool = False,
     temperature: float | None = None,
 ) -> None:
     """Draws examples from a trained model, as a picture, arrays or rows of a table.
@@ -29,10 +33,16 @@ def main(
       noise: draw x from p(x | z) instead of taking its mean; rows of a .csv always are.
       seed: seed of the draws.
       mean: write means to a .csv, the most probable of categories, instead of draws.
+      sampler: what latents are drawn from: the model's prior, or a density fitted to
+        the encodings of the training split and kept in the run: gmm, a mixture of
+        Gaussians; flow, a RealNVP; two_stage, a second VAE.
+      components: Gaussians of gmm; 0: ten, or one for each label.
+      refit: fit the sampler again instead of taking the one that the run keeps.
       temperature: multiplies the spread of p(z), in each block of latents; below 1
         samples are more typical and less diverse, 0 takes the means.
     """
-    examples.write_samples(workdir, num, out, label, noise, seed, mean, temperature)
+    choice = examples.Choice(sampler, components, refit, temperature)
+    examples.write_samples(workdir, num, out, label, noise, seed, mean, choice)
 
 
 def run(argv: Sequence[str] | None = None) -> None:

@@ -1,0 +1,1 @@
+"""Densities of latents fitted to a trained model's encodings, to draw samples from."""
