@@ -255,8 +255,8 @@ def elbo_with_gradient(model, params, batch):
     return jax.value_and_grad(loss)(params)
 
 
-def observed(model, params, batch):
-    """All that tests ask of a model, as one program."""
+def observed(model, batch):
+    """All that tests ask of a model, as one program of its weights."""
 
     def asked(model):
         keys = draw_keys(KEY, jnp.arange(SAMPLES))
@@ -280,7 +280,7 @@ def observed(model, params, batch):
             "cold": tuple(model.generate(batch, k, 0.0).logits for k in (keys, other)),
         }
 
-    return jax.jit(lambda p: nn.apply(asked, model)({"params": p}))(params)
+    return jax.jit(lambda params: nn.apply(asked, model)({"params": params}))
 
 
 class Case(NamedTuple):
@@ -304,10 +304,14 @@ def case_of(style):
 
 
 @functools.cache
-def seen_of(style, begun=False):
+def program_of(style):
+    return observed(case_of(style).model, case_of(style).batch)
+
+
+@functools.cache
+def seen_of(style):
     """What the model says of the batch."""
-    case = case_of(style)
-    return observed(case.model, case.begun if begun else case.params, case.batch)
+    return program_of(style)(case_of(style).params)
 
 
 styles = pytest.mark.parametrize("style", STYLES)
@@ -355,7 +359,7 @@ def test_at_temperature_0_samples_do_not_depend_on_keys(style):
 
 
 def test_priors_begin_as_standard_normals_and_the_kl_small():
-    seen = seen_of("vdvae", begun=True)
+    seen = program_of("vdvae")(case_of("vdvae").begun)
     for name, (mean, variance) in seen["p"].items():
         np.testing.assert_array_equal(mean, np.zeros_like(mean))
         np.testing.assert_array_equal(variance, np.ones_like(variance))
