@@ -13,7 +13,8 @@ import scipy.signal
 import scipy.special
 
 import vaejax
-from vaejax import InputError, objectives
+from vaejax import InputError, objectives, parallel
+from vaejax.aot.report import stand_in
 from vaejax.inference.latents import draw_keys
 from vaejax.inference.sources import ALL_BLOCKS, TopMeans
 from vaejax.metrics.likelihood import nll
@@ -66,6 +67,14 @@ def test_latents_of_vdvae_on_cifar10_are_counted():
     maps = {1: 1, 4: 3, 8: 6, 16: 11, 32: 22}  # side: blocks
     wanted = 16 * sum(side**2 * blocks for side, blocks in maps.items())
     assert published("vdvae_cifar10", False).total == wanted
+
+
+@pytest.mark.slow
+def test_vdvae_on_cifar10_has_the_published_39_million_parameters():
+    data = stand_in("50000x32x32x3")
+    experiment = vaejax.presets.vdvae_cifar10(dataset=data, validation=0)
+    leaves = jax.tree.leaves(parallel.abstract_state(experiment).params)
+    assert round(sum(math.prod(leaf.shape) for leaf in leaves) / 1e6) == 39
 
 
 def test_widths_of_config_c1():
