@@ -13,7 +13,8 @@ import scipy.signal
 import scipy.special
 
 import vaejax
-from vaejax import InputError, objectives
+from vaejax import InputError, objectives, parallel
+from vaejax.aot.report import stand_in
 from vaejax.inference.latents import draw_keys
 from vaejax.inference.sources import ALL_BLOCKS, TopMeans
 from vaejax.metrics.likelihood import nll
@@ -66,6 +67,14 @@ def test_latents_of_vdvae_on_cifar10_are_counted():
     maps = {1: 1, 4: 3, 8: 6, 16: 11, 32: 22}  # side: blocks
     wanted = 16 * sum(side**2 * blocks for side, blocks in maps.items())
     assert published("vdvae_cifar10", False).total == wanted
+
+
+@pytest.mark.slow
+def test_vdvae_on_cifar10_has_the_published_39_million_parameters():
+    data = stand_in("50000x32x32x3")
+    experiment = vaejax.presets.vdvae_cifar10(dataset=data, validation=0)
+    leaves = jax.tree.leaves(parallel.abstract_state(experiment).params)
+    assert round(sum(math.prod(leaf.shape) for leaf in leaves) / 1e6) == 39
 
 
 def test_widths_of_config_c1():
@@ -255,8 +264,8 @@ def elbo_with_gradient(model, params, batch):
     return jax.value_and_grad(loss)(params)
 
 
-def observed(model, params, batch):
-    """All that tests ask of a model, as one program."""
+def observed(model, batch):
+    """All that tests ask of a model, as one program of its weights."""
 
     def asked(model):
         keys = draw_keys(KEY, jnp.arange(SAMPLES))
@@ -280,7 +289,7 @@ def observed(model, params, batch):
             "cold": tuple(model.generate(batch, k, 0.0).logits for k in (keys, other)),
         }
 
-    return jax.jit(lambda p: nn.apply(asked, model)({"params": p}))(params)
+    return jax.jit(lambda params: nn.apply(asked, model)({"params": params}))
 
 
 class Case(NamedTuple):
@@ -304,10 +313,14 @@ def case_of(style):
 
 
 @functools.cache
-def seen_of(style, begun=False):
+def program_of(style):
+    return observed(case_of(style).model, case_of(style).batch)
+
+
+@functools.cache
+def seen_of(style):
     """The terms of the model for the batch."""
-    case = case_of(style)
-    return observed(case.model, case.begun if begun else case.params, case.batch)
+    return program_of(style)(case_of(style).params)
 
 
 styles = pytest.mark.parametrize("style", STYLES)
@@ -355,7 +368,7 @@ def test_at_temperature_0_samples_do_not_depend_on_keys(style):
 
 
 def test_priors_begin_as_standard_normals_and_the_kl_small():
-    seen = seen_of("vdvae", begun=True)
+    seen = program_of("vdvae")(case_of("vdvae").begun)
     for name, (mean, variance) in seen["p"].items():
         np.testing.assert_array_equal(mean, np.zeros_like(mean))
         np.testing.assert_array_equal(variance, np.ones_like(variance))
