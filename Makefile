@@ -24,7 +24,8 @@ help: ## list the targets
 demo: $(VENV)/.installed ## install, then train a small VAE, evaluate it and draw its pictures
 	$(BIN)/python scripts/train.py vae --workdir $(DEMO)
 	$(BIN)/python scripts/evaluate.py $(DEMO)
-	$(BIN)/python scripts/sample.py $(DEMO) --num 64 --out $(DEMO)/samples.png
+	$(BIN)/python scripts/sample.py $(DEMO) --sampler gmm --components 40 --temperature 0.8 \
+		--num 64 --out $(DEMO)/samples.png
 	$(BIN)/python scripts/plot.py $(DEMO)
 	@printf '%s\n' '' 'A variational autoencoder is trained. $(DEMO) now holds'
 	@ls -1p $(DEMO) | sed 's/^/  /'

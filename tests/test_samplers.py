@@ -62,6 +62,9 @@ def test_one_gaussian_has_the_moments_of_the_aggregated_posterior(linear):
     z = np.asarray(found.draw(jax.random.key(3), 20_000))
     assert np.abs(np.cov(z.T) - covariance).max() < 0.05 * scale.max()
     assert np.abs(z.mean(0) - mean).max() < 0.05 * deviation.max()
+    cold = np.asarray(found.draw(jax.random.key(3), 20_000, temperature=0.5))
+    centre = found.arrays["means"][0, 0]
+    np.testing.assert_allclose(cold - centre, 0.5 * (z - centre), rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture
@@ -85,6 +88,9 @@ def test_second_models_have_the_moments_of_the_aggregated_posterior(
     # Their fits are by gradient, and of finite steps: correlations to the first digit.
     scale = np.outer(deviation, deviation)
     assert np.abs((np.cov(z.T) - covariance) / scale).max() < 0.25
+    cold = np.asarray(found.draw(jax.random.key(4), 5, temperature=0.0))
+    np.testing.assert_allclose(cold, np.broadcast_to(cold[:1], cold.shape), rtol=1e-5)
+    assert np.abs((cold[0] - mean) / deviation).max() < 0.3  # of a Gaussian: its mode
 
 
 def test_more_gaussians_see_what_one_cannot(linear):
@@ -252,8 +258,8 @@ def test_what_no_sampler_does_is_refused(run, linear, capsys):
     with pytest.raises(InputError, match="--components is -1: it must be at least 0"):
         vaejax.fit_sampler(experiment, state, components=-1)
     sampler = vaejax.fit_sampler(experiment, state, components=2)
-    with pytest.raises(InputError, match="of the prior"):
-        vaejax.sample(experiment, state, key, 2, sampler=sampler, temperature=0.5)
+    with pytest.raises(InputError, match=r"temperature -0\.5"):
+        vaejax.sample(experiment, state, key, 2, sampler=sampler, temperature=-0.5)
     gan = presets.gan(dataset="digits")
     with pytest.raises(InputError, match=r"no encoder.*--sampler prior"):
         vaejax.fit_sampler(gan, first(gan))

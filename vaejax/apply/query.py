@@ -187,16 +187,17 @@ def sample(
       given: what is conditioned on; without labels the classes take turns.
       sampler: the density that z is drawn from instead of the prior, as `fit_sampler`
         returns it for this state.
-      temperature: multiplies the standard deviations of p(z), in each block of latents:
-        below 1 samples are more typical, and less diverse. None leaves them alone.
+      temperature: multiplies the standard deviations of p(z), in each block of latents,
+        or of the sampler: below 1 samples are more typical, and less diverse. None
+        leaves them alone.
 
     Returns:
       `[num, *shape]` in the model's units.
 
     Raises:
       InputError: num < 1, a condition is missing that is no label, the sampler was
-        fitted to another state, or a temperature is below 0, of a prior that is not
-        Gaussian, or of a sampler.
+        fitted to another state, or a temperature is below 0 or of a prior that is not
+        Gaussian.
     """
     require_generator(experiment)
     if not is_symbolic_dim(num):  # an export leaves the number open
@@ -207,15 +208,14 @@ def sample(
     latent_key, noise_key = jax.random.split(key)
     given = given_or_in_turn(experiment, num, given)
     batch = batch_to_generate(experiment, num, given)
-    scaled = () if temperature is None else (checked_temperature(temperature),)
+    heat = None if temperature is None else checked_temperature(temperature)
     if sampler is None:
         generate = parallel.compile_verb(experiment.model, "generate")
+        scaled = () if heat is None else (heat,)
         px = generate(variables_of(state), batch, latent_key[None], *scaled)
-    elif scaled:
-        raise InputError("a temperature is of the prior, not of a fitted sampler")
     else:
         check_sampler_of(sampler, state)
-        z = sampler.draw(latent_key, int(num), batch.get("y"))
+        z = sampler.draw(latent_key, int(num), batch.get("y"), heat)
         px = generated_likelihood(experiment, state, z, batch)
     return (px.sample(noise_key) if noise else px.mean)[0]
 

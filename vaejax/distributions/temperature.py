@@ -36,6 +36,12 @@ def _(p: dist.Normal, temperature: float | Array) -> dist.Normal:
 
 
 @at_temperature.register
+def _(p: dist.Delta, temperature: float | Array) -> dist.Delta:
+    del temperature  # there is no spread
+    return p
+
+
+@at_temperature.register
 def _(p: dist.Independent, temperature: float | Array) -> dist.Independent:
     base = at_temperature(p.base_dist, temperature)
     return dist.Independent(base, p.reinterpreted_batch_ndims, validate_args=False)

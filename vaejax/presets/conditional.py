@@ -32,10 +32,10 @@ __all__ = ["classifier", "cvae", "cvae_sohn"]
 def cvae(
     *,
     data: Data = Data(),
-    network: Network = Network(),
-    latent: Latents = Latents(),
+    network: Network = Network(hidden=(400, 200), activation="silu"),
+    latent: Latents = Latents(10),
     weight: Weight = Weight(),
-    training: Training = Training(epochs=100, batch_size=64, decay="cosine"),
+    training: Training = Training(epochs=100, learning_rate=2e-3, decay="cosine"),
 ) -> Experiment:
     """The label-conditional VAE, for any labelled data [Kingma et al. 2014, M2].
 

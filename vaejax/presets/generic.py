@@ -37,12 +37,12 @@ __all__ = [
 def vae(
     *,
     data: Data = Data(),
-    network: Network = Network(),
+    network: Network = Network(hidden=(400, 200), activation="silu"),
     latent: Latents = Latents(),
     weight: Weight = Weight(),
     free_bits: float = 0.0,
     gradient: Literal["pathwise", "stl"] = "pathwise",
-    training: Training = Training(epochs=100, batch_size=64, decay="cosine"),
+    training: Training = Training(epochs=100, learning_rate=2e-3, decay="cosine"),
 ) -> Experiment:
     """The variational autoencoder, for any data [Kingma & Welling 2014].
 

@@ -83,15 +83,21 @@ def fit_one(z: np.ndarray, count: int, seed: int, what: str) -> dict[str, np.nda
 
 
 def draw_gmm(
-    arrays: Mapping[str, np.ndarray], classes: int, key: Key, labels: np.ndarray
+    arrays: Mapping[str, np.ndarray],
+    key: Key,
+    labels: np.ndarray,
+    temperature: float | Array | None,
 ) -> Array:
-    """Latents `[num, D]` of the mixtures of these labels `[num]`."""
-    del classes  # as many as there are mixtures
+    """Latents `[num, D]` of the mixtures of these labels `[num]`.
+
+    A temperature multiplies the deviations of each Gaussian from its mean.
+    """
     which, noise = jax.random.split(key)
     weights = jnp.asarray(arrays["weights"])[labels]
     component = jax.random.categorical(which, jnp.log(weights))
     means = jnp.asarray(arrays["means"])[labels, component]
     normal = np.asarray(jax.random.normal(noise, means.shape))
+    normal = normal if temperature is None else normal * np.asarray(temperature)
     out = np.asarray(means).copy()
     # One product for each Gaussian: gathered factors would be `[num, D, D]`.
     chosen = np.asarray(component)

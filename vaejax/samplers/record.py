@@ -1,6 +1,7 @@
 """A fitted sampler: arrays, what they are of, and its draws of latents."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -9,7 +10,8 @@ import numpy as np
 
 from vaejax.errors import InputError, nearest
 from vaejax.experiment import TrainState, variables_of
-from vaejax.samplers import mixture, second_stage
+from vaejax.samplers import mixture
+from vaejax.samplers.second_stage import draw_second, flow_model, two_stage_model
 from vaejax.training.checkpoint import leaf_digests
 from vaejax.types import Array, Key
 
@@ -36,14 +38,28 @@ class Sampler(NamedTuple):
     model_digest: str
     """`state_digest` of the model whose encodings it was fitted to."""
 
-    def draw(self, key: Key, num: int, y: Any = None) -> Array:
+    def draw(
+        self,
+        key: Key,
+        num: int,
+        y: Any = None,
+        temperature: float | Array | None = None,
+    ) -> Array:
         """Latents `[num, *shape]`; of a conditional model those of labels y `[num]`.
+
+        A temperature multiplies the standard deviations of the Gaussians of gmm, of the
+        base of flow, and of prior and decoder of two_stage.
 
         Raises:
           InputError: there are densities of labels, and y are no labels of examples.
         """
         labels = self._labels(num, y)
-        flat = DRAWS[self.kind](self.arrays, self.classes, key, labels)
+        if self.kind == "gmm":
+            flat = mixture.draw_gmm(self.arrays, key, labels, temperature)
+        else:
+            build = SECOND[self.kind]
+            model = build(math.prod(self.shape), self.classes)
+            flat = draw_second(model, self.arrays, key, labels, temperature)
         return jnp.reshape(flat, (num, *self.shape))
 
     def _labels(self, num: int, y: Any) -> np.ndarray:
@@ -59,12 +75,8 @@ class Sampler(NamedTuple):
         return y.astype(np.int32)
 
 
-DRAWS = {
-    "gmm": mixture.draw_gmm,
-    "flow": second_stage.draw_flow,
-    "two_stage": second_stage.draw_two_stage,
-}
-"""Functions of arrays, classes, a key and labels `[num]` to latents, by kind."""
+SECOND = {"flow": flow_model, "two_stage": two_stage_model}
+"""Second models for so many latents and labels, by kind."""
 
 
 def check_sampler_name(kind: Any) -> None:

@@ -18,6 +18,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from vaejax import parallel
 from vaejax.distributions import Delta, Normal
 from vaejax.distributions.flow import Flow
+from vaejax.distributions.temperature import cooled
 from vaejax.errors import InputError
 from vaejax.models import VAE, Decoder, GaussianEncoder, Label, StandardNormal
 from vaejax.models.base import Generator
@@ -100,28 +101,22 @@ def arrays_of(
     return {**named, "loc": loc.astype(np.float32), "scale": scale.astype(np.float32)}
 
 
-def draw_flow(
-    arrays: Mapping[str, np.ndarray], classes: int, key: Key, labels: np.ndarray
+def draw_second(
+    model: Any,
+    arrays: Mapping[str, np.ndarray],
+    key: Key,
+    labels: np.ndarray,
+    temperature: float | Array | None,
 ) -> Array:
-    """Latents `[num, D]` of a fitted flow."""
-    return drawn(flow_model(len(arrays["loc"]), classes), arrays, key, labels)
+    """Latents `[num, D]` of a fitted second model, in the first one's units.
 
-
-def draw_two_stage(
-    arrays: Mapping[str, np.ndarray], classes: int, key: Key, labels: np.ndarray
-) -> Array:
-    """Latents `[num, D]` of a fitted second VAE, the noise of its decoder included."""
-    return drawn(two_stage_model(len(arrays["loc"]), classes), arrays, key, labels)
-
-
-def drawn(
-    model: Any, arrays: Mapping[str, np.ndarray], key: Key, labels: np.ndarray
-) -> Array:
-    """Draws of a second model, in the first one's units."""
+    The noise of the second VAE's decoder is included: a temperature multiplies it too.
+    """
     latents, noise = jax.random.split(key)
     loc, scale = jnp.asarray(arrays["loc"]), jnp.asarray(arrays["scale"])
     batch = {"x": jnp.zeros((len(labels), len(loc))), "y": jnp.asarray(labels)}
     own = {n: a for n, a in arrays.items() if "/" in n}
     generate = parallel.compile_verb(model, "generate")
-    z = generate(unflatten_dict(own, sep="/"), batch, latents[None])
-    return z.sample(noise)[0] * scale[None] + loc[None]
+    scaled = () if temperature is None else (temperature,)
+    p = generate(unflatten_dict(own, sep="/"), batch, latents[None], *scaled)
+    return cooled(p, temperature).sample(noise)[0] * scale[None] + loc[None]

@@ -38,8 +38,8 @@ def main(
         Gaussians; flow, a RealNVP; two_stage, a second VAE.
       components: Gaussians of gmm; 0: ten, or one for each label.
       refit: fit the sampler again instead of taking the one that the run keeps.
-      temperature: multiplies the spread of p(z), in each block of latents; below 1
-        samples are more typical and less diverse, 0 takes the means.
+      temperature: multiplies the spread of p(z), in each block of latents, or of the
+        sampler; below 1 samples are more typical and less diverse, 0 takes the means.
     """
     choice = examples.Choice(sampler, components, refit, temperature)
     examples.write_samples(workdir, num, out, label, noise, seed, mean, choice)
