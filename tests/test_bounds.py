@@ -24,7 +24,7 @@ BOUNDS = {
     "renyi": b.renyi(K * M, 0.5),
     "renyi below 0": b.renyi(K * M, -1.0),
     "renyi above 1": b.renyi(K * M, 3.0),
-    "max": b.largest(K * M),
+    "max": b.largest_weight(K * M),
 }
 
 

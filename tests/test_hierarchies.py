@@ -21,7 +21,7 @@ from vaejax.inference.latents import FromPosterior, joined, split_blocks
 from vaejax.inference.sources import ALL_BLOCKS, TopBlocks, TopMeans
 from vaejax.metrics import block_metrics
 from vaejax.models import HVAE, VAE, LadderVAE, StandardNormal
-from vaejax.models.ladder import Down, precision_weighted
+from vaejax.models.ladder import LadderPrior, precision_weighted
 from vaejax.nn.ladder import FittedConv, cropped, padded
 from vaejax.presets import PRESETS
 from vaejax.presets.conv_ladder import planned
@@ -104,7 +104,7 @@ def exact_ladder():
         Fixed(lambda z: normal(times(z, C), S2)),
     )
     decoder = Fixed(lambda z, batch: normal(times(z, W), SIGMA))
-    return LadderVAE(Fixed(encoder), Down(rungs), decoder, StandardNormal(SIZE))
+    return LadderVAE(Fixed(encoder), LadderPrior(rungs), decoder, StandardNormal(SIZE))
 
 
 def inferred(model, samples=2):

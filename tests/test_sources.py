@@ -15,7 +15,7 @@ import vaejax
 from vaejax import InputError, presets
 from vaejax.cli import commands
 from vaejax.metrics import compare_features, fid
-from vaejax.metrics.inception import BLOCKS, Inception, Pool, pooled, resized
+from vaejax.metrics.inception import BLOCKS, Inception, Pool, pool_of, resized
 from vaejax.metrics.own_features import compare_file, name_of_file
 from vaejax.metrics.quantities import OF_SAMPLES, meaning_of
 from vaejax.metrics.sources import (
@@ -254,11 +254,11 @@ class TestInception:
 
     def test_pools_leave_padding_out(self):
         x = jnp.ones((1, 4, 4, 1)).at[0, 0, 0, 0].set(10.0)
-        mean, most = pooled(Pool(mean=True), x), pooled(Pool(), -x)
+        mean, most = pool_of(Pool(mean=True), x), pool_of(Pool(), -x)
         np.testing.assert_allclose(mean[0, 0, 0, 0], (10 + 3) / 4)  # of four, not nine
         np.testing.assert_allclose(mean[0, 3, 3, 0], 1)
         np.testing.assert_allclose(most, -1)  # a padding of zeros would be larger
-        assert pooled(Pool(stride=2), x).shape == (1, 1, 1, 1)
+        assert pool_of(Pool(stride=2), x).shape == (1, 1, 1, 1)
 
     def test_a_file_of_weights_is_checked(self, shapes, tmp_path):
         path = tmp_path / "w.npz"

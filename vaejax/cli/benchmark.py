@@ -12,7 +12,7 @@ import numpy as np
 
 from vaejax import parallel
 from vaejax.cli.bound_speed import iwae_lines, nll_lines
-from vaejax.cli.by_hand import chain
+from vaejax.cli.by_hand import dense_shapes
 from vaejax.cli.products import compile_products, fastest, products_of
 from vaejax.data.feed import resident_feed
 from vaejax.errors import InputError
@@ -26,7 +26,7 @@ LATENTS = 20
 GAME = {"r1": 0.0, "fakes": "prior", "critic_hidden": (256,)}  # as pythae's defaults
 
 
-class Work(NamedTuple):
+class Workload(NamedTuple):
     """Sizes of what is timed; `samples` are 1 where a model takes none."""
 
     batch_size: int
@@ -35,10 +35,10 @@ class Work(NamedTuple):
 
 
 USUAL = {
-    "vae": Work(128, 512, 1),
-    "vaegan": Work(128, 512, 1),
-    "iwae": Work(20, 200, 5),
-    "nll": Work(100, 200, 5000),
+    "vae": Workload(128, 512, 1),
+    "vaegan": Workload(128, 512, 1),
+    "iwae": Workload(20, 200, 5),
+    "nll": Workload(100, 200, 5000),
 }
 BOUNDS = {"iwae": iwae_lines, "nll": nll_lines}
 
@@ -49,8 +49,8 @@ def speed_lines(
     """Speeds as text: of each epoch, of the matrix products alone, of whole runs.
 
     Of `model` vaegan, epochs alone; with `seeds`, those of as many replicas side by
-    side, against one after another. `given` are fields of `Work`, None where they are
-    as usual.
+    side, against one after another. `given` are fields of `Workload`, None where they
+    are as usual.
     """
     work = chosen_work(model, given, epochs, seeds)
     if model in BOUNDS:
@@ -71,7 +71,7 @@ def speed_lines(
 
 def chosen_work(
     model: str, given: Mapping[str, int | None], epochs: int, seeds: int
-) -> Work:
+) -> Workload:
     """The work to time; InputError if a number is invalid or not of this model."""
     set_here = {name: value for name, value in given.items() if value is not None}
     for name, value in {**set_here, "epochs": epochs, "seeds": seeds}.items():
@@ -83,7 +83,7 @@ def chosen_work(
     return USUAL[model]._replace(**set_here)
 
 
-def vae_lines(experiment: Experiment, work: Work, epochs: int) -> Iterator[str]:
+def vae_lines(experiment: Experiment, work: Workload, epochs: int) -> Iterator[str]:
     """Speeds of epochs, the share of the matrix rate, and a whole run."""
     speeds = []
     for speed in epoch_speeds(experiment, epochs):
@@ -171,6 +171,6 @@ def whole_run(experiment: Experiment, folder: Path) -> tuple[float, float]:
 
 def product_seconds(batch: int, hidden: int, repeats: int = 200) -> float:
     """Seconds of the step's matrix products alone: forward, and both gradients."""
-    widths = chain(784, hidden, 2 * LATENTS), chain(LATENTS, hidden, 784)
+    widths = dense_shapes(784, hidden, 2 * LATENTS), dense_shapes(LATENTS, hidden, 784)
     layers = products_of(batch, widths[0], of_data=True) + products_of(batch, widths[1])
     return fastest(compile_products(layers, repeats)) / repeats

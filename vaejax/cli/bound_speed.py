@@ -14,7 +14,7 @@ import numpy as np
 
 from vaejax import parallel
 from vaejax.cli.by_hand import Sizes, by_hand
-from vaejax.cli.products import compile_products, products_of, seconds
+from vaejax.cli.products import compile_products, products_of, wall_seconds
 from vaejax.data.feed import resident_feed
 from vaejax.errors import require
 from vaejax.experiment import Experiment
@@ -57,8 +57,8 @@ def iwae_lines(batch: int, hidden: int, samples: int, rounds: int) -> Iterator[s
         yield f"examples_per_s {steps * batch / row['ours']:.0f}"
     alone = median(row["by_hand"] for row in rows)
     yield f"examples_per_s_by_hand {steps * batch / alone:.0f}"
-    yield f"times_as_fast_as_by_hand {ratio(rows, 'by_hand'):.2f}"
-    yield f"matmul_fraction {ratio(rows, 'matmul'):.2f}"
+    yield f"times_as_fast_as_by_hand {speed_ratio(rows, 'by_hand'):.2f}"
+    yield f"matmul_fraction {speed_ratio(rows, 'matmul'):.2f}"
 
 
 def nll_lines(batch: int, hidden: int, samples: int, rounds: int) -> Iterator[str]:
@@ -74,10 +74,10 @@ def nll_lines(batch: int, hidden: int, samples: int, rounds: int) -> Iterator[st
     for row in in_turn(programs, rounds):
         rows.append(row)
         yield f"image_samples_per_s {samples * batch / row['ours']:.0f}"
-    yield f"matmul_fraction {ratio(rows, 'matmul'):.2f}"
+    yield f"matmul_fraction {speed_ratio(rows, 'matmul'):.2f}"
 
 
-def ratio(rows: list[dict[str, float]], other: str) -> float:
+def speed_ratio(rows: list[dict[str, float]], other: str) -> float:
     """How many times as fast ours is as another: the median over rounds."""
     return median(row[other] / row["ours"] for row in rows)
 
@@ -87,7 +87,7 @@ def in_turn(programs: Programs, rounds: int) -> Iterator[dict[str, float]]:
     names = list(programs)
     for number in range(rounds + 1):
         order = names if number % 2 else names[::-1]
-        found = {name: seconds(programs[name]) for name in order}
+        found = {name: wall_seconds(programs[name]) for name in order}
         if number:
             yield found
 

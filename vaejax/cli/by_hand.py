@@ -27,14 +27,14 @@ class Sizes(NamedTuple):
 
     def encoder(self) -> list[tuple[int, int]]:
         """Inputs and outputs of its layers; the last gives means and log variances."""
-        return chain(self.pixels, *self.hidden, 2 * self.latents)
+        return dense_shapes(self.pixels, *self.hidden, 2 * self.latents)
 
     def decoder(self) -> list[tuple[int, int]]:
         """Inputs and outputs of its layers."""
-        return chain(self.latents, *reversed(self.hidden), self.pixels)
+        return dense_shapes(self.latents, *reversed(self.hidden), self.pixels)
 
 
-def chain(*widths: int) -> list[tuple[int, int]]:
+def dense_shapes(*widths: int) -> list[tuple[int, int]]:
     """Inputs and outputs of dense layers between these widths."""
     return list(pairwise(widths))
 
@@ -52,7 +52,7 @@ def by_hand(sizes: Sizes, images: np.ndarray) -> tuple[Any, Handmade]:
     """
     keys = jax.random.split(jax.random.key(0), 2)
     shapes = sizes.encoder(), sizes.decoder()
-    params = [dense_layers(key, of) for key, of in zip(keys, shapes, strict=True)]
+    params = [first_layers(key, of) for key, of in zip(keys, shapes, strict=True)]
     optimizer, x = optax.adam(1e-3), jnp.asarray(images)
 
     def step(state: Any, index: Array) -> tuple[Any, Array]:
@@ -68,7 +68,7 @@ def by_hand(sizes: Sizes, images: np.ndarray) -> tuple[Any, Handmade]:
     return (params, optimizer.init(params), jnp.zeros((), jnp.int32)), loop
 
 
-def dense_layers(key: Key, sizes: Sequence[tuple[int, int]]) -> Layers:
+def first_layers(key: Key, sizes: Sequence[tuple[int, int]]) -> Layers:
     """Weights of variance 1 / inputs, and biases of 0."""
     keys = jax.random.split(key, len(sizes))
     return [

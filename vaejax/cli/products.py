@@ -83,7 +83,7 @@ def compile_products(layers: Sequence[Product], repeats: int) -> Callable[[], An
     return lambda: repeated(arrays)
 
 
-def seconds(call: Callable[[], Any]) -> float:
+def wall_seconds(call: Callable[[], Any]) -> float:
     """Wall seconds of a call and of the arrays that it gives."""
     start = time.perf_counter()
     jax.block_until_ready(call())
@@ -93,4 +93,4 @@ def seconds(call: Callable[[], Any]) -> float:
 def fastest(call: Callable[[], Any], tries: int = 5) -> float:
     """Least seconds of a call, after one that compiles."""
     jax.block_until_ready(call())
-    return min(seconds(call) for _ in range(tries))
+    return min(wall_seconds(call) for _ in range(tries))

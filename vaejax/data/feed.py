@@ -127,6 +127,6 @@ def gather_batch(resident: dict[str, Array], index: Array) -> Batch:
     return {name: a[index] for name, a in resident.items()} | {"index": index}
 
 
-def weighted(raw: Batch, weight: Array) -> Batch:
+def with_weight(raw: Batch, weight: Array) -> Batch:
     """The batch with `weight`, 0 for padding."""
     return {**raw, "weight": jnp.asarray(weight)}

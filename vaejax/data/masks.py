@@ -101,12 +101,12 @@ def span(size: np.ndarray, place: np.ndarray, length: int) -> tuple[np.ndarray, 
 
 def quadrant(u: np.ndarray, height: int, width: int) -> np.ndarray:
     """One of the four quadrants of images, by `u` `[N, 1]`."""
-    return block(np.floor(u[:, 0] * 4).astype(int), height, width, QUADRANTS)
+    return hide_block(np.floor(u[:, 0] * 4).astype(int), height, width, QUADRANTS)
 
 
 def half(u: np.ndarray, height: int, width: int) -> np.ndarray:
     """The upper, lower, left or right half of images, by `u` `[N, 1]`."""
-    return block(np.floor(u[:, 0] * 4).astype(int), height, width, HALVES)
+    return hide_block(np.floor(u[:, 0] * 4).astype(int), height, width, HALVES)
 
 
 # Per place: (lower rows, right columns); None is both.
@@ -114,7 +114,7 @@ QUADRANTS = ((False, False), (False, True), (True, False), (True, True))
 HALVES = ((False, None), (True, None), (None, False), (None, True))
 
 
-def block(
+def hide_block(
     which: np.ndarray,
     height: int,
     width: int,

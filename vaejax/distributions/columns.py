@@ -51,7 +51,7 @@ class Table(Sequence[Column]):
 Columns = Table | tuple[Column, ...]
 
 
-class Layout(NamedTuple):
+class TableLayout(NamedTuple):
     """Places of columns and their features, as arrays."""
 
     real: np.ndarray
@@ -85,7 +85,7 @@ class Layout(NamedTuple):
 
 
 @cache
-def table_layout(columns: Columns) -> Layout:
+def table_layout(columns: Columns) -> TableLayout:
     """The layout of a table with these columns."""
     kinds = np.array([column.kind for column in columns])
     values = np.array([len(c.values) if c.kind == "category" else 1 for c in columns])
@@ -96,7 +96,7 @@ def table_layout(columns: Columns) -> Layout:
     ]
     kind = {k: np.flatnonzero(kinds == k) for k in ("real", "binary", "count")}
     constant = np.flatnonzero(kinds == "constant")
-    return Layout(**kind, groups=tuple(groups), constant=constant, widths=values)
+    return TableLayout(**kind, groups=tuple(groups), constant=constant, widths=values)
 
 
 def are_numbers(columns: Sequence[Column]) -> np.ndarray:

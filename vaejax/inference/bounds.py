@@ -70,7 +70,7 @@ def renyi(samples: int, order: float) -> Bound:
     )
 
 
-def largest(samples: int) -> Bound:
+def largest_weight(samples: int) -> Bound:
     """max_k log w_k, the limit of Renyi's of order -infinity [Li & Turner 2016]."""
     return Bound(samples, lambda log_w: log_w.max(0), None)
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from vaejax.inference.latents import Keys, draw_keys
 from vaejax.laboratory.joint import joint_of
-from vaejax.laboratory.local import FamilyName, fitted, started_at, weights_by
+from vaejax.laboratory.local import FamilyName, fit_gaussian, started_at, weights_by
 from vaejax.laboratory.weights import all_log_weights, weight_numbers
 from vaejax.types import Array, Batch, Key, Variables
 
@@ -70,7 +70,7 @@ def inference_gaps(
     for family in families[: 2 if joint.dims <= MOST_FULL else 1]:
         if family == "full":  # from the diagonal one
             start = start._replace(lower=started_at(first, "full").lower)
-        fit = fitted(joint, start, fit_key, draws, most)
+        fit = fit_gaussian(joint, start, fit_key, draws, most)
         start = fit.q
         log_w = all_log_weights(weights_by(joint, fit.q), key, samples)
         found |= numbers_by(log_w, f"_{family}")

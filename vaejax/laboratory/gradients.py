@@ -34,7 +34,7 @@ class GradientNoise(NamedTuple):
     that the noise of the mean has in it."""
 
 
-class Moments(NamedTuple):
+class GradientMoments(NamedTuple):
     """Mean and variance of each entry of a gradient, over so many draws of it."""
 
     draws: int
@@ -119,7 +119,7 @@ def gradient_moments(
     bound: Bound,
     gradient: GradientName,
     draws: int,
-) -> Moments:
+) -> GradientMoments:
     """Moments of a bound's gradient over draws of latents, by Welford's updates."""
     objective = partial(objectives.weighted, bound=bound, gradient=gradient)
     apply = nn.apply(objective, model)
@@ -141,7 +141,9 @@ def gradient_moments(
     params = variables["params"]
     start = jax.tree.map(jnp.zeros_like, (params, params))
     (mean, squares), _ = jax.lax.scan(fold, start, jnp.arange(draws))
-    return Moments(draws, mean, jax.tree.map(lambda s: s / (draws - 1), squares))
+    return GradientMoments(
+        draws, mean, jax.tree.map(lambda s: s / (draws - 1), squares)
+    )
 
 
 def ratios_of(mean: Any, variance: Any, draws: int) -> Array:

@@ -89,7 +89,7 @@ def started_at(
     return LocalGaussian(z.mean(0), log_scale, lower)
 
 
-def fitted(
+def fit_gaussian(
     joint: Joint, start: LocalGaussian, key: Key, draws: int, most: int
 ) -> Fitted:
     """Maximizes the ELBO of every example by itself, all at once.

@@ -179,7 +179,7 @@ class Inception(nn.Module):
         """What steps make of x, one after the other."""
         for step in steps:
             if isinstance(step, Pool):
-                x = pooled(step, x)
+                x = pool_of(step, x)
             elif isinstance(step, Fork):
                 sides = [self._unit(prefix, unit, x) for unit in step.units]
                 x = jnp.concatenate(sides, axis=-1)
@@ -207,7 +207,7 @@ class Inception(nn.Module):
         return nn.relu(x * scale[None, None, None] + shift[None, None, None])
 
 
-def pooled(pool: Pool, x: Array) -> Array:
+def pool_of(pool: Pool, x: Array) -> Array:
     """The pool of x: with padding where it keeps the size, without where it halves."""
     window, strides = (3, 3), (pool.stride, pool.stride)
     padding = "SAME" if pool.stride == 1 else "VALID"

@@ -9,8 +9,8 @@ import numpy as np
 from vaejax.distributions import Bernoulli
 from vaejax.distributions.columns import (
     Columns,
-    Layout,
     TableDistribution,
+    TableLayout,
     features,
     permuted,
     table_layout,
@@ -60,7 +60,7 @@ def only(batch: Batch, places: np.ndarray) -> Batch:
     return {**batch, **own}
 
 
-def logits_of(values: Array, own: Layout) -> tuple[Array, ...]:
+def logits_of(values: Array, own: TableLayout) -> tuple[Array, ...]:
     """From logits side by side, in the order of the table, those of each group:
     `[..., columns, values]`.
     """

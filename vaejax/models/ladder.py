@@ -149,7 +149,7 @@ class TopOf(nn.Module):
         return self.encoder(batch)[-1]
 
 
-class Down(nn.Module):
+class LadderPrior(nn.Module):
     """Gaussians over each block but the top one, given the block above it."""
 
     rungs: Sequence[nn.Module]

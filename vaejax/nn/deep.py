@@ -105,7 +105,7 @@ class Bottleneck(nn.Module):
         return x + h if self.residual else h
 
 
-def block(style: Style, remat: bool, size: Size, outputs: int, **more: Any) -> Any:
+def bottleneck(style: Style, remat: bool, size: Size, outputs: int, **more: Any) -> Any:
     """A bottleneck, kept for the gradient or computed again [Chen et al. 2016]."""
     kind = nn.remat(Bottleneck) if remat else Bottleneck
     return kind(style, size.inner, outputs, **more)
@@ -128,7 +128,7 @@ class BottomUp(nn.Module):
         last = math.sqrt(1 / self._depth)
         for number, each in enumerate(layout.up):
             size, below = layout.size(each.side), each.side // each.rate
-            residual = block(
+            residual = bottleneck(
                 style,
                 self.remat,
                 size,
@@ -159,7 +159,7 @@ class BottomUp(nn.Module):
         return len(self.layout.down if self.style.mirrored else self.layout.up)
 
 
-class Moments(nn.Module):
+class BlockMoments(nn.Module):
     """Means and raw scales of a block of latents, and features beside them.
 
     With `features` 0 there are none.
@@ -175,7 +175,9 @@ class Moments(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, Array, Array]:
         count, style = 2 * self.latents, self.style
-        made = partial(block, style, self.remat, self.size, last=self.last, name="body")
+        made = partial(
+            bottleneck, style, self.remat, self.size, last=self.last, name="body"
+        )
         if style.projected:
             h = made(outputs=self.size.width + self.features)(x)
             features, h = jnp.split(h, [self.features], -1)
@@ -198,7 +200,7 @@ class Posteriors(nn.Module):
     def setup(self) -> None:
         layout = self.layout
         self.blocks = [
-            Moments(
+            BlockMoments(
                 self.style,
                 layout.size(each.side),
                 layout.latents,
@@ -243,7 +245,7 @@ class Downward(nn.Module):
             if each.mixes
         }
         self.priors = [
-            Moments(
+            BlockMoments(
                 style,
                 size,
                 layout.latents,
@@ -256,7 +258,7 @@ class Downward(nn.Module):
         of_z = shrunk(style.start, last)
         self.project = [nn.Dense(size.width, kernel_init=of_z) for size in sizes]
         self.refine = [
-            block(style, remat, size, size.width, last=last, residual=True)
+            bottleneck(style, remat, size, size.width, last=last, residual=True)
             for size in sizes
         ]
 

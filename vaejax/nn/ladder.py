@@ -56,10 +56,10 @@ class FittedConv(nn.Module):
             )
         y = layer(x)
         fits = self.is_mutable_collection("params") and not self.is_initializing()
-        return fitted(layer, y) if fits else y
+        return fit_to_unit(layer, y) if fits else y
 
 
-def fitted(layer: nn.Module, y: Array) -> Array:
+def fit_to_unit(layer: nn.Module, y: Array) -> Array:
     """The output after kernel and bias of the layer are set to give it unit scale."""
     axes = tuple(range(y.ndim - 1))
     mean, variance = y.mean(axes), y.var(axes)

@@ -23,7 +23,7 @@ def enlarged(x: Array, rate: int) -> Array:
     return copies.reshape(*lead, height * rate, width * rate, channels)
 
 
-def with_channels(x: Array, width: int) -> Array:
+def to_width(x: Array, width: int) -> Array:
     """The first `width` channels; zeros where there are fewer."""
     lacking = max(0, width - x.shape[-1])
     padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, lacking)])
@@ -47,7 +47,7 @@ class Shrink(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         if not self.learned:
-            return with_channels(pooled(x, self.rate), self.width)
+            return to_width(pooled(x, self.rate), self.width)
         shape = (self.rate, self.rate)
         made = nn.Conv(self.width, shape, shape, kernel_init=self.start)(x)
         return nn.leaky_relu(made, 0.1)
@@ -64,6 +64,6 @@ class Enlarge(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         if not self.learned:
-            return enlarged(with_channels(x, self.width), self.rate)
+            return enlarged(to_width(x, self.width), self.rate)
         made = nn.Dense(self.width, kernel_init=self.start)(x)
         return enlarged(nn.leaky_relu(made, 0.1), self.rate)

@@ -10,7 +10,7 @@ import jax
 from jax.export import Exported, export
 from jax.sharding import Mesh
 
-from vaejax.data.feed import Feed, weighted
+from vaejax.data.feed import Feed, with_weight
 from vaejax.data.preprocess import fingerprint
 from vaejax.parallel.placement import replicated, rows
 from vaejax.parallel.studies import Build
@@ -80,7 +80,7 @@ def compile_metric(
         settings: Mapping[str, Any],
     ) -> BatchNumbers:
         experiment = build(settings)
-        raw = weighted(feed.select(resident, x), weight)
+        raw = with_weight(feed.select(resident, x), weight)
         batch = experiment.preprocess.apply(raw, jax.random.fold_in(key, OfStep.DATA))
         key = jax.random.fold_in(key, OfStep.PLAYERS)
         found, told = {}, {}

@@ -70,7 +70,7 @@ class Importance:
             ),
             "combination": lambda: bounds.combined(self.samples, self.elbo_weight),
             "renyi": lambda: bounds.renyi(self.samples, self.order),
-            "max": lambda: bounds.largest(self.samples),
+            "max": lambda: bounds.largest_weight(self.samples),
         }
         return pick("bound", self.bound, known)()
 

@@ -92,7 +92,7 @@ def iwae_burda(
     model = VAE(
         encoder=data_encoder(50, start), decoder=data_decoder(view, start), prior=prior
     )
-    return published(model, view, training, (50, samples, bound, recipe))
+    return burda_recipe(model, view, training, (50, samples, bound, recipe))
 
 
 @preset(tiny={"samples": 2, "validation": 100})
@@ -124,7 +124,7 @@ def iwae_burda_two_layer(
         prior=StandardNormal(50),
     )
     blocks = {"z1": 100, "z2": 50}
-    return published(model, view, training, (100, samples, bound, recipe), blocks)
+    return burda_recipe(model, view, training, (100, samples, bound, recipe), blocks)
 
 
 def data_encoder(latents: int, start: Start) -> Encoder:
@@ -148,7 +148,7 @@ def latent_network(latents: int, start: Start) -> GaussianNetwork:
     return GaussianNetwork(body, latents, GaussianHead(latents, exp_scale, start))
 
 
-def published(
+def burda_recipe(
     model: nn.Module,
     view: a.View,
     training: Training,

@@ -39,7 +39,7 @@ from vaejax.training.step import schedules_at
 __all__ = ["ladder_vae_conv"]
 
 
-class Plan(NamedTuple):
+class LadderPlan(NamedTuple):
     """The sizes of a convolutional ladder; tuples are from the data upwards."""
 
     padded: tuple[int, int]
@@ -106,7 +106,7 @@ def ladder_vae_conv(
     view = a.open_data(data, Network(likelihood=likelihood))
     require_images(view.dataset.spec, "ladder_vae_conv", ": use ladder_vae")
     plan = planned(view.dataset.spec.shape, latent, layers, downsample)
-    require_blocks(plan, layer_blocks)
+    check_layer_blocks(plan, layer_blocks)
     block = BlockStyle(norm, dropout, gated)
     made = a.one_player(
         conv_ladder(
@@ -134,7 +134,7 @@ def ladder_vae_conv(
 
 def planned(
     shape: tuple[int, ...], latent: Latents, layers: int, downsample: tuple[int, ...]
-) -> Plan:
+) -> LadderPlan:
     """The sizes of each layer for images of a shape; InputError where none fit."""
     height, width = shape[:2]
     halvings = max(math.ceil(math.log2(max(height, width) / 4)), 0)
@@ -150,17 +150,17 @@ def planned(
     factors = [2 ** (1 + done) for done in itertools.accumulate(steps)]
     sizes = [latent.latents] * (layers - 1) + [latent.size]
     maps = tuple((tall // f, wide // f, n) for f, n in zip(factors, sizes, strict=True))
-    return Plan((tall, wide), steps, maps)
+    return LadderPlan((tall, wide), steps, maps)
 
 
-def blocks_of(plan: Plan) -> dict[str, tuple[int, ...]]:
+def blocks_of(plan: LadderPlan) -> dict[str, tuple[int, ...]]:
     """The shape of each block of latents; the top one is a vector."""
     *lower, top = plan.maps
     shapes = (*lower, (math.prod(top),))
     return {f"z{i + 1}": shape for i, shape in enumerate(shapes)}
 
 
-def require_blocks(plan: Plan, layer_blocks: int) -> None:
+def check_layer_blocks(plan: LadderPlan, layer_blocks: int) -> None:
     """InputError where a layer has fewer residual blocks than halvings."""
     if max(plan.downsample) > layer_blocks:
         raise InputError(
@@ -172,7 +172,7 @@ def require_blocks(plan: Plan, layer_blocks: int) -> None:
 def conv_ladder(
     view: a.View,
     latent: Latents,
-    plan: Plan,
+    plan: LadderPlan,
     sizes: tuple[int, int, bool, bool],
     block: BlockStyle,
 ) -> ConvLadderVAE:

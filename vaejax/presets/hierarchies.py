@@ -14,9 +14,9 @@ from vaejax.models import likelihoods as li
 from vaejax.models.heads import GaussianHead, clipped_scale
 from vaejax.models.ladder import (
     HVAE,
-    Down,
     JointEncoder,
     LadderEncoder,
+    LadderPrior,
     LadderVAE,
     NormedHead,
     TopOf,
@@ -206,10 +206,10 @@ def ladder_model(
     def dense(hidden: tuple[int, ...]) -> net.MLP:
         return net.MLP(hidden, act, norm=norm)
 
-    def rungs(widths: tuple[tuple[int, ...], ...]) -> Down:
+    def rungs(widths: tuple[tuple[int, ...], ...]) -> LadderPrior:
         """Gaussians over all blocks but the top one; a width for each."""
         below = zip(widths, sizes, strict=False)
-        return Down(
+        return LadderPrior(
             tuple(
                 GaussianNetwork(dense(hidden), size, NormedHead(size, norm))
                 for hidden, size in below

@@ -44,7 +44,7 @@ WIDTHS = Widths()
 """Those of Larsen et al. 2016."""
 
 
-def published(
+def larsen_recipe(
     data: Data,
     training: Training,
     *,
@@ -110,7 +110,7 @@ def vaegan_paper(
       gamma: the style weight, of the reconstruction in the decoder.
     """
     require(gamma >= 0, "gamma", gamma, "at least 0")
-    return published(
+    return larsen_recipe(
         data,
         training,
         latents=latents,
@@ -157,7 +157,7 @@ def vaegan_authors_code(
     rate = optax.exponential_decay(
         training.learning_rate, steps, 1e-5 / 64 / training.learning_rate
     )
-    return published(
+    return larsen_recipe(
         data,
         training,
         latents=latents,

@@ -32,7 +32,7 @@ def orthonormal(latent: Latents) -> nn.Module:
     return po.SylvesterMaps(latent.latents, latent.maps, rank)
 
 
-def categorical(latent: Latents, base: nn.Module | None) -> nn.Module:
+def categorical_head(latent: Latents, base: nn.Module | None) -> nn.Module:
     """Categorical variables, which no Gaussian underlies."""
     del base
     return po.CategoricalHead(latent.latents, latent.values, latent.temperature)
@@ -52,7 +52,7 @@ POSTERIORS: Mapping[str, Head | None] = {
             latent.latents, latent.maps, (latent.width, latent.width)
         )
     ),
-    "categorical": categorical,
+    "categorical": categorical_head,
 }
 
 
