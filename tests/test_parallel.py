@@ -139,9 +139,9 @@ def test_batchnorm_is_of_the_whole_batch(normalization):
 
     mesh = parallel.make_mesh(4, 8)
     specs = {"in_specs": (P(), P("data")), "out_specs": P()}
-    parted = jax.jit(jax.shard_map(part, mesh=mesh, **specs))
+    split = jax.jit(jax.shard_map(part, mesh=mesh, **specs))
     params = variables["params"]
-    assert_close(parted(params, x), jax.grad(loss, has_aux=True)(params, x))
+    assert_close(split(params, x), jax.grad(loss, has_aux=True)(params, x))
 
 
 def test_each_device_computes_its_part():

@@ -139,11 +139,11 @@ def arguments(experiment: Experiment, mesh: Mesh, batch: int) -> tuple[Any, ...]
         xs = {n: jax.ShapeDtypeStruct((1, *a.shape), a.dtype) for n, a in one.items()}
     else:
         xs = jax.ShapeDtypeStruct((steps, batch), jnp.int32)
-    whole, parted = parallel.replicated(mesh), parallel.rows(mesh, axis=1)
+    whole, split = parallel.replicated(mesh), parallel.rows(mesh, axis=1)
     return (
         parallel.abstract_state(experiment, mesh),
         placed(examples_of(spec), whole),
-        placed(xs, parted),
+        placed(xs, split),
         placed(jax.eval_shape(lambda: jax.random.key(0)), whole),
     )
 

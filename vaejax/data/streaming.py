@@ -77,7 +77,7 @@ def own_rows(sharding: NamedSharding, batch_size: int) -> np.ndarray:
 
 
 class Stream:
-    """The raw batches of steps below `steps`, `[1, batch, ...]`, parted over the mesh.
+    """The raw batches of steps below `steps`, `[1, batch, ...]`, split over the mesh.
 
     `batches(step)` gives the rows of this host. A step that is not the next one can be
     taken, too: workers then start anew from there.

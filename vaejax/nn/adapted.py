@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vaejax.errors import InputError
-from vaejax.nn.layers import hidden_dtype, parted
+from vaejax.nn.layers import batch_axis, hidden_dtype
 from vaejax.types import Array, Key
 
 NAME = "network"
@@ -152,7 +152,7 @@ class Adapted(nn.Module):
         updates = self.is_mutable_collection("batch_stats") and bool(
             jax.tree.leaves(stats)
         )
-        if updates and parted():
+        if updates and batch_axis():
             raise InputError(
                 "a network of another framework would take its statistics of each "
                 "device's part of a batch alone: use --parallel jit"

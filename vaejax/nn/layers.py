@@ -102,12 +102,12 @@ class BatchNorm(nn.Module):
         # Where statistics are only read, runs of older versions need hold no `mass`.
         kept: Any = MOMENTUM if running else 1 - share_of_batch(self)
         return nn.BatchNorm(
-            running, momentum=kept, axis_name=parted(), dtype=hidden_dtype()
+            running, momentum=kept, axis_name=batch_axis(), dtype=hidden_dtype()
         )(x)
 
 
-def parted() -> str | None:
-    """The axis of devices that batches are parted over by hand (shard_map, pmap)."""
+def batch_axis() -> str | None:
+    """The axis of devices that batches are split over by hand (shard_map, pmap)."""
     return next(iter(jax.sharding.get_abstract_mesh().manual_axes), None)
 
 

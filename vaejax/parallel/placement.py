@@ -22,7 +22,7 @@ LEAST = 4096  # numbers: below, a gather costs more than the copies that it save
 def make_mesh(devices: int | None, batch_size: int, fsdp: int = 1) -> Mesh:
     """A mesh over the first `devices` (default all) of each host.
 
-    Batches are parted over all of its devices. Its axis is `data`; where each `fsdp`
+    Batches are split over all of its devices. Its axis is `data`; where each `fsdp`
     devices have one copy of the state among them, a second axis, `fsdp`, is theirs.
 
     Raises:
@@ -116,15 +116,15 @@ def rows(mesh: Mesh, axis: int = 0) -> NamedSharding:
 
 
 def state_sharding(tree: Any, mesh: Mesh) -> Any:
-    """Where the arrays of a state live: whole on all devices, or parted over `fsdp`.
+    """Where the arrays of a state live: whole on all devices, or split over `fsdp`.
 
-    Of an array that is parted each device has a part of the longest side that divides.
+    Of an array that is split each device has a part of the longest side that divides.
     """
     return jax.tree.map(lambda a: NamedSharding(mesh, parts(a.shape, mesh)), tree)
 
 
 def parts(shape: Sequence[int], mesh: Mesh) -> P:
-    """The side of an array that is parted over `fsdp`, if any is."""
+    """The side of an array that is split over `fsdp`, if any is."""
     count = mesh.shape.get(FSDP, 1)
     sides = [0 if side % count else side for side in shape]
     if count == 1 or math.prod(shape) < LEAST or not any(sides):

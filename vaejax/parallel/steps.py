@@ -208,7 +208,7 @@ def compile_parted(
     kept: Any = None,
     rooted: Any = None,
 ) -> Any:
-    """`function(state, resident, xs, root)` compiled, with an axis of xs parted.
+    """`function(state, resident, xs, root)` compiled, with an axis of xs split.
 
     Under jit the function is of whole arrays; `kept` places the state and `rooted` the
     root, by default on all devices. Under shard_map and pmap it is of one device's part
@@ -243,7 +243,7 @@ def compile_pmap(function: Loop, mesh: Mesh, axis: int) -> Loop:
     )
 
     def apart(a: Any) -> Any:
-        """With an axis of devices before the parted one, as pmap wants it."""
+        """With an axis of devices before the split one, as pmap wants it."""
         return a.reshape(*a.shape[:axis], mesh.size, -1, *a.shape[axis + 1 :])
 
     return lambda state, resident, xs, root: mapped(
