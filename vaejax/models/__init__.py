@@ -26,6 +26,13 @@ from vaejax.models.holes import Blind, Constant, SetEncoder, WithMask
 from vaejax.models.ladder import HVAE, LadderVAE
 from vaejax.models.missing import LogisticMissingness, MissingVAE, SelfMasking
 from vaejax.models.priors import MixturePrior, StandardNormal, VampPrior
+from vaejax.models.quantized import (
+    FiniteQuantizer,
+    MapEncoder,
+    QuantizedVAE,
+    SignQuantizer,
+    VectorQuantizer,
+)
 from vaejax.models.vae import (
     VAE,
     Decoder,
@@ -56,6 +63,7 @@ __all__ = [
     "DeepVAE",
     "DeterministicEncoder",
     "Encoder",
+    "FiniteQuantizer",
     "GaussianEncoder",
     "GaussianNetwork",
     "Generator",
@@ -65,13 +73,17 @@ __all__ = [
     "LadderVAE",
     "LatentModel",
     "LogisticMissingness",
+    "MapEncoder",
     "MissingVAE",
     "MixturePrior",
+    "QuantizedVAE",
     "SelfMasking",
     "SetEncoder",
+    "SignQuantizer",
     "StandardNormal",
     "TwoLayerVAE",
     "VampPrior",
+    "VectorQuantizer",
     "Whole",
     "WithMask",
     "classifies",

@@ -5,6 +5,7 @@ from vaejax.objectives.balanced import balanced_elbo
 from vaejax.objectives.blocks import block_elbo
 from vaejax.objectives.elbo import capacity, elbo, reconstruction
 from vaejax.objectives.importance import averaged_elbo, iwae, weighted
+from vaejax.objectives.quantized import quantization
 
 __all__ = [
     "adversarial",
@@ -15,6 +16,7 @@ __all__ = [
     "completion",
     "elbo",
     "iwae",
+    "quantization",
     "reconstruction",
     "vaegan",
     "weighted",
