@@ -202,8 +202,7 @@ def places_of_all(
 class FiniteQuantizer(nn.Module):
     """Each channel rounded to one of a few values [Mentzer et al. 2023].
 
-    Nothing is learned here, and no loss is needed. The bound of channels is 0 at 0, for
-    which an even number of values needs a shift by atanh; the paper's code has tan.
+    Nothing is learned here, and no loss is needed.
     """
 
     values: tuple[int, ...] = (8, 5, 5, 5)

@@ -91,7 +91,11 @@ class StridedDecoder(nn.Module):
     stages: int = 2
 
     def setup(self) -> None:
-        self.first = conv(self.width)
+        # Where all codes stand for 0, as may be at first, no ReLU after a bias of 0
+        # would have a slope, and the encoder none for ever.
+        small = nn.initializers.normal(0.1)
+        dtype = hidden_dtype()
+        self.first = nn.Conv(self.width, (3, 3), dtype=dtype, bias_init=small)
         self.middle = [ThinBlock(self.inner) for _ in range(self.blocks)]
         self.doublings = [DoublingConv(self.width) for _ in range(self.stages - 1)]
         self.last = DoublingConv(self.outputs, last=True)
