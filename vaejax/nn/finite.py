@@ -43,8 +43,8 @@ class Grid:
     def bounded(self, h: Array) -> Array:
         """Numbers between the values of each channel [Mentzer et al. 2023, sec. 3.1].
 
-        tanh(h + shift) half - offset in units of [-1, 1], about 0 at 0 but of two values,
-        whose threshold is at -1.56.
+        tanh(h + shift) half - offset in units of [-1, 1]: about 0 at 0, but of two
+        values, whose threshold is at -1.56.
         """
         levels = np.asarray(self.levels, np.float32)
         half = (levels - 1) * (1 - MARGIN) / 2
