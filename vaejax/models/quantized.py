@@ -68,8 +68,8 @@ class VectorQuantizer(nn.Module):
     levels: int = 1
     decay: float | None = None
     revive: float = 0.0
-    """Share of the mean use of a code below which a code is dead: it is moved to a
-    place in the batch, with the mean use. 0: never."""
+    """Share of the mean use of a code below which a code is dead: it moves to a point
+    of the batch that is far from its code, and counts as used like others. 0: never."""
     normalized: bool = False
     """Whether codes and inputs have length 1 [Yu et al. 2022, sec. 3.2]."""
     softness: float = 0.0
@@ -149,8 +149,7 @@ class VectorQuantizer(nn.Module):
         writes = self.is_mutable_collection(STATS) and not self.is_initializing()
         if self.decay is None or not writes:
             return q
-        points = jax.lax.stop_gradient(q.residuals)
-        points = points.reshape(-1, self.levels, self.channels).swapaxes(0, 1)
+        points = by_level(jax.lax.stop_gradient(q.residuals))
         codes = q.codes.reshape(-1, self.levels).T
         new = jax.vmap(cb.assigned, (0, 0, None))(points, codes, self.size)
         new = over_devices(new)
@@ -159,23 +158,33 @@ class VectorQuantizer(nn.Module):
         book = jax.vmap(cb.centres)(now, self.moving.value)
         dead = jnp.zeros(now.counts.shape, bool)
         if self.revive:
-            now, book, dead = self._revived(now, book, points)
+            entries = by_level(jax.lax.stop_gradient(q.entries))
+            fresh = jax.vmap(far_points, (0, 0, None, None))(
+                points, entries, self.size, self.passes.value
+            )
+            now, book, dead = self._revived(now, book, fresh)
         self.counts.value, self.sums.value = now
         self.moving.value = book
         self.passes.value = self.passes.value + 1
         return Quantized(q.inputs, q.entries, q.codes, q.logits, dead.sum())
 
     def _revived(
-        self, now: cb.Assigned, book: Array, points: Array
+        self, now: cb.Assigned, book: Array, fresh: Array
     ) -> tuple[cb.Assigned, Array, Array]:
-        """Dead codes at places of the batch, and which these are."""
+        """Dead codes at fresh places of the batch, and which these are."""
         mean = now.counts.mean(-1, keepdims=True)
         dead = now.counts < self.revive * mean
-        fresh = places_of_all(points, self.size, self.passes.value)
         counts = jnp.where(dead, mean, now.counts)
         sums = jnp.where(dead[..., None], mean[..., None] * fresh, now.sums)
         book = jnp.where(dead[..., None], fresh, book)
         return cb.Assigned(counts, sums), book, dead
+
+
+def by_level(
+    values: Float[Array, "batch height width levels channels"],
+) -> Float[Array, "levels points channels"]:
+    """The points of each level."""
+    return values.reshape(-1, *values.shape[-2:]).swapaxes(0, 1)
 
 
 def over_devices(found: Any) -> Any:
@@ -184,18 +193,24 @@ def over_devices(found: Any) -> Any:
     return jax.lax.psum(found, axis) if axis else found
 
 
-def places_of_all(
-    points: Float[Array, "levels points channels"], count: int, number: Array
-) -> Float[Array, "levels count channels"]:
-    """Points of the whole batch, drawn by a number: the same on all devices."""
+def far_points(
+    points: Float[Array, "points channels"],
+    entries: Float[Array, "points channels"],
+    count: int,
+    number: Array,
+) -> Float[Array, "count channels"]:
+    """Points of the batch that are far from their codes, drawn by a number.
+
+    All devices have the same ones: each comes from a device that all agree on.
+    """
     key = jax.random.fold_in(jax.random.key(OF_REVIVAL), number)
     rows, device = jax.random.split(key)
-    places = jax.random.randint(rows, (count,), 0, points.shape[1])
-    fresh, axis = points[:, places], batch_axis()
+    fresh = points[cb.far_places(points, entries, count, rows)]
+    axis = batch_axis()
     if axis is None:
         return fresh
     whose = jax.random.randint(device, (count,), 0, jax.lax.axis_size(axis))
-    mine = (whose == jax.lax.axis_index(axis))[None, :, None]
+    mine = (whose == jax.lax.axis_index(axis))[:, None]
     return jax.lax.psum(jnp.where(mine, fresh, 0.0), axis)
 
 
