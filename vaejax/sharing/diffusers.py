@@ -76,21 +76,21 @@ class DiffusersAutoencoder(NamedTuple):
         Where the configuration has means and deviations of channels, as that of
         Playground's model, they are (z - mean) * scaling_factor / deviation.
         """
-        shift, scale = self._affine()
+        shift, scale = self._affine(z)
         return (z - shift) * scale
 
     def unscaled(self, z: Array) -> Array:
         """The inverse of `scaled`: what `decode` takes."""
-        shift, scale = self._affine()
+        shift, scale = self._affine(z)
         return z / scale + shift
 
-    def _affine(self) -> tuple[Array, Array]:
+    def _affine(self, z: Array) -> tuple[Array, Array]:
         shift, scale = self.shift_factor or 0.0, self.scaling_factor
         mean = getattr(self.config, "latents_mean", None)
         deviation = getattr(self.config, "latents_std", None)
         if mean and deviation:
             shift, scale = np.float32(mean), scale / np.float32(deviation)
-        return jnp.asarray(shift), jnp.asarray(scale)
+        return jnp.broadcast_to(shift, z.shape), jnp.broadcast_to(scale, z.shape)
 
 
 def from_diffusers(folder: str | os.PathLike[str]) -> DiffusersAutoencoder:
