@@ -24,7 +24,7 @@ from vaejax.sharing.diffusers import (
     from_diffusers,
     to_diffusers,
 )
-from vaejax.sharing.diffusers_config import KLConfig
+from vaejax.sharing.diffusers_config import KLConfig, config_of
 
 WRITTEN = Path(__file__).parent / "fixtures" / "diffusers.zip"
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
@@ -90,6 +90,26 @@ def test_what_is_written_is_read_again(folders, tmp_path, name):
     assert not any("proj_attn" in each for each in names)
     with pytest.raises(InputError, match="empty or not there"):
         to_diffusers(tmp_path / "out", found)
+
+
+@pytest.mark.parametrize("name", ["kl", "vq"])
+def test_networks_are_described_as_diffusers_does(folders, name):
+    """The configuration of the module is the one that the module was made of."""
+    found = from_diffusers(folders / name)
+    settings = {"scaling_factor": found.scaling_factor}
+    if name == "kl":
+        settings["shift_factor"] = found.shift_factor
+    encoder = found.module.encoder
+    trained = encoder.sizes._replace(dropout=0.1, remat=True)
+    module = found.module.clone(encoder=encoder.clone(sizes=trained))
+    assert config_of(module, 3, **settings) == found.config
+    for wrong in (
+        encoder.clone(sizes=trained._replace(groups=1)),
+        encoder.clone(projected=7),
+        encoder.clone(outputs=7),
+    ):
+        with pytest.raises(InputError, match="diffusers has no Map"):
+            config_of(found.module.clone(encoder=wrong), 3, **settings)
 
 
 def test_latents_are_scaled_as_diffusion_models_take_them(folders):

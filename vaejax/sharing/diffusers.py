@@ -251,8 +251,8 @@ def to_diffusers(
 
     Args:
       folder: one that is empty or not there.
-      autoencoder: what `from_diffusers` gave, or a configuration with the variables of
-        networks that were trained here; the scaling factor is the configuration's.
+      autoencoder: what `from_diffusers` gave, or networks that were trained here with
+        the configuration of `config_of`; the scaling factor is the configuration's.
 
     Raises:
       InputError: the folder is not empty; the variables are not those that the

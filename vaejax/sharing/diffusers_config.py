@@ -123,6 +123,61 @@ def sizes_of(config: Config, attended: tuple[int, ...]) -> MapSizes:
     )
 
 
+def config_of(module: Autoencoder, channels: int, **settings: Any) -> Config:
+    """The settings that describe networks of our own.
+
+    Args:
+      module: the networks.
+      channels: of the images that the encoder reads.
+      settings: those that say nothing of the networks, as `scaling_factor`.
+
+    Returns:
+      A configuration whose `autoencoder()` is the module, but for dropout and what is
+      computed again: diffusers' classes have neither.
+
+    Raises:
+      InputError: diffusers' class describes no such networks.
+    """
+    encoder, decoder = module.encoder, module.decoder
+    sizes = encoder.sizes
+    settings |= {
+        "in_channels": channels,
+        "out_channels": decoder.outputs,
+        "down_block_types": kinds_of(sizes, DOWN_BLOCKS),
+        "up_block_types": kinds_of(decoder.sizes, UP_BLOCKS)[::-1],
+        "block_out_channels": sizes.widths,
+        "layers_per_block": sizes.blocks,
+        "norm_num_groups": sizes.groups,
+        "mid_block_add_attention": sizes.middle_attention,
+    }
+    if isinstance(module, MapAutoencoder):
+        settings["latent_channels"] = encoder.outputs // 2
+        settings["use_quant_conv"] = encoder.projected is not None
+        settings["use_post_quant_conv"] = decoder.projected is not None
+        config: Config = KLConfig(**settings)
+    else:
+        settings["latent_channels"] = encoder.outputs
+        settings["vq_embed_dim"] = module.quantize.channels
+        settings["num_vq_embeddings"] = module.quantize.size
+        config = VQConfig(**settings)
+    described = config.autoencoder()
+    pairs = ((described.encoder, encoder), (described.decoder, decoder))
+    for theirs, ours in pairs:
+        plain = ours.sizes._replace(dropout=0.0, remat=False)
+        if theirs != ours.clone(sizes=plain):
+            raise InputError(
+                f"diffusers has no {type(ours).__name__} like this in its class: "
+                "encoder and decoder must have the same sizes, and 1x1 convolutions as "
+                "many channels as there are latents, twice as many for a Gaussian"
+            )
+    return config
+
+
+def kinds_of(sizes: MapSizes, kinds: tuple[str, str]) -> tuple[str, ...]:
+    """The type of each level's blocks: plain, or with attention."""
+    return tuple(kinds[n in sizes.attended] for n in range(len(sizes.widths)))
+
+
 def read_diffusers_config(path: Path) -> Config:
     """The settings of a `config.json`, checked.
 
