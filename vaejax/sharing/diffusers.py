@@ -28,7 +28,6 @@ from vaejax.sharing.diffusers_config import (
 )
 from vaejax.sharing.manifest import missing_or_unexpected
 from vaejax.sharing.tensors import name_of
-from vaejax.sharing.write import check_out_folder
 from vaejax.training.workdir import write_json
 from vaejax.types import Array, Variables
 
@@ -261,7 +260,8 @@ def to_diffusers(
     from safetensors.numpy import save_file
 
     folder = Path(folder)
-    check_out_folder(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: give a folder that is empty or not there")
     config, params = autoencoder.config, autoencoder.variables["params"]
     wanted = dict(foreign_shapes(abstract_params(config.autoencoder(), config)))
     arrays = dict(foreign_arrays(params))
