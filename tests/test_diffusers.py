@@ -21,10 +21,16 @@ from vaejax.errors import InputError
 from vaejax.sharing.diffusers import (
     WEIGHTS,
     DiffusersAutoencoder,
+    abstract_params,
+    foreign_shapes,
     from_diffusers,
     to_diffusers,
 )
-from vaejax.sharing.diffusers_config import KLConfig, config_of
+from vaejax.sharing.diffusers_config import (
+    KLConfig,
+    config_of,
+    read_diffusers_config,
+)
 
 WRITTEN = Path(__file__).parent / "fixtures" / "diffusers.zip"
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
@@ -138,6 +144,52 @@ def test_bfloat16_becomes_float32(kl):
     assert kernel.dtype == jnp.float32
     wanted = rounded["encoder.conv_in.weight"].astype(np.float32)
     np.testing.assert_array_equal(kernel, wanted.transpose(2, 3, 1, 0))
+
+
+F8 = {
+    "_class_name": "AutoencoderKL",
+    "_diffusers_version": "0.4.2",
+    "act_fn": "silu",
+    "block_out_channels": [128, 256, 512, 512],
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "in_channels": 3,
+    "latent_channels": 4,
+    "layers_per_block": 2,
+    "norm_num_groups": 32,
+    "out_channels": 3,
+    "sample_size": 256,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+}
+"""Stable Diffusion's, as a version of diffusers wrote it that had fewer settings."""
+
+
+@pytest.mark.parametrize(
+    ("later", "tensors", "parameters"),
+    [
+        ({}, 248, 83_653_863),
+        (
+            {"latent_channels": 16, "use_quant_conv": False}
+            | {"use_post_quant_conv": False, "scaling_factor": 1.5305}
+            | {"shift_factor": 0.0609, "force_upcast": True, "_name_or_path": "../vae"},
+            244,
+            83_819_683,
+        ),
+    ],
+    ids=["4 channels", "16 channels"],
+)
+def test_names_of_stable_diffusions_autoencoder(tmp_path, later, tensors, parameters):
+    """Also of its third edition, which has no convolutions beside the latents."""
+    (tmp_path / "config.json").write_text(json.dumps(F8 | later))
+    config = read_diffusers_config(tmp_path / "config.json")
+    shapes = dict(foreign_shapes(abstract_params(config.autoencoder(), config)))
+    assert shapes["encoder.down_blocks.1.resnets.0.conv_shortcut.weight"] == (
+        (256, 128, 1, 1)
+    )
+    assert shapes["decoder.up_blocks.2.upsamplers.0.conv.weight"] == (256, 256, 3, 3)
+    assert shapes["decoder.mid_block.attentions.0.to_out.0.weight"] == (512, 512)
+    assert ("post_quant_conv.weight" in shapes) == config.use_post_quant_conv
+    assert len(shapes) == tensors
+    assert sum(map(np.prod, shapes.values())) == parameters
 
 
 def changed(folder, **settings):
