@@ -28,7 +28,7 @@ from vaejax.sharing.diffusers import (
 )
 from vaejax.sharing.diffusers_config import (
     KLConfig,
-    config_of,
+    diffusers_config_of,
     read_diffusers_config,
 )
 
@@ -108,14 +108,14 @@ def test_networks_are_described_as_diffusers_does(folders, name):
     encoder = found.module.encoder
     trained = encoder.sizes._replace(dropout=0.1, remat=True)
     module = found.module.clone(encoder=encoder.clone(sizes=trained))
-    assert config_of(module, 3, **settings) == found.config
+    assert diffusers_config_of(module, 3, **settings) == found.config
     for wrong in (
         encoder.clone(sizes=trained._replace(groups=1)),
         encoder.clone(projected=7),
         encoder.clone(outputs=7),
     ):
-        with pytest.raises(InputError, match="diffusers has no Map"):
-            config_of(found.module.clone(encoder=wrong), 3, **settings)
+        with pytest.raises(InputError, match="diffusers has no FeatureMap"):
+            diffusers_config_of(found.module.clone(encoder=wrong), 3, **settings)
 
 
 def test_latents_are_scaled_as_diffusion_models_take_them(folders):
@@ -210,7 +210,12 @@ def changed(folder, **settings):
         ({"block_out_channels": [2, 5]}, "must be multiples of 2"),
         ({"up_block_types": ["UpDecoderBlock2D", "UpBlock2D"]}, "up_block_types"),
         ({"scaling_factor": 0}, "scaling_factor 0: it must be above 0"),
-        ({"latents_std": [1, 0, 1]}, "latents_std .* must be 3 numbers"),
+        (
+            {"latents_mean": [1] * 3, "latents_std": [1, 0, 1]},
+            "latents_std .* must be 3 numbers",
+        ),
+        ({"latents_mean": [1, 2, 3]}, r"latents_std \(\): it must be 3 numbers"),
+        ({"shift_factor": float("nan")}, "shift_factor nan: it must be a finite"),
         ({"latents_mean": [1]}, "latents_mean .* must be 3 numbers"),
         ({"in_channels": 4}, r"conv_in.weight is F16\[2, 3, 3, 3\] .* \[2, 4, 3, 3\]"),
         ({"layers_per_block": 2}, "52 missing: decoder.up_blocks.0"),

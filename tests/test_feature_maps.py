@@ -13,7 +13,7 @@ from vaejax.nn.feature_blocks import (
     MapSizes,
     ResnetBlock,
 )
-from vaejax.nn.feature_maps import MapDecoder, MapEncoder
+from vaejax.nn.feature_maps import FeatureMapDecoder, FeatureMapEncoder
 from vaejax.nn.layers import bodies_in
 
 KEY = jax.random.key(0)
@@ -120,7 +120,10 @@ def test_sides_are_doubled_by_copies_before_a_convolution():
 def test_maps_fit_every_size_that_divides(size, channels):
     """Two halvings: [h, w] is a quarter of each side, and the decoder comes back."""
     sizes = TINY._replace(widths=(4, 4, 8), attended=(1,))
-    encoder, decoder = MapEncoder(6, sizes, 10), MapDecoder(channels, sizes, 7)
+    encoder, decoder = (
+        FeatureMapEncoder(6, sizes, 10),
+        FeatureMapDecoder(channels, sizes, 7),
+    )
 
     def outputs(x, z):
         h, _ = encoder.init_with_output(KEY, x)
@@ -136,7 +139,9 @@ def test_maps_fit_every_size_that_divides(size, channels):
 def test_blocks_are_as_many_as_the_reference_has():
     """The decoder has one more a level; attention follows each block of its level."""
     sizes = MapSizes((4, 4, 8), 2, attended=(1,), middle_attention=False, groups=2)
-    params = jax.eval_shape(MapEncoder(6, sizes).init, KEY, jnp.zeros((1, 4, 4, 3)))
+    params = jax.eval_shape(
+        FeatureMapEncoder(6, sizes).init, KEY, jnp.zeros((1, 4, 4, 3))
+    )
     encoder = params["params"]
     assert encoder["mid_block"].keys() == {"resnets_0", "resnets_1"}
     attended = {"resnets_0", "resnets_1", "attentions_0", "attentions_1"}
@@ -147,7 +152,9 @@ def test_blocks_are_as_many_as_the_reference_has():
     }
     assert encoder["down_blocks_1"].keys() == {*attended, "downsamplers_0"}
     assert encoder["down_blocks_2"].keys() == {"resnets_0", "resnets_1"}
-    params = jax.eval_shape(MapDecoder(3, sizes).init, KEY, jnp.zeros((1, 1, 1, 6)))
+    params = jax.eval_shape(
+        FeatureMapDecoder(3, sizes).init, KEY, jnp.zeros((1, 1, 1, 6))
+    )
     decoder = params["params"]
     more = {"resnets_2", "attentions_2", "upsamplers_0"}
     assert decoder["up_blocks_1"].keys() == attended | more
@@ -156,7 +163,10 @@ def test_blocks_are_as_many_as_the_reference_has():
 
 def test_the_networks_of_stable_diffusion_have_its_number_of_parameters():
     """83,653,863 with both 1x1 convolutions, as diffusers counts those of its f8."""
-    encoder, decoder = MapEncoder(8, projected=8), MapDecoder(3, projected=4)
+    encoder, decoder = (
+        FeatureMapEncoder(8, projected=8),
+        FeatureMapDecoder(3, projected=4),
+    )
     shapes = [
         jax.eval_shape(encoder.init, KEY, jnp.zeros((1, 8, 8, 3))),
         jax.eval_shape(decoder.init, KEY, jnp.zeros((1, 1, 1, 4))),
@@ -167,7 +177,7 @@ def test_the_networks_of_stable_diffusion_have_its_number_of_parameters():
 @pytest.fixture(scope="module")
 def decoded():
     """What a decoder makes of maps with a sample axis, in parts and as a whole."""
-    module = MapDecoder(3, TINY._replace(widths=(4, 4)), 4)
+    module = FeatureMapDecoder(3, TINY._replace(widths=(4, 4)), 4)
     z = jnp.asarray(image(3, 2, 2, 2, 5))
 
     @jax.jit
@@ -215,7 +225,9 @@ def test_blocks_that_are_computed_again_give_the_same_gradient():
 
     @jax.jit
     def gradients(x):
-        kept, again = (MapEncoder(2, sizes._replace(remat=r)) for r in (False, True))
+        kept, again = (
+            FeatureMapEncoder(2, sizes._replace(remat=r)) for r in (False, True)
+        )
         variables = kept.init(KEY, x)
         return [
             jax.grad(lambda v, module=m: jnp.square(module.apply(v, x)).sum())(
@@ -231,7 +243,7 @@ def test_blocks_that_are_computed_again_give_the_same_gradient():
 def test_what_cannot_be_halved_is_told_in_one_line():
     with pytest.raises(InputError, match=r"30 x 28 .* 2 times: .* that 4 divides"):
         jax.eval_shape(
-            MapEncoder(6, TINY._replace(widths=(4, 4, 4))).init,
+            FeatureMapEncoder(6, TINY._replace(widths=(4, 4, 4))).init,
             KEY,
             jnp.zeros((1, 30, 28, 3)),
         )

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from vaejax.distributions import Normal
 from vaejax.nn.codebooks import nearest_codes
-from vaejax.nn.feature_maps import MapDecoder, MapEncoder
+from vaejax.nn.feature_maps import FeatureMapDecoder, FeatureMapEncoder
 from vaejax.types import Array, Distribution, Key
 
 LOG_VARIANCES = (-30.0, 20.0)
@@ -29,8 +29,8 @@ def gaussian_of(h: Array) -> Distribution:
 class MapAutoencoder(nn.Module):
     """Maps with a Gaussian posterior [Rombach et al. 2022]: `AutoencoderKL`."""
 
-    encoder: MapEncoder
-    decoder: MapDecoder
+    encoder: FeatureMapEncoder
+    decoder: FeatureMapDecoder
 
     def posterior(self, x: Array) -> Distribution:
         """q(z | x), a diagonal Gaussian over maps."""
@@ -71,8 +71,8 @@ class VectorQuantizedMapAutoencoder(nn.Module):
     `encode` ends and `decode` begins with vectors of the codebook.
     """
 
-    encoder: MapEncoder
-    decoder: MapDecoder
+    encoder: FeatureMapEncoder
+    decoder: FeatureMapDecoder
     quantize: Codebook
 
     def codes_of(self, x: Array) -> Int[Array, "batch h w 1"]:

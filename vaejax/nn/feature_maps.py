@@ -24,7 +24,7 @@ from vaejax.nn.layers import append_condition, hidden_dtype
 from vaejax.types import Array
 
 
-class MapEncoder(nn.Module):
+class FeatureMapEncoder(nn.Module):
     """Images `[batch, H, W, channels]` to maps `[batch, H / f, W / f, outputs]`.
 
     f is `sizes.factor`. With `projected` a 1x1 convolution to that many channels, the
@@ -42,7 +42,7 @@ class MapEncoder(nn.Module):
     @nn.compact
     def features(self, x: Array, c: Array | None = None) -> tuple[Array, ...]:
         sizes = self.sizes
-        check_divides(sizes, *x.shape[-3:-1])
+        check_halvings(sizes, *x.shape[-3:-1])
         layers = [x]
         x = append_condition(x, None if c is None else c[:, None, None])
         first, dtype = sizes.widths[0], hidden_dtype()
@@ -65,7 +65,7 @@ class MapEncoder(nn.Module):
         return self.features(x, c)[-1]
 
 
-def check_divides(sizes: MapSizes, height: int, width: int) -> None:
+def check_halvings(sizes: MapSizes, height: int, width: int) -> None:
     """InputError where a side cannot be halved between all levels."""
     if height % sizes.factor or width % sizes.factor:
         raise InputError(
@@ -75,9 +75,9 @@ def check_divides(sizes: MapSizes, height: int, width: int) -> None:
         )
 
 
-class MapDecoder(nn.Module):
+class FeatureMapDecoder(nn.Module):
     """Maps `[..., h, w, latents]` to `[..., f h, f w, outputs]`; the mirror of
-    `MapEncoder`.
+    `FeatureMapEncoder`.
 
     With `projected` a 1x1 convolution to that many channels, the reference's
     `post_quant_conv`, comes first. `outputs` are numbers per pixel.

@@ -250,8 +250,8 @@ def to_diffusers(
 
     Args:
       folder: one that is empty or not there.
-      autoencoder: what `from_diffusers` gave, or networks that were trained here with
-        the configuration of `config_of`; the scaling factor is the configuration's.
+      autoencoder: what `from_diffusers` gave, or networks that were trained here and
+        what `diffusers_config_of` makes of them, the scaling factor included.
 
     Raises:
       InputError: the folder is not empty; the variables are not those that the

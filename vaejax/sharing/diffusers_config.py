@@ -13,7 +13,7 @@ from vaejax.models.map_autoencoders import (
     VectorQuantizedMapAutoencoder,
 )
 from vaejax.nn.feature_blocks import MapSizes
-from vaejax.nn.feature_maps import MapDecoder, MapEncoder
+from vaejax.nn.feature_maps import FeatureMapDecoder, FeatureMapEncoder
 from vaejax.runtime.jsonlines import parsed
 
 Autoencoder = MapAutoencoder | VectorQuantizedMapAutoencoder
@@ -21,6 +21,8 @@ CONFIG = "config.json"
 DOWN_BLOCKS = ("DownEncoderBlock2D", "AttnDownEncoderBlock2D")
 """Types of blocks of the encoder: plain, and with attention."""
 UP_BLOCKS = ("UpDecoderBlock2D", "AttnUpDecoderBlock2D")
+LATENTS = ("latents_mean", "latents_std")
+"""Means and deviations of the channels of latents: both are given, or neither."""
 MADE_FOR = "0.42.1"
 """The version of diffusers whose classes these are; `to_diffusers` writes it down."""
 
@@ -53,8 +55,8 @@ class KLConfig(NamedTuple):
         projected = latents if self.use_post_quant_conv else None
         moments = 2 * latents if self.use_quant_conv else None
         return MapAutoencoder(
-            MapEncoder(2 * latents, encoder_sizes(self), moments),
-            MapDecoder(self.out_channels, decoder_sizes(self), projected),
+            FeatureMapEncoder(2 * latents, encoder_sizes(self), moments),
+            FeatureMapDecoder(self.out_channels, decoder_sizes(self), projected),
         )
 
 
@@ -84,8 +86,8 @@ class VQConfig(NamedTuple):
         latents = self.latent_channels
         channels = latents if self.vq_embed_dim is None else self.vq_embed_dim
         return VectorQuantizedMapAutoencoder(
-            MapEncoder(latents, encoder_sizes(self), channels),
-            MapDecoder(self.out_channels, decoder_sizes(self), latents),
+            FeatureMapEncoder(latents, encoder_sizes(self), channels),
+            FeatureMapDecoder(self.out_channels, decoder_sizes(self), latents),
             Codebook(self.num_vq_embeddings, channels),
         )
 
@@ -123,7 +125,7 @@ def sizes_of(config: Config, attended: tuple[int, ...]) -> MapSizes:
     )
 
 
-def config_of(module: Autoencoder, channels: int, **settings: Any) -> Config:
+def diffusers_config_of(module: Autoencoder, channels: int, **settings: Any) -> Config:
     """The settings that describe networks of our own.
 
     Args:
@@ -202,7 +204,7 @@ def read_diffusers_config(path: Path) -> Config:
         )
     own = {n: v for n, v in content.items() if not n.startswith("_")}
     config = read_record(kind, own, str(path))
-    check_config(config, path)
+    check_described(config, path)
     return config
 
 
@@ -213,7 +215,7 @@ def hint(folder: Path) -> str:
     return ": give a folder that diffusers' save_pretrained wrote"
 
 
-def check_config(config: Config, path: Path) -> None:
+def check_described(config: Config, path: Path) -> None:
     """InputError where a setting describes no network that there is here."""
     levels = len(config.block_out_channels)
     for name in ("down_block_types", "up_block_types"):
@@ -227,15 +229,18 @@ def check_config(config: Config, path: Path) -> None:
     counts += ["norm_num_groups", "num_vq_embeddings", "vq_embed_dim"]
     for name in counts:
         value = getattr(config, name, None)
-        if value is not None and not is_count(value):
+        if value is not None and not is_size(value):
             refuse(path, name, value, "a whole number from 1")
     widths, groups = config.block_out_channels, config.norm_num_groups
-    if not widths or not all(is_count(w) and w % groups == 0 for w in widths):
+    if not widths or not all(is_size(w) and w % groups == 0 for w in widths):
         refuse(path, "block_out_channels", widths, f"multiples of {groups}, the groups")
     if not 0 < config.scaling_factor < math.inf:
         refuse(path, "scaling_factor", config.scaling_factor, "above 0")
-    for name in ("latents_mean", "latents_std"):
-        check_per_channel(config, path, name)
+    shift = getattr(config, "shift_factor", None)
+    if not math.isfinite(shift or 0.0):
+        refuse(path, "shift_factor", shift, "a finite number")
+    for name, other in (LATENTS, LATENTS[::-1]):
+        check_per_channel(config, path, name, other)
 
 
 def check_choice(config: Config, path: Path, name: str, known: Sequence[str]) -> None:
@@ -245,17 +250,21 @@ def check_choice(config: Config, path: Path, name: str, known: Sequence[str]) ->
         refuse(path, name, value, " or ".join(known))
 
 
-def check_per_channel(config: Config, path: Path, name: str) -> None:
-    """InputError where there is not one number for each channel of the latents."""
+def check_per_channel(config: Config, path: Path, name: str, other: str) -> None:
+    """InputError where there is not one number for each channel of the latents.
+
+    Where the other setting is none, this may be none, too.
+    """
     values = getattr(config, name, None)
-    if values is None:
+    if values is None and getattr(config, other, None) is None:
         return
+    values = values or ()
     fit = len(values) == config.latent_channels and all(map(math.isfinite, values))
-    if not fit or (name == "latents_std" and min(values) <= 0):
+    if not fit or (name == LATENTS[1] and min(values) <= 0):
         refuse(path, name, values, f"{config.latent_channels} numbers")
 
 
-def is_count(value: Any) -> bool:
+def is_size(value: Any) -> bool:
     """Whether it is a whole number from 1, and one that a network can have."""
     return type(value) is int and 1 <= value < 2**24
 
