@@ -31,7 +31,6 @@ from vaejax.models.quantized import (
     MapEncoder,
     QuantizedVAE,
     SignQuantizer,
-    VectorQuantizer,
 )
 from vaejax.models.vae import (
     VAE,
@@ -41,6 +40,7 @@ from vaejax.models.vae import (
     GaussianEncoder,
     GaussianNetwork,
 )
+from vaejax.models.vector_quantizer import VectorQuantizer
 
 __all__ = [
     "CVAEGAN",
