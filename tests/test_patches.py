@@ -12,6 +12,7 @@ from vaejax import InputError, evaluate, from_arrays, objectives, presets, train
 from vaejax.metrics import critic_scores
 from vaejax.models import CriticNetwork, CriticVAE, Critique, Label, StandardNormal
 from vaejax.models.critic import critique
+from vaejax.nn.layers import bodies_in
 from vaejax.nn.patches import PatchBody, least_patch_side, patch_widths
 
 adversarial = objectives.adversarial
@@ -216,6 +217,17 @@ def test_batch_norm_leaves_scores_their_mean():
         ]
         a, b = (np.asarray(each.score) for each in found)
         assert abs(a.mean() - b.mean()) > 1e-3 * a.std()
+
+
+def test_scores_are_float32_of_a_body_in_bfloat16():
+    """A score keeps digits that bfloat16 has not: the layer that scores is exact."""
+    critic = CriticNetwork(BODY, patches=True)
+    with bodies_in(jnp.bfloat16):
+        judged, _ = critic.init_with_output(KEY, X, {"x": X})
+    rounded = judged.score.astype(jnp.bfloat16).astype(jnp.float32)
+    assert judged.score.dtype == jnp.float32 and (rounded != judged.score).mean() > 0.5
+    inner = judged.features[1]
+    np.testing.assert_array_equal(inner.astype(jnp.bfloat16).astype(jnp.float32), inner)
 
 
 # --- presets -----------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 
@@ -15,7 +16,9 @@ WINDOW = 4
 LEAKY = partial(nn.leaky_relu, negative_slope=0.2)  # [Radford et al. 2016]
 
 
-def patch_conv(channels: int, stride: int = 1, bias: bool = True) -> nn.Conv:
+def patch_conv(
+    channels: int, stride: int = 1, bias: bool = True, dtype: Any = None
+) -> nn.Conv:
     """A 4x4 convolution that sees one pixel of padding on each side."""
     return nn.Conv(
         channels,
@@ -24,7 +27,7 @@ def patch_conv(channels: int, stride: int = 1, bias: bool = True) -> nn.Conv:
         padding=1,
         use_bias=bias,
         kernel_init=START,
-        dtype=hidden_dtype(),
+        dtype=dtype,
     )
 
 
@@ -59,7 +62,8 @@ class PatchBody(nn.Module):
         last = len(self.widths) - 1
         for number, width in enumerate(self.widths):
             norm = self.norm if number or self.norm == "spectral" else "none"
-            layer = patch_conv(width, 1 if number == last else 2, norm != "batch")
+            stride = 1 if number == last else 2
+            layer = patch_conv(width, stride, norm != "batch", hidden_dtype())
             x = self.activation(linear(layer, norm, x))
             layers.append(x)
         return tuple(layers)
