@@ -16,6 +16,7 @@ from vaejax.metrics import (
     density_coverage,
     frechet_distance,
     kernel_distance,
+    multiscale_similarity,
     peak_signal_to_noise,
     precision_recall,
     structural_similarity,
@@ -39,7 +40,9 @@ def inputs() -> dict[str, np.ndarray]:
         "far": rng.normal(0.5, 1.3, size=(600, 16)) @ mixing,
         "narrow": rng.normal(0, 0.6, size=(600, 16)) @ mixing,
     }
-    for name, x in {"grey": grey, "colour": np.clip(smooth, 0, 1)}.items():
+    wide = np.cumsum(rng.normal(size=(2, 176, 180, 1)), 1) / 30 + 0.5
+    smooth, wide = np.clip(smooth, 0, 1), np.clip(wide, 0, 1)
+    for name, x in {"grey": grey, "colour": smooth, "wide": wide}.items():
         noisy = np.clip(x + rng.normal(0, 0.08, x.shape), 0, 1)
         found |= {name: np.float32(x), f"{name}_noisy": np.float32(noisy)}
     found["small"] = rng.integers(0, 256, (3, 32, 28, 3), dtype=np.uint8)
@@ -71,10 +74,11 @@ def results(given: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
         for k in (3, 5):
             found[f"pr_{name}_{k}"] = precision_recall(real, other, k=k)
             found[f"dc_{name}_{k}"] = density_coverage(real, other, k=k)
-    for name in ("grey", "colour"):
+    for name in ("grey", "colour", "wide"):
         x, y = jnp.asarray(given[name]), jnp.asarray(given[f"{name}_noisy"])
         found[f"psnr_{name}"] = peak_signal_to_noise(x, y)
         found[f"ssim_{name}"] = structural_similarity(x, y)
+        found[f"ms_ssim_{name}"] = multiscale_similarity(x, y)
     for name in ("small", "large"):
         images = given[name]
         spec = from_arrays(images, x_test=images).spec

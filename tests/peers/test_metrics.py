@@ -77,24 +77,48 @@ def test_precision_and_recall_by_torch_fidelity(given, ours, name):
     np.testing.assert_allclose(ours[f"pr_{name}_3"], pair, rtol=DOUBLE)
 
 
-@pytest.mark.parametrize("name", ["grey", "colour"])
+def ssim_by_scikit_image(x, y, luminance=True):
+    """As published; with a constant K1 that is huge, luminance is 1 everywhere."""
+    return structural_similarity(
+        x.astype(np.float64),
+        y.astype(np.float64),
+        data_range=1,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        K1=0.01 if luminance else 1e8,
+        channel_axis=-1,
+    )
+
+
+@pytest.mark.parametrize("name", ["grey", "colour", "wide"])
 def test_psnr_and_ssim_by_scikit_image(given, ours, name):
     pairs = list(zip(given[name], given[f"{name}_noisy"], strict=True))
     psnr = [peak_signal_noise_ratio(x, y, data_range=1) for x, y in pairs]
-    ssim = [
-        structural_similarity(
-            x.astype(np.float64),
-            y.astype(np.float64),
-            data_range=1,
-            gaussian_weights=True,
-            sigma=1.5,
-            use_sample_covariance=False,
-            channel_axis=-1,
-        )
-        for x, y in pairs
-    ]
+    ssim = [ssim_by_scikit_image(x, y) for x, y in pairs]
     np.testing.assert_allclose(ours[f"psnr_{name}"], psnr, rtol=SINGLE)
     np.testing.assert_allclose(ours[f"ssim_{name}"], ssim, rtol=SINGLE)
+
+
+@pytest.mark.parametrize(("name", "scales"), [("grey", 2), ("colour", 2), ("wide", 5)])
+def test_multiscale_ssim_by_scikit_image_and_pytorch(given, ours, name, scales):
+    """Its SSIM at each scale, of images that PyTorch's average pool halves."""
+    weights = np.array([0.0448, 0.2856, 0.3001, 0.2363, 0.1333])[:scales]
+    weights /= weights.sum()
+    for i, x in enumerate(given[name]):
+        per_channel = []
+        for c in range(x.shape[-1]):
+            a = torch.tensor(x[None, ..., c], dtype=torch.float64)
+            b = torch.tensor(given[f"{name}_noisy"][i, None, ..., c]).double()
+            value = 1.0
+            for scale, weight in enumerate(weights):
+                pair = [np.asarray(v)[0, ..., None] for v in (a, b)]
+                value *= ssim_by_scikit_image(*pair, scale == scales - 1) ** weight
+                a, b = (torch.nn.functional.avg_pool2d(v, 2) for v in (a, b))
+            per_channel.append(value)
+        assert ours[f"ms_ssim_{name}"][i] == pytest.approx(
+            np.mean(per_channel), rel=SINGLE
+        )
 
 
 def channels_first(images):
