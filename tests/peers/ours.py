@@ -2,7 +2,7 @@
 
 `make test-peers` runs it in vaejax's own environment. The peers, whose environment has
 no vaejax, then read inputs and results: `inputs.npz`, `ours.npz`, and `inception.npz`
-with random weights of the network of the FID.
+and `lpips/lpips.npz` with random weights of the networks of the FID and of LPIPS.
 """
 
 import sys
@@ -23,6 +23,7 @@ from vaejax.metrics import (
 )
 from vaejax.metrics.fid import expected_shapes, inception_features
 from vaejax.metrics.inception import SIDE, resized
+from vaejax.metrics.perceptual import lpips_perceptual, lpips_shapes
 
 SETS = ("near", "far", "narrow")
 
@@ -64,6 +65,19 @@ def weights() -> dict[str, np.ndarray]:
     return {n: np.float32(drawn(n, s)) for n, s in expected_shapes().items()}
 
 
+def lpips_weights() -> dict[str, np.ndarray]:
+    """Random weights of LPIPS that keep the size of VGG16's maps."""
+    rng = np.random.default_rng(2)
+
+    def drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        if name.startswith("lin"):
+            return rng.random(shape)
+        spread = 0.1 if len(shape) == 1 else np.sqrt(2 / np.prod(shape[1:]))
+        return rng.normal(0, spread, shape)
+
+    return {n: np.float32(drawn(n, s)) for n, s in lpips_shapes().items()}
+
+
 def results(given: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
     """All that is compared, by name."""
     found = {}
@@ -84,6 +98,12 @@ def results(given: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
         spec = from_arrays(images, x_test=images).spec
         found[f"resized_{name}"] = resized(jnp.asarray(images), SIDE)
         found[f"inception_{name}"] = inception_features(path, spec).extract(images)
+    for name in ("grey", "colour"):
+        x, y = jnp.asarray(given[name]), jnp.asarray(given[f"{name}_noisy"])
+        spec = from_arrays(np.uint8(255 * given[name]), x_test=np.uint8(x)).spec
+        found[f"lpips_{name}"] = lpips_perceptual(path.parent / "lpips", spec).distance(
+            x, y
+        )
     return {name: np.asarray(value) for name, value in found.items()}
 
 
@@ -91,6 +111,8 @@ def main(folder: Path) -> None:
     """Writes the files."""
     given, path = inputs(), folder / "inception.npz"
     np.savez(path, **weights())
+    (folder / "lpips").mkdir(exist_ok=True)
+    np.savez(folder / "lpips" / "lpips.npz", **lpips_weights())
     np.savez(folder / "inputs.npz", **given)
     np.savez(folder / "ours.npz", **results(given, path))
 

@@ -158,3 +158,44 @@ def test_inceptions_features_by_torch_fidelity(given, ours, network, name):
     assert (np.ptp(expected.numpy(), axis=0) > 0).mean() > 0.5  # images are told apart
     scale = np.abs(expected.numpy()).max()
     np.testing.assert_allclose(found, expected, rtol=SINGLE, atol=SINGLE * scale)
+
+
+def vgg16():
+    """The convolutions of torchvision's vgg16, as its configuration D makes them."""
+    layers, inputs = [], 3
+    for stage in ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3):
+        for outputs in stage:
+            layers += [torch.nn.Conv2d(inputs, outputs, 3, padding=1), torch.nn.ReLU()]
+            inputs = outputs
+        layers.append(torch.nn.MaxPool2d(2, 2))
+    return torch.nn.Sequential(*layers[:-1])  # its last pool is not used
+
+
+@pytest.mark.parametrize("name", ["grey", "colour"])
+def test_lpips_by_pytorch(given, ours, lpips_weights, name):
+    """The steps of the authors' `lpips.py`, version 0.1, of images in [-1, 1]."""
+    network = vgg16()
+    tensors = {n: torch.tensor(a) for n, a in lpips_weights.items()}
+    own = {n[9:]: a for n, a in tensors.items() if n.startswith("features.")}
+    network.load_state_dict(own)
+    shift = torch.tensor([-0.030, -0.088, -0.188])[None, :, None, None]
+    scale = torch.tensor([0.458, 0.448, 0.450])[None, :, None, None]
+
+    def maps(images):
+        x = torch.tensor(images).permute(0, 3, 1, 2) * 2 - 1
+        x, found = (x - shift) / scale, []
+        for number, layer in enumerate(network):
+            x = layer(x)
+            if number in (3, 8, 15, 22, 29):
+                found.append(x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10))
+        return found
+
+    with torch.no_grad():
+        pairs = zip(maps(given[name]), maps(given[f"{name}_noisy"]), strict=True)
+        expected = sum(
+            torch.nn.functional.conv2d((a - b) ** 2, tensors[f"lin{n}.model.1.weight"])
+            .mean((2, 3))[:, 0]
+            .numpy()
+            for n, (a, b) in enumerate(pairs)
+        )
+    np.testing.assert_allclose(ours[f"lpips_{name}"], expected, rtol=SINGLE)

@@ -54,6 +54,24 @@ def open_comparisons(
     return tuple(found)
 
 
+def measure_lpips(
+    experiment: Experiment, folder: Path | None
+) -> tuple[Experiment, tuple[Compare, ...]]:
+    """The experiment with LPIPS among its metrics, and what names its weights.
+
+    Raises:
+      InputError: the folder holds no weights of it, or the run has no reconstructions
+        that it sees.
+    """
+    if folder is None:
+        return experiment, ()
+    from vaejax.metrics.perceptual import lpips_perceptual, with_perceptual_error
+
+    perceptual = lpips_perceptual(folder, experiment.dataset.spec)
+    named = {"lpips_digest": perceptual.digest}
+    return with_perceptual_error(experiment, perceptual), (lambda *run: named,)
+
+
 def advice(features: str) -> str:
     """One line on a source that there is not."""
     if features.lower() in ("fid", "kid", "inception"):

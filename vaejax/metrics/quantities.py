@@ -22,6 +22,7 @@ OF_SAMPLES = {
     "kid_spread": SPREAD,
     "kd_*_spread": SPREAD,
     **{f"{name}_*": quantity for name, quantity in DISTANCES.items()},
+    "lpips": Quantity("LPIPS of reconstructions, by VGG16"),
     "generated": GENERATED,
     "compared_with": COMPARED,
     "generated_*": GENERATED,
