@@ -28,6 +28,8 @@ NAMES = {
     "fd_inception": "fid",
     "kd_inception": "kid",
     "kd_inception_spread": "kid_spread",
+    "rfd_inception": "rfid",
+    "rkd_inception": "rkid",
 }
 CHUNK = 25
 """Images that the network sees at once: its first maps take 3 MB each."""
@@ -49,7 +51,8 @@ def inception_features(path: Path, spec: Spec) -> FeatureSource:
       spec: of the data.
 
     Returns:
-      A source whose distances are called `fid` and `kid`.
+      A source whose distances are called `fid` and `kid`, those of reconstructions
+      `rfid` and `rkid`.
 
     Raises:
       InputError: the data are no images of one or three channels, or the file does not
