@@ -47,8 +47,9 @@ class PatchBody(nn.Module):
     `features` are x and the map after each layer, `[batch, h, w, channels]`. Every
     place of the last map sees a patch of the image: with three widths that halve, and
     the convolution that scores, of 70 x 70 pixels. The first layer has no norm; a layer
-    with batch normalization, which shifts its output, has no bias. A condition enters
-    as constant planes beside the channels.
+    with batch normalization, which shifts its output, has no bias. By default, but with
+    that norm, it is the discriminator of [Rombach et al. 2022]. A condition enters as
+    constant planes beside the channels.
     """
 
     widths: Sequence[int] = patch_widths(64, 3)
