@@ -6,7 +6,9 @@ from vaejax.metrics.blocks import block_metrics
 from vaejax.metrics.evidence import importance_log_likelihood
 from vaejax.metrics.features import compare_features
 from vaejax.metrics.images import (
+    absolute_error,
     image_quality,
+    multiscale_similarity,
     peak_signal_to_noise,
     quality_metrics,
     structural_similarity,
@@ -30,6 +32,7 @@ from vaejax.metrics.representation import (
 from vaejax.metrics.samples import frechet_distance, kernel_distance
 
 __all__ = [
+    "absolute_error",
     "active_units",
     "autoencoding",
     "averages",
@@ -49,6 +52,7 @@ __all__ = [
     "kernel_distance",
     "likelihood_metrics",
     "monte_carlo_nll",
+    "multiscale_similarity",
     "nll",
     "peak_signal_to_noise",
     "precision_recall",
