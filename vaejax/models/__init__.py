@@ -1,6 +1,7 @@
 """Models: Linen modules that infer and generate, and critics."""
 
 from vaejax.models.adversarial import CVAEGAN, GAN, CriticVAE, Judge
+from vaejax.models.autoregressive import CodePrior
 from vaejax.models.base import Generator, LatentModel
 from vaejax.models.capabilities import (
     classifies,
@@ -44,6 +45,7 @@ __all__ = [
     "Baseline",
     "Blind",
     "Classifier",
+    "CodePrior",
     "Completion",
     "Conditioned",
     "Constant",
