@@ -27,6 +27,7 @@ from vaejax.models.holes import Blind, Constant, SetEncoder, WithMask
 from vaejax.models.ladder import HVAE, LadderVAE
 from vaejax.models.missing import LogisticMissingness, MissingVAE, SelfMasking
 from vaejax.models.priors import MixturePrior, StandardNormal, VampPrior
+from vaejax.models.rectified_flow import RectifiedFlow
 from vaejax.models.vae import (
     VAE,
     Decoder,
@@ -69,6 +70,7 @@ __all__ = [
     "LogisticMissingness",
     "MissingVAE",
     "MixturePrior",
+    "RectifiedFlow",
     "SelfMasking",
     "SetEncoder",
     "StandardNormal",
