@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from vaejax import InputError, elbo, infer
+from vaejax.metrics import exact_likelihood
 from vaejax.models import CodePrior, Label
 from vaejax.models.autoregressive import most_probable
 from vaejax.nn.transformer import CausalTransformer
@@ -125,6 +126,25 @@ def small():
     variables = scattered(jax.jit(nn.init(elbo, SMALL))(KEY, batch, KEY), 0.7)
     log_p = jax.jit(nn.apply(infer, SMALL))(variables, batch, KEY).log_px[0]
     return variables, np.exp(np.asarray(log_p, np.float64))
+
+
+def test_bits_of_a_code_are_those_of_the_probabilities(small):
+    """Over the 81 maps, and as many of padding: means, and their standard errors."""
+    variables, p = small
+    metric, batch = exact_likelihood(), {"x": jnp.tile(all_maps(), (2, 1, 1, 1))}
+    batch["weight"] = jnp.repeat(jnp.array([1.0, 0.0]), 81)
+
+    def evaluate(variables):
+        return metric.compute(
+            metric.update(metric.init(), SMALL, variables, batch, KEY)
+        )
+
+    found = jax.jit(evaluate)(variables)
+    nats = -np.log(p)
+    assert np.isclose(found["nll"], nats.mean(), rtol=ROUNDING)
+    assert np.isclose(found["bits_per_dim"], nats.mean() / 4 / np.log(2), rtol=ROUNDING)
+    error = nats.std(ddof=1) / 9
+    assert np.isclose(found["nll_se"], error, rtol=10 * ROUNDING)
 
 
 def drawn_numbers(variables, draws, **settings):

@@ -11,15 +11,20 @@ import optax
 import pytest
 import scipy.stats
 
-from vaejax import InputError, objectives
+import vaejax
+from vaejax import InputError, objectives, parallel, plots, presets
+from vaejax.apply.query import draw_latents
 from vaejax.inference.ode import Path, integrate, ode_density
+from vaejax.metrics import ode_likelihood
 from vaejax.models import Label, RectifiedFlow
-from vaejax.nn.velocity import VelocityMLP, VelocityUNet
+from vaejax.nn.velocity import VelocityMLP
 from vaejax.objectives.flow_matching import (
     logit_normal_times,
     velocity_errors,
     with_null_labels,
 )
+from vaejax.presets.signature import tiny_settings
+from vaejax.training.loop import first_state
 
 KEY = jax.random.key(0)
 EPS = float(np.finfo(np.float32).eps)
@@ -126,6 +131,20 @@ def test_a_model_in_other_units_has_the_density_of_these():
     np.testing.assert_allclose(found.log_p, truth, atol=0.01)
     px = nn.apply(lambda m: m.decode(Z[None, :8], {"x": x}), model)({})
     np.testing.assert_allclose(px.mean[0], x, atol=0.02)
+
+
+def test_bits_of_a_number_are_those_of_the_density():
+    """Of the closed form, in bins of width 1 / 4: log p + log bin, per number."""
+    x, log_bin = jnp.asarray(EXACT[:8], jnp.float32), float(np.log(0.25))
+    metric = ode_likelihood(Path(60), probes=0, log_bin=log_bin)
+    batch = {"x": x, "weight": jnp.ones(8)}
+    model = RectifiedFlow(GaussianFlow())
+    found = metric.compute(metric.update(metric.init(), model, {}, batch, KEY))
+    nats = -TRUTH.logpdf(EXACT[:8]).mean()
+    assert abs(found["nll"] - nats) < found["nll_step_error"] + 2e-4
+    bits = (found["nll"] / 3 - log_bin) / np.log(2)
+    assert np.isclose(found["bits_per_dim"], bits, rtol=1e-5)
+    assert "nll_probe_error" not in found
 
 
 def test_guidance_moves_away_from_the_null_label():
@@ -288,14 +307,22 @@ def scattered(variables, spread=0.3):
     return jax.tree.unflatten(tree, noise)
 
 
-def test_a_unet_keeps_any_sides_and_hears_place_time_and_condition():
-    net = VelocityUNet((8, 16), blocks=1)
-    x = jax.random.normal(KEY, (2, 5, 3, 2))
-    t, c = jnp.array([0.2, 0.7]), jnp.eye(2)
-    variables = jax.jit(net.init)(KEY, x, t, c)
+@pytest.fixture(scope="module")
+def flow():
+    """The preset, untrained, on small images: its latents are maps."""
+    settings = {"dataset": "digits", "batch_size": 8, "ema": 0.0}
+    made = presets.latent_flow(**settings | tiny_settings(presets.latent_flow))
+    return made, first_state(made, parallel.make_mesh(1, 8))
+
+
+def test_a_unet_keeps_any_sides_and_hears_place_time_and_condition(flow):
+    """Its parameters are those of the preset, whose images have other sides."""
+    net, params = flow[0].model.network, {"params": flow[1].params["network"]}
+    x = jax.random.normal(KEY, (2, 5, 3, 1))
+    t, c = jnp.array([0.2, 0.7]), jnp.eye(10)[:2]
     call = jax.jit(net.apply)
-    assert (call(variables, x, t, c) == 0).all()
-    far = scattered(variables)
+    assert (call(params, x, t, c) == 0).all()
+    far = scattered(params)
     v = call(far, x, t, c)
     assert v.shape == x.shape
     others = {
@@ -308,6 +335,31 @@ def test_a_unet_keeps_any_sides_and_hears_place_time_and_condition():
     # Rows have no influence on one another: the divergence relies on it.
     alone = call(far, x.at[1].set(0.0), t, c)
     np.testing.assert_allclose(alone[0], v[0], atol=1e-5)
+
+
+def test_a_column_of_its_classes_is_a_class(flow):
+    """The tile of the third draw and the class 7 is what `decode` makes of them."""
+    figure = plots.classes(*flow, seed=1)
+    z = draw_latents(*flow, jax.random.key(1), 8, {})[2:3]
+    x = np.asarray(vaejax.decode(*flow, z, {"y": np.array([7])}))[0, ..., 0]
+    image = figure.axes[0].images[0].get_array()
+    tile = np.asarray(image)[2 * 66 :, 7 * 66 :, 0][:64:8, :64:8]
+    np.testing.assert_allclose(tile, np.clip(x, 0, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"guidance": 2.0}, "--guidance is towards a label: set --labels"),
+        ({"probes": 4}, "--probes is of --density-steps"),
+        ({"density_steps": 8}, "set --dequantize"),
+        ({"body": "unet", "dataset": "breast_cancer"}, "--body unet needs images"),
+        ({"channels": ()}, "one width or more"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(settings, words):
+    with pytest.raises(InputError, match=words):
+        presets.latent_flow(**{"dataset": "digits", "batch_size": 8} | settings)
 
 
 @pytest.mark.parametrize(
