@@ -71,15 +71,18 @@ def test_the_cache_gives_the_logits_of_a_full_pass(variables, logits):
     net, params = MODEL.network, {"params": variables["params"]["network"]}
     codes, c = X.reshape(len(X), -1), Label(CLASSES)(BATCH)
 
-    def stepped(net, codes, c):
-        token, cache, found = net.start(len(codes), c), net.empty_cache(len(codes)), []
-        for place in map(jnp.asarray, range(LENGTH)):
-            out, cache = net.step(token, place, cache)
-            token = net.embed(codes[:, place], place)
-            found.append(out)
-        return jnp.stack(found, 1)
+    def step(net, token, codes, place, cache):
+        out, cache = net.step(token, place, cache)
+        return out, net.embed(codes, place), cache
 
-    found = nn.apply(stepped, net)(params, codes, c)
+    token = nn.apply(lambda net: net.start(len(codes), c), net)(params)
+    cache, found, step = net.empty_cache(len(codes)), [], jax.jit(nn.apply(step, net))
+    for place in range(LENGTH):
+        out, token, cache = step(
+            params, token, codes[:, place], jnp.asarray(place), cache
+        )
+        found.append(out)
+    found = jnp.stack(found, 1)
     np.testing.assert_allclose(found, logits(codes, BATCH["y"]), atol=10 * ROUNDING)
 
 
@@ -147,14 +150,25 @@ def test_bits_of_a_code_are_those_of_the_probabilities(small):
     assert np.isclose(found["nll_se"], error, rtol=10 * ROUNDING)
 
 
-def drawn_numbers(variables, draws, **settings):
-    """The number of each of the 81 maps among draws."""
-    batch, keys = {"x": jnp.zeros((20, 1, 2, 2))}, jax.random.split(KEY, draws // 20)
+KEYS = jax.random.split(KEY, 500)
 
-    def draw(model):
-        return model.draw_codes(batch, keys, **settings)
 
-    codes = np.asarray(jax.jit(nn.apply(draw, SMALL))(variables)).reshape(-1, 4)
+@pytest.fixture(scope="module")
+def draws_of(small):
+    """Draws `[keys * 20, 4]` at a temperature; top k is compiled in."""
+    batch = {"x": jnp.zeros((20, 1, 2, 2))}
+
+    def draw(model, keys, heat, top_k):
+        return model.draw_codes(batch, keys, heat, top_k).reshape(-1, 4)
+
+    calls = {k: jax.jit(nn.apply(partial(draw, top_k=k), SMALL)) for k in (0, 2)}
+    return lambda keys, heat=1.0, top_k=0: np.asarray(
+        calls[top_k](small[0], keys, jnp.float32(heat))
+    )
+
+
+def numbers(codes):
+    """How often each of the 81 maps is among codes `[N, 4]`."""
     return np.bincount(codes @ [27, 9, 3, 1], minlength=81)
 
 
@@ -162,12 +176,13 @@ def test_probabilities_of_all_maps_sum_to_one(small):
     assert abs(small[1].sum() - 1) < 81 * EPS * 4
 
 
-def test_draws_have_the_frequencies_of_the_model(small):
+def test_draws_have_the_frequencies_of_the_model(small, draws_of):
     """Pearson's statistic of 81 cells is 80 +- 12.6 where they agree: below 160."""
-    variables, p = small
-    draws = 10_000
-    expected, counts = draws * p, drawn_numbers(variables, draws)
-    assert ((counts - expected) ** 2 / expected).sum() < 160
+    codes = draws_of(KEYS)
+    expected = len(codes) * small[1]
+    assert ((numbers(codes) - expected) ** 2 / expected).sum() < 160
+    # A draw does not depend on how many there are.
+    np.testing.assert_array_equal(draws_of(KEYS[:1]), codes[:20])
 
 
 def sharpened(variables, temperature, top_k):
@@ -182,18 +197,16 @@ def sharpened(variables, temperature, top_k):
     return np.take_along_axis(each, codes, -1)[..., 0].prod(-1)
 
 
-def test_temperature_and_top_k_are_those_of_each_conditional(small):
+def test_temperature_and_top_k_are_those_of_each_conditional(small, draws_of):
     """Chi-squared again, of the 16 maps that two codes at each place leave."""
-    variables, _ = small
-    draws = 10_000
-    p = sharpened(variables, 0.5, 2)
-    counts = drawn_numbers(variables, draws, temperature=0.5, top_k=2)
+    codes, p = draws_of(KEYS, 0.5, 2), sharpened(small[0], 0.5, 2)
+    counts = numbers(codes)
     assert (p > 0).sum() == 16 and counts[p == 0].sum() == 0
-    expected = draws * p[p > 0]
+    expected = len(codes) * p[p > 0]
     assert ((counts[p > 0] - expected) ** 2 / expected).sum() < 15 + 8 * 30**0.5
-    greedy = drawn_numbers(variables, 20, temperature=0.0)
+    greedy = numbers(draws_of(KEYS, 0.0, 2))
     assert (greedy > 0).sum() == 1
-    assert greedy.argmax() == sharpened(variables, 0.5, 1).argmax()
+    assert greedy.argmax() == sharpened(small[0], 0.5, 1).argmax()
 
 
 def test_top_k_keeps_the_largest_logits():
@@ -201,16 +214,6 @@ def test_top_k_keeps_the_largest_logits():
     kept = np.isfinite(most_probable(logits, 2))
     np.testing.assert_array_equal(kept, [[False, True, False, True]])
     assert most_probable(logits, 0) is logits
-
-
-def test_a_draw_does_not_depend_on_how_many_there_are(small):
-    variables, _ = small
-    batch, keys = {"x": jnp.zeros((2, 1, 2, 2))}, jax.random.split(KEY, 3)
-
-    def draw(keys):
-        return nn.apply(lambda m: m.generate(batch, keys), SMALL)(variables).mean
-
-    np.testing.assert_array_equal(draw(keys)[:1], draw(keys[:1]))
 
 
 TRANSITIONS = np.array([[0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.05, 0.25, 0.7]])
@@ -241,7 +244,7 @@ def test_trained_on_a_markov_chain_it_reaches_the_entropy_rate():
     length, rows = 16, 64
     model = CodePrior(CausalTransformer(3, length, width=16, depth=1, heads=2))
     rng = np.random.default_rng(0)
-    train = chain(rng, 150 * rows, length).reshape(150, rows, 4, 4, 1)
+    train = chain(rng, 120 * rows, length).reshape(120, rows, 4, 4, 1)
     variables = jax.jit(nn.init(elbo, model))(KEY, {"x": train[0]}, KEY)
     optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, len(train)))
 
@@ -284,16 +287,18 @@ def test_impossible_settings_are_refused(variables):
     with pytest.raises(InputError, match="top-k is 6: it must be 0 to 5"):
         nn.apply(lambda m: m.draw_codes(BATCH, KEY[None], None, 6), MODEL)(variables)
     with pytest.raises(InputError, match="3 heads cannot share a width of 16"):
-        CausalTransformer(K, LENGTH, width=16, heads=3).init(KEY, X.reshape(4, -1))
+        net = CausalTransformer(K, LENGTH, width=16, heads=3)
+        jax.eval_shape(net.init, KEY, X.reshape(4, -1))
     with pytest.raises(InputError, match="no latents of its own"):
         nn.apply(lambda m: m.encode(BATCH), MODEL)(variables)
 
 
-def test_dropout_asks_for_its_key():
-    net = CausalTransformer(K, LENGTH, LEVELS, 16, 1, 2, dropout=0.5)
-    codes = X.reshape(4, -1)
-    params = net.init(KEY, codes)
-    still = net.apply(params, codes)
-    dropped = net.apply(params, codes, rngs={"dropout": KEY})
-    np.testing.assert_array_equal(still, net.apply(params, codes))
-    assert not np.allclose(still, dropped)
+def test_dropout_asks_for_its_key(small):
+    """Without a key the network is the one without dropout."""
+    params, codes = {"params": small[0]["params"]["network"]}, all_maps().reshape(81, 4)
+    net = SMALL.network.clone(dropout=0.5)
+    call = jax.jit(net.apply)
+    dropped = call(params, codes, rngs={"dropout": KEY})
+    still = jax.jit(SMALL.network.apply)(params, codes)
+    np.testing.assert_array_equal(call(params, codes), still)
+    assert (jnp.abs(dropped - still).max((1, 2)) > 1e-3).all()

@@ -174,7 +174,7 @@ def test_the_loss_of_the_true_velocity_is_the_variance_that_no_network_explains(
         cross = t * COVARIANCE - (1 - t) * eye
         rest = COVARIANCE + eye - cross @ np.linalg.solve(variance, cross)
         left.append(np.trace(rest) / 3)
-    expected, draws = np.mean(left), 20_000
+    expected, draws = np.mean(left), 5000
     z = jax.random.normal(jax.random.key(1), (draws, 3))
     x = jnp.asarray(np.asarray(z) @ ROOT + MEAN, jnp.float32)
 
@@ -214,7 +214,7 @@ SPREAD = 0.4
 @pytest.fixture(scope="module")
 def trained():
     """A conditional flow of a mixture in the plane, and its parameters."""
-    model = RectifiedFlow(VelocityMLP((64, 64, 64)), Label(3), steps=20, guidance=1.0)
+    model = RectifiedFlow(VelocityMLP((64, 64)), Label(3), steps=20, guidance=1.0)
 
     def batch_of(key):
         label_key, noise_key = jax.random.split(key)
@@ -310,8 +310,8 @@ def scattered(variables, spread=0.3):
 @pytest.fixture(scope="module")
 def flow():
     """The preset, untrained, on small images: its latents are maps."""
-    settings = {"dataset": "digits", "batch_size": 8, "ema": 0.0}
-    made = presets.latent_flow(**settings | tiny_settings(presets.latent_flow))
+    settings = {"dataset": "digits", "batch_size": 8, "ode_method": "euler"}
+    made = presets.latent_flow(**tiny_settings(presets.latent_flow) | settings)
     return made, first_state(made, parallel.make_mesh(1, 8))
 
 
@@ -338,13 +338,13 @@ def test_a_unet_keeps_any_sides_and_hears_place_time_and_condition(flow):
 
 
 def test_a_column_of_its_classes_is_a_class(flow):
-    """The tile of the third draw and the class 7 is what `decode` makes of them."""
+    """Each tile is what `decode` makes of the draw of its row and of its label."""
     figure = plots.classes(*flow, seed=1)
-    z = draw_latents(*flow, jax.random.key(1), 8, {})[2:3]
-    x = np.asarray(vaejax.decode(*flow, z, {"y": np.array([7])}))[0, ..., 0]
-    image = figure.axes[0].images[0].get_array()
-    tile = np.asarray(image)[2 * 66 :, 7 * 66 :, 0][:64:8, :64:8]
-    np.testing.assert_allclose(tile, np.clip(x, 0, 1), atol=1e-6)
+    z = draw_latents(*flow, jax.random.key(1), 8, {}).repeat(10, 0)
+    x = np.asarray(vaejax.decode(*flow, z, {"y": np.tile(np.arange(10), 8)}))
+    image = np.asarray(figure.axes[0].images[0].get_array())
+    tile = image[2 * 66 :, 7 * 66 :, 0][:64:8, :64:8]
+    np.testing.assert_allclose(tile, np.clip(x[27, ..., 0], 0, 1), atol=1e-6)
 
 
 @pytest.mark.parametrize(
