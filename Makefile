@@ -45,7 +45,7 @@ devices: $(VENV)/.installed-test
 slow: $(VENV)/.installed-test
 	$(PYTEST) -m "slow and not devices"
 
-test-peers: $(VENV)/.installed $(PEERS)/.installed ## metrics against other implementations, in an environment with PyTorch
+test-peers: $(VENV)/.installed $(PEERS)/.installed ## metrics and autoencoders against other implementations, in an environment with PyTorch
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 		$(CPU) $(BIN)/python tests/peers/ours.py "$$folder" && \
 		PEERS_FOLDER="$$folder" $(PEERS)/bin/python -m pytest tests/peers
@@ -126,7 +126,7 @@ PEERS_PIP = $(PEERS)/bin/python -m pip install --quiet --disable-pip-version-che
 
 $(PEERS)/.installed: tests/peers/requirements.txt tests/peers/requirements-alone.txt
 	@$(CHECK_PYTHON)
-	@echo "Installing PyTorch and other peers of the metrics into $(PEERS)"
+	@echo "Installing PyTorch and other peers into $(PEERS)"
 	@$(CREATE_PEERS) && $(PEERS_PIP) -r tests/peers/requirements.txt \
 		&& $(PEERS_PIP) --no-deps -r tests/peers/requirements-alone.txt
 	@touch $@

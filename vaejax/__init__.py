@@ -22,6 +22,7 @@ from vaejax.inference.terms import Inference, infer
 from vaejax.objectives import elbo
 from vaejax.reports import compare, report
 from vaejax.samplers.fit import fit_sampler
+from vaejax.sharing.diffusers import from_diffusers, to_diffusers
 from vaejax.sweeps.sweep import study
 from vaejax.training.evaluator import evaluate
 from vaejax.training.loop import train
@@ -49,6 +50,7 @@ __all__ = [
     "evaluate",
     "fit_sampler",
     "from_arrays",
+    "from_diffusers",
     "impute",
     "infer",
     "load",
@@ -60,5 +62,6 @@ __all__ = [
     "report",
     "sample",
     "study",
+    "to_diffusers",
     "train",
 ]

@@ -5,6 +5,7 @@ import sys
 import types
 from pathlib import Path
 
+import diffusers  # noqa: F401  (before torchvision's stand-in: it asks what is there)
 import numpy as np
 import pytest
 

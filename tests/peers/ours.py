@@ -1,8 +1,8 @@
 """Writes what vaejax makes of fixed inputs: python tests/peers/ours.py FOLDER
 
 `make test-peers` runs it in vaejax's own environment. The peers, whose environment has
-no vaejax, then read inputs and results: `inputs.npz`, `ours.npz`, and `inception.npz`
-with random weights of the network of the FID.
+no vaejax, then read inputs and results: `inputs.npz`, `ours.npz`, `inception.npz` with
+random weights of the network of the FID, and what `ours_maps.py` writes.
 """
 
 import sys
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+from ours_maps import write_autoencoders
 
 from vaejax import from_arrays
 from vaejax.metrics import (
@@ -89,6 +90,7 @@ def main(folder: Path) -> None:
     np.savez(path, **weights())
     np.savez(folder / "inputs.npz", **given)
     np.savez(folder / "ours.npz", **results(given, path))
+    write_autoencoders(folder)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,120 @@
+"""Latents that are codes of a codebook: a point mass at one, and all codes alike."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jaxtyping import Float, Int
+
+from vaejax.types import Array, Key
+
+Codes = Int[Array, "*batch height width levels"]
+"""Codes of each position of a map, in [0, size): one for each level of residuals."""
+
+
+def straight_through(inputs: Array, values: Array) -> Array:
+    """`values`, whose gradient is that of `inputs` [Bengio et al. 2013].
+
+    inputs + stop_gradient(values - inputs), in the order that does not round: the
+    result is equal to `values`, bit for bit, and their own gradient is 0.
+    """
+    return jax.lax.stop_gradient(values) + (inputs - jax.lax.stop_gradient(inputs))
+
+
+class Quantized(dist.Distribution):
+    """A point mass at codes: q(z | x) of a quantized autoencoder, joint over a map.
+
+    It is a probability mass, 1 at one of finitely many maps, so that log q(z) is 0.
+
+    Args:
+      inputs: what was quantized, `[batch, height, width, channels]`.
+      entries: what each level's code stands for, `[batch, height, width, levels,
+        channels]`; their sum over levels is the quantized map. A codebook that is
+        learned by gradient has its gradient through them.
+      codes: the code of each position and level.
+      logits: of a soft choice of codes, `[batch, height, width, factors, values]`: a
+        code is independent choices of its factors. None where there is no such choice.
+      revived: dead codes that were replaced in this pass.
+    """
+
+    arg_constraints = {}
+    pytree_data_fields = ("inputs", "entries", "codes", "logits", "revived")
+    has_rsample: Any = True
+
+    def __init__(
+        self,
+        inputs: Float[Array, "batch height width channels"],
+        entries: Float[Array, "batch height width levels channels"],
+        codes: Int[Array, "batch height width levels"],
+        logits: Float[Array, "batch height width factors values"] | None = None,
+        revived: Array | float = 0.0,
+    ) -> None:
+        self.inputs, self.entries, self.codes = inputs, entries, codes
+        self.logits, self.revived = logits, jnp.asarray(revived, jnp.float32)
+        super().__init__(inputs.shape[:1], inputs.shape[1:], validate_args=False)
+
+    @property
+    def values(self) -> Float[Array, "batch height width channels"]:
+        """The quantized map, with the gradient of `inputs`."""
+        return straight_through(self.inputs, self.entries.sum(-2))
+
+    @property
+    def residuals(self) -> Float[Array, "batch height width levels channels"]:
+        """What each level quantizes: the inputs less the entries of levels before."""
+        before = jnp.cumsum(self.entries, -2) - self.entries
+        return self.inputs[..., None, :] - jax.lax.stop_gradient(before)
+
+    @property
+    def mean(self) -> Array:
+        return self.values
+
+    @property
+    def variance(self) -> Array:
+        return jnp.zeros_like(self.inputs)
+
+    def sample(self, key: Key, sample_shape: tuple[int, ...] = ()) -> Array:
+        return jnp.broadcast_to(self.values, (*sample_shape, *self.inputs.shape))
+
+    def log_prob(self, value: Array) -> Array:
+        return jnp.zeros(value.shape[: value.ndim - self.event_dim])
+
+
+class UniformCodes(dist.Distribution):
+    """All codes alike: p(z) of a quantized autoencoder, joint over a map.
+
+    log p(z) is -height width levels log(size) nats of every map of codes; whether a
+    value is one is not looked at.
+
+    Args:
+      look_up: a pytree, `jax.tree_util.Partial`, that maps codes `[..., height, width,
+        levels]` to values `[..., height, width, channels]`.
+      size: number of codes.
+      shape: `(batch, height, width, levels)`.
+    """
+
+    arg_constraints = {}
+    pytree_data_fields = ("look_up",)
+    pytree_aux_fields = ("size", "codes_shape")
+
+    def __init__(
+        self, look_up: Callable[[Array], Array], size: int, shape: tuple[Any, ...]
+    ) -> None:
+        self.look_up, self.size, self.codes_shape = look_up, size, shape
+        probe = jax.ShapeDtypeStruct((1, *shape[1:]), jnp.int32)
+        event = jax.eval_shape(look_up, probe).shape[1:]
+        super().__init__(shape[:1], event, validate_args=False)
+
+    def sample_codes(self, key: Key, sample_shape: tuple[int, ...] = ()) -> Codes:
+        """Codes of each position and level, drawn uniformly."""
+        shape = (*sample_shape, *self.codes_shape)
+        return jax.random.randint(key, shape, 0, self.size, jnp.int32)
+
+    def sample(self, key: Key, sample_shape: tuple[int, ...] = ()) -> Array:
+        return self.look_up(self.sample_codes(key, sample_shape))
+
+    def log_prob(self, value: Array) -> Array:
+        nats = math.prod(self.codes_shape[1:]) * math.log(self.size)
+        return jnp.full(value.shape[: value.ndim - self.event_dim], -nats)

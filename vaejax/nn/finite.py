@@ -1,0 +1,132 @@
+"""Codebooks that are not learned: grids of finite scalars, and of signs.
+
+A channel takes one of a few values, so that a code is the number whose digits they are.
+"""
+
+import math
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from vaejax.types import Array
+
+MARGIN = 1e-3
+"""How far beyond the outermost values the bound of channels reaches."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Channels of `levels[i]` values each, evenly in [-1, 1] [Mentzer et al. 2023].
+
+    An odd number of values is symmetric; an even one reaches from -1 to 1 - 2 / levels.
+    Called with codes `[..., 1]`, it gives their values `[..., channels]`.
+    """
+
+    levels: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of codes."""
+        return math.prod(self.levels)
+
+    @property
+    def _halves(self) -> np.ndarray:
+        return np.asarray(self.levels, np.int32) // 2
+
+    @property
+    def _places(self) -> np.ndarray:
+        """The factor of each digit: the first is the lowest."""
+        return np.cumprod((1, *self.levels[:-1])).astype(np.int32)
+
+    def bounded(self, h: Array) -> Array:
+        """Numbers between the values of each channel [Mentzer et al. 2023, sec. 3.1].
+
+        f(h) = tanh(h + shift) half - offset, in units of [-1, 1], with f(0) = 0.
+        """
+        levels = np.asarray(self.levels, np.float32)
+        half = (levels - 1) * (1 + MARGIN) / 2
+        offset = np.where(levels % 2 == 1, 0.0, 0.5)
+        shift = np.arctanh(offset / half)
+        lead = (1,) * (h.ndim - 1) + (-1,)
+        half, offset, shift, halves = (
+            jnp.asarray(each, jnp.float32).reshape(lead)
+            for each in (half, offset, shift, self._halves)
+        )
+        return (jnp.tanh(h + shift) * half - offset) / halves
+
+    def rounded(self, bounded: Array) -> Array:
+        """The nearest values."""
+        halves = self._over(bounded, self._halves)
+        return jnp.round(bounded * halves) / halves
+
+    def codes(self, values: Float[Array, "... channels"]) -> Int[Array, "... 1"]:
+        """The codes of values."""
+        halves = self._over(values, self._halves)
+        digits = (jnp.round(values * halves) + halves).astype(jnp.int32)
+        return (digits * self._over(digits, self._places)).sum(-1, keepdims=True)
+
+    def __call__(self, codes: Int[Array, "... 1"]) -> Float[Array, "... channels"]:
+        levels = np.asarray(self.levels, np.int32)
+        digits = codes // self._over(codes, self._places) % self._over(codes, levels)
+        halves = self._over(codes, self._halves)
+        return (digits - halves) / halves
+
+    @staticmethod
+    def _over(x: Array, numbers: np.ndarray) -> Array:
+        """Numbers of channels with the rank of x."""
+        return jnp.asarray(numbers).reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+@dataclass(frozen=True)
+class Signs:
+    """Channels that are -1 or 1: codes without a look-up [Yu et al. 2023].
+
+    Called with codes `[..., 1]`, it gives their values `[..., channels]`.
+    """
+
+    channels: int
+
+    @property
+    def size(self) -> int:
+        """Number of codes."""
+        return 2**self.channels
+
+    def rounded(self, h: Array) -> Array:
+        """The sign of each channel, 1 at 0."""
+        return jnp.where(h >= 0, 1.0, -1.0)
+
+    def codes(self, values: Float[Array, "... channels"]) -> Int[Array, "... 1"]:
+        """The codes of values: the first channel is the lowest bit."""
+        bits = (values > 0).astype(jnp.int32)
+        places = (1 << np.arange(self.channels)).astype(np.int32)
+        lead = (1,) * (bits.ndim - 1)
+        return (bits * places.reshape(*lead, -1)).sum(-1, keepdims=True)
+
+    def __call__(self, codes: Int[Array, "... 1"]) -> Float[Array, "... channels"]:
+        shifts = np.arange(self.channels, dtype=np.int32)
+        bits = codes >> shifts.reshape((1,) * (codes.ndim - 1) + (-1,)) & 1
+        return 2.0 * bits - 1
+
+    def logits(
+        self, h: Float[Array, "... channels"], softness: float
+    ) -> Float[Array, "... factors values"]:
+        """Those of the soft choice of a code: minus squared distances / softness.
+
+        Where codes are many, the choices are those of groups of channels, which are
+        independent: the entropy of each position's choice is exact, that of all
+        positions together bounded from above by the sum over groups.
+        """
+        each = group_size(self.channels)
+        values = Signs(each)(jnp.arange(2**each)[:, None])
+        groups = h.reshape(*h.shape[:-1], -1, each)
+        return 2 * jnp.einsum("...gc,vc->...gv", groups, values) / softness
+
+
+MOST_TOGETHER = 12
+
+
+def group_size(channels: int) -> int:
+    """The most channels, at most 12, that divide all of them into groups."""
+    return max(n for n in range(1, MOST_TOGETHER + 1) if channels % n == 0)
