@@ -55,7 +55,7 @@ class VelocityNetwork:
 
 
 @dataclasses.dataclass(frozen=True)
-class Flow:
+class FlowPaths:
     """The paths of a flow: how they are trained, followed and weighed."""
 
     times: TimesName = "uniform"
@@ -94,7 +94,7 @@ def latent_flow(
     *,
     data: Data = Data(binarize="none"),
     network: VelocityNetwork = VelocityNetwork(),
-    flow: Flow = Flow(),
+    flow: FlowPaths = FlowPaths(),
     labels: bool = False,
     training: Training = Training(
         epochs=100, learning_rate=1e-3, decay="cosine", ema=0.999
@@ -152,7 +152,7 @@ def velocity_network(network: VelocityNetwork, view: a.View) -> nn.Module:
     )
 
 
-def density_metrics(flow: Flow, view: a.View) -> dict[str, Metric]:
+def density_metrics(flow: FlowPaths, view: a.View) -> dict[str, Metric]:
     """log p(x) by the differential equation, where the settings ask for it.
 
     InputError where x are levels, of which a density means nothing.
