@@ -4,7 +4,9 @@ from vaejax.metrics.adversarial import autoencoding, classification, critic_scor
 from vaejax.metrics.base import averages
 from vaejax.metrics.blocks import block_metrics
 from vaejax.metrics.evidence import importance_log_likelihood
+from vaejax.metrics.exact import exact_likelihood
 from vaejax.metrics.features import compare_features
+from vaejax.metrics.flow_matching import ode_likelihood, velocity_error
 from vaejax.metrics.images import (
     absolute_error,
     image_quality,
@@ -44,6 +46,7 @@ __all__ = [
     "critic_scores",
     "density_coverage",
     "elbo_terms",
+    "exact_likelihood",
     "frechet_distance",
     "image_quality",
     "importance_bound",
@@ -54,10 +57,12 @@ __all__ = [
     "monte_carlo_nll",
     "multiscale_similarity",
     "nll",
+    "ode_likelihood",
     "peak_signal_to_noise",
     "precision_recall",
     "quality_metrics",
     "reconstruction_error",
     "representation_metrics",
     "structural_similarity",
+    "velocity_error",
 ]

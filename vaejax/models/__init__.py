@@ -1,6 +1,7 @@
 """Models: Linen modules that infer and generate, and critics."""
 
 from vaejax.models.adversarial import CVAEGAN, GAN, CriticVAE, Judge
+from vaejax.models.autoregressive import CodePrior
 from vaejax.models.base import Generator, LatentModel
 from vaejax.models.capabilities import (
     classifies,
@@ -26,6 +27,7 @@ from vaejax.models.holes import Blind, Constant, SetEncoder, WithMask
 from vaejax.models.ladder import HVAE, LadderVAE
 from vaejax.models.missing import LogisticMissingness, MissingVAE, SelfMasking
 from vaejax.models.priors import MixturePrior, StandardNormal, VampPrior
+from vaejax.models.rectified_flow import RectifiedFlow
 from vaejax.models.vae import (
     VAE,
     Decoder,
@@ -44,6 +46,7 @@ __all__ = [
     "Baseline",
     "Blind",
     "Classifier",
+    "CodePrior",
     "Completion",
     "Conditioned",
     "Constant",
@@ -67,6 +70,7 @@ __all__ = [
     "LogisticMissingness",
     "MissingVAE",
     "MixturePrior",
+    "RectifiedFlow",
     "SelfMasking",
     "SetEncoder",
     "StandardNormal",

@@ -4,6 +4,7 @@ from vaejax.objectives import adversarial, completion, vaegan
 from vaejax.objectives.balanced import balanced_elbo
 from vaejax.objectives.blocks import block_elbo
 from vaejax.objectives.elbo import capacity, elbo, reconstruction
+from vaejax.objectives.flow_matching import flow_matching
 from vaejax.objectives.importance import averaged_elbo, iwae, weighted
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "capacity",
     "completion",
     "elbo",
+    "flow_matching",
     "iwae",
     "reconstruction",
     "vaegan",

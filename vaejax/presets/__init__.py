@@ -20,6 +20,7 @@ from vaejax.presets import (
     larsen,
     missing,
     published,
+    second_stages,
     sylvester,
     tomczak,
     vae_gan,
@@ -34,6 +35,7 @@ from vaejax.presets.hierarchies import *
 from vaejax.presets.larsen import *
 from vaejax.presets.missing import *
 from vaejax.presets.published import *
+from vaejax.presets.second_stages import *
 from vaejax.presets.signature import presets_of
 from vaejax.presets.sylvester import *
 from vaejax.presets.tomczak import *
@@ -48,6 +50,7 @@ FAMILIES: Mapping[str, tuple[ModuleType, ...]] = {
     "VAE-GAN": (vae_gan,),
     "VAE-GAN as published": (larsen,),
     "missing data": (missing,),
+    "second stages": (second_stages,),
 }
 """The modules of presets, by what their tables are headed with."""
 
@@ -73,3 +76,4 @@ __all__ += adversarial.__all__
 __all__ += vae_gan.__all__
 __all__ += larsen.__all__
 __all__ += missing.__all__
+__all__ += second_stages.__all__
