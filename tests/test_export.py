@@ -150,7 +150,7 @@ def test_every_preset_is_exported_for_any_batch_and_platform(name):
 
 def with_none(name):
     """A model without encoder has no posterior."""
-    generators = ("gan", "gan_conv", "wgan_gp")
+    generators = ("gan", "gan_conv", "wgan_gp", "latent_flow")
     return {"encode", "log_likelihood"} if name in generators else set()
 
 

@@ -177,7 +177,7 @@ def test_the_networks_of_stable_diffusion_have_its_number_of_parameters():
 @pytest.fixture(scope="module")
 def decoded():
     """What a decoder makes of maps with a sample axis, in parts and as a whole."""
-    module = FeatureMapDecoder(3, TINY._replace(widths=(4, 4)), 4)
+    module = FeatureMapDecoder(3, TINY._replace(widths=(4, 4), blocks=0), 4)
     z = jnp.asarray(image(3, 2, 2, 2, 5))
 
     @jax.jit
@@ -186,7 +186,7 @@ def decoded():
         h = module.apply(variables, z, method="features")
         with bodies_in(jnp.bfloat16):
             rough = module.apply(variables, z[0], method="features")
-            rounded = module.apply(variables, z[0])
+            rounded = module.apply(variables, rough, method="output")
         return {
             "all": module.apply(variables, z),
             "first": module.apply(variables, z[0]),
@@ -216,8 +216,8 @@ def test_hidden_layers_compute_in_the_precision_asked_for(decoded):
     assert decoded["rough"].dtype == jnp.bfloat16
     assert decoded["rounded"].dtype == jnp.float32
     error = np.abs(decoded["rounded"] - decoded["first"]).max()
-    # Some ten layers, each of which rounds to 2^-8.
-    assert 1e-5 < error / np.abs(decoded["first"]).max() < 10 * 2**-8
+    # Some eight layers, each of which rounds to 2^-8.
+    assert 1e-5 < error / np.abs(decoded["first"]).max() < 8 * 2**-8
 
 
 def test_blocks_that_are_computed_again_give_the_same_gradient():

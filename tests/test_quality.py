@@ -9,18 +9,22 @@ import vaejax
 from vaejax import InputError, presets
 from vaejax.experiment import variables_of
 from vaejax.metrics import (
+    multiscale_similarity,
     peak_signal_to_noise,
     quality_metrics,
     structural_similarity,
 )
+from vaejax.metrics.images import image_quality, ssim_scales
 from vaejax.metrics.quantities import meaning_of, quantities_of
 
 RNG = np.random.default_rng(0)
 EPS = np.finfo(np.float32).eps
 
 
-def by_definition(x, y, size):
-    """SSIM of two images `[H, W]`, window by window [Wang et al. 2004, eqs. 13-16]."""
+def by_definition(x, y, size, luminance=True):
+    """SSIM of two images `[H, W]`, window by window [Wang et al. 2004, eqs. 13-16];
+    without luminance the mean of contrast times structure alone.
+    """
     offsets = np.arange(size) - size // 2
     one = np.exp(-(offsets**2) / (2 * 1.5**2))
     weights = np.outer(one, one) / one.sum() ** 2
@@ -32,11 +36,9 @@ def by_definition(x, y, size):
             v_a = (weights * (a - m_a) ** 2).sum()
             v_b = (weights * (b - m_b) ** 2).sum()
             c = (weights * (a - m_a) * (b - m_b)).sum()
-            values.append(
-                (2 * m_a * m_b + 1e-4)
-                * (2 * c + 9e-4)
-                / ((m_a**2 + m_b**2 + 1e-4) * (v_a + v_b + 9e-4))
-            )
+            values.append((2 * c + 9e-4) / (v_a + v_b + 9e-4))
+            if luminance:
+                values[-1] *= (2 * m_a * m_b + 1e-4) / (m_a**2 + m_b**2 + 1e-4)
     return np.mean(values)
 
 
@@ -57,6 +59,52 @@ def test_ssim_is_its_definition(shape, size):
     np.testing.assert_allclose(
         structural_similarity(jnp.asarray(x), jnp.asarray(x)), 1, rtol=3e3 * EPS
     )
+
+
+WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # [Wang et al. 2003, sec. 3.2]
+
+
+@pytest.mark.parametrize(("side", "scales"), [(11, 1), (22, 2), (45, 3)])
+def test_multiscale_ssim_is_its_definition(side, scales):
+    """The product over scales, in float64 and window by window; images of 45 pixels
+    have 22 and 11 at the next scales. The error of a power is no larger.
+    """
+    x = RNG.random((2, side, side + 1, 2))
+    y = np.clip(x + RNG.normal(0, 0.2, x.shape), 0, 1)
+    expected = np.ones((2, 2))
+    a, b = x, y
+    for scale in range(scales):
+        weight = WEIGHTS[scale] / sum(WEIGHTS[:scales])
+        for i, c in np.ndindex(2, 2):
+            last = scale == scales - 1
+            factor = by_definition(a[i, ..., c], b[i, ..., c], 11, luminance=last)
+            expected[i, c] *= factor**weight
+        h, w = (n // 2 * 2 for n in a.shape[1:3])
+        a, b = (
+            sum(v[:, i:h:2, j:w:2] for i in (0, 1) for j in (0, 1)) / 4 for v in (a, b)
+        )
+    found = multiscale_similarity(jnp.asarray(x, "f4"), jnp.asarray(y, "f4"))
+    np.testing.assert_allclose(found, expected.mean(1), rtol=3e3 * EPS)
+
+
+def test_multiscale_ssim_of_closed_cases():
+    """An image against itself has 1; constant images differ in luminance alone, to the
+    power of the last weight; images without a common structure have 0, and a slope.
+    """
+    assert ssim_scales((176, 200, 3)) == 5 and ssim_scales((175, 200, 3)) == 4
+    x = jnp.asarray(RNG.random((1, 176, 176, 1)), jnp.float32)
+    np.testing.assert_allclose(multiscale_similarity(x, x), 1, rtol=3e3 * EPS)
+    a, b = jnp.full_like(x, 0.3), jnp.full_like(x, 0.6)
+    luminance = (2 * 0.3 * 0.6 + 1e-4) / (0.3**2 + 0.6**2 + 1e-4)
+    found = multiscale_similarity(a, b)
+    np.testing.assert_allclose(found, luminance ** WEIGHTS[-1], rtol=3e3 * EPS)
+    small = x[:, :22, :22]
+    found, slope = jax.value_and_grad(lambda y: multiscale_similarity(small, y).sum())(
+        1 - small
+    )
+    assert found == 0 and np.isfinite(slope).all()
+    with pytest.raises(InputError, match="too small for MS-SSIM"):
+        multiscale_similarity(x[:, :10], x[:, :10])
 
 
 def test_images_that_hold_no_window_have_no_ssim():
@@ -93,7 +141,10 @@ def test_an_evaluation_reports_the_queries_reconstructions(trained):
     error = psnr.std(ddof=1) / np.sqrt(len(psnr))
     assert values["psnr_se"] == pytest.approx(error, rel=1e-3)
     assert values["ssim"] == pytest.approx(np.mean(ssim), rel=1e-3, abs=1e-4)
+    assert values["l1"] == pytest.approx(np.abs(x - y).mean(), rel=1e-5)
+    assert "ms_ssim" not in values  # of six pixels
     told = quantities_of(experiment)
+    assert "clamped" in meaning_of(told, "psnr") and meaning_of(told, "l1")
     assert meaning_of(told, "psnr").endswith("dB")
     assert "5 pixels" in meaning_of(told, "ssim")
 
@@ -113,6 +164,13 @@ def test_they_are_of_whole_grey_images_that_are_encoded_and_decoded(trained):
     assert "quality" not in generator.metrics(1)
     assert "quality" in experiment.metrics(1)
     assert "quality" not in experiment.metrics(0)  # of every evaluation in training
+
+
+def test_the_scales_of_multiscale_ssim_are_said():
+    told = image_quality((28, 28, 1)).quantities
+    assert "2 of 5 scales" in told["ms_ssim"].text
+    assert list(image_quality((21, 28, 1)).quantities) == ["psnr", "l1", "ssim"]
+    assert list(image_quality((2, 28, 1)).quantities) == ["psnr", "l1"]
 
 
 def test_padding_does_not_count(trained):

@@ -59,6 +59,8 @@ class OfObjective(IntEnum):
     POSTERIOR = 2
     MIXING = 3
     DROPOUT = 4
+    TIMES = 5
+    NULL_LABELS = 6
     HOLES = 2**31
 
 

@@ -44,5 +44,10 @@ def ours():
 
 
 @pytest.fixture(scope="session")
+def lpips_weights():
+    return arrays("lpips/lpips.npz")
+
+
+@pytest.fixture(scope="session")
 def weights():
     return arrays("inception.npz")

@@ -1,8 +1,9 @@
 """Writes what vaejax makes of fixed inputs: python tests/peers/ours.py FOLDER
 
 `make test-peers` runs it in vaejax's own environment. The peers, whose environment has
-no vaejax, then read inputs and results: `inputs.npz`, `ours.npz`, `inception.npz` with
-random weights of the network of the FID, and what `ours_maps.py` writes.
+no vaejax, then read inputs and results: `inputs.npz`, `ours.npz`, `inception.npz` and
+`lpips/lpips.npz` with random weights of the networks of the FID and of LPIPS, and what
+`ours_maps.py` writes.
 """
 
 import sys
@@ -17,12 +18,14 @@ from vaejax.metrics import (
     density_coverage,
     frechet_distance,
     kernel_distance,
+    multiscale_similarity,
     peak_signal_to_noise,
     precision_recall,
     structural_similarity,
 )
 from vaejax.metrics.fid import expected_shapes, inception_features
 from vaejax.metrics.inception import SIDE, resized
+from vaejax.metrics.perceptual import lpips_perceptual, lpips_shapes
 
 SETS = ("near", "far", "narrow")
 
@@ -40,7 +43,9 @@ def inputs() -> dict[str, np.ndarray]:
         "far": rng.normal(0.5, 1.3, size=(600, 16)) @ mixing,
         "narrow": rng.normal(0, 0.6, size=(600, 16)) @ mixing,
     }
-    for name, x in {"grey": grey, "colour": np.clip(smooth, 0, 1)}.items():
+    wide = np.cumsum(rng.normal(size=(2, 176, 180, 1)), 1) / 30 + 0.5
+    smooth, wide = np.clip(smooth, 0, 1), np.clip(wide, 0, 1)
+    for name, x in {"grey": grey, "colour": smooth, "wide": wide}.items():
         noisy = np.clip(x + rng.normal(0, 0.08, x.shape), 0, 1)
         found |= {name: np.float32(x), f"{name}_noisy": np.float32(noisy)}
     found["small"] = rng.integers(0, 256, (3, 32, 28, 3), dtype=np.uint8)
@@ -62,6 +67,19 @@ def weights() -> dict[str, np.ndarray]:
     return {n: np.float32(drawn(n, s)) for n, s in expected_shapes().items()}
 
 
+def lpips_weights() -> dict[str, np.ndarray]:
+    """Random weights of LPIPS that keep the size of VGG16's maps."""
+    rng = np.random.default_rng(2)
+
+    def drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        if name.startswith("lin"):
+            return rng.random(shape)
+        spread = 0.1 if len(shape) == 1 else np.sqrt(2 / np.prod(shape[1:]))
+        return rng.normal(0, spread, shape)
+
+    return {n: np.float32(drawn(n, s)) for n, s in lpips_shapes().items()}
+
+
 def results(given: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
     """All that is compared, by name."""
     found = {}
@@ -72,15 +90,22 @@ def results(given: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
         for k in (3, 5):
             found[f"pr_{name}_{k}"] = precision_recall(real, other, k=k)
             found[f"dc_{name}_{k}"] = density_coverage(real, other, k=k)
-    for name in ("grey", "colour"):
+    for name in ("grey", "colour", "wide"):
         x, y = jnp.asarray(given[name]), jnp.asarray(given[f"{name}_noisy"])
         found[f"psnr_{name}"] = peak_signal_to_noise(x, y)
         found[f"ssim_{name}"] = structural_similarity(x, y)
+        found[f"ms_ssim_{name}"] = multiscale_similarity(x, y)
     for name in ("small", "large"):
         images = given[name]
         spec = from_arrays(images, x_test=images).spec
         found[f"resized_{name}"] = resized(jnp.asarray(images), SIDE)
         found[f"inception_{name}"] = inception_features(path, spec).extract(images)
+    for name in ("grey", "colour"):
+        x, y = jnp.asarray(given[name]), jnp.asarray(given[f"{name}_noisy"])
+        spec = from_arrays(np.uint8(255 * given[name]), x_test=np.uint8(x)).spec
+        found[f"lpips_{name}"] = lpips_perceptual(path.parent / "lpips", spec).distance(
+            x, y
+        )
     return {name: np.asarray(value) for name, value in found.items()}
 
 
@@ -88,6 +113,8 @@ def main(folder: Path) -> None:
     """Writes the files."""
     given, path = inputs(), folder / "inception.npz"
     np.savez(path, **weights())
+    (folder / "lpips").mkdir(exist_ok=True)
+    np.savez(folder / "lpips" / "lpips.npz", **lpips_weights())
     np.savez(folder / "inputs.npz", **given)
     np.savez(folder / "ours.npz", **results(given, path))
     write_autoencoders(folder)

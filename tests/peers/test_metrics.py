@@ -77,24 +77,48 @@ def test_precision_and_recall_by_torch_fidelity(given, ours, name):
     np.testing.assert_allclose(ours[f"pr_{name}_3"], pair, rtol=DOUBLE)
 
 
-@pytest.mark.parametrize("name", ["grey", "colour"])
+def ssim_by_scikit_image(x, y, luminance=True):
+    """As published; with a constant K1 that is huge, luminance is 1 everywhere."""
+    return structural_similarity(
+        x.astype(np.float64),
+        y.astype(np.float64),
+        data_range=1,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        K1=0.01 if luminance else 1e8,
+        channel_axis=-1,
+    )
+
+
+@pytest.mark.parametrize("name", ["grey", "colour", "wide"])
 def test_psnr_and_ssim_by_scikit_image(given, ours, name):
     pairs = list(zip(given[name], given[f"{name}_noisy"], strict=True))
     psnr = [peak_signal_noise_ratio(x, y, data_range=1) for x, y in pairs]
-    ssim = [
-        structural_similarity(
-            x.astype(np.float64),
-            y.astype(np.float64),
-            data_range=1,
-            gaussian_weights=True,
-            sigma=1.5,
-            use_sample_covariance=False,
-            channel_axis=-1,
-        )
-        for x, y in pairs
-    ]
+    ssim = [ssim_by_scikit_image(x, y) for x, y in pairs]
     np.testing.assert_allclose(ours[f"psnr_{name}"], psnr, rtol=SINGLE)
     np.testing.assert_allclose(ours[f"ssim_{name}"], ssim, rtol=SINGLE)
+
+
+@pytest.mark.parametrize(("name", "scales"), [("grey", 2), ("colour", 2), ("wide", 5)])
+def test_multiscale_ssim_by_scikit_image_and_pytorch(given, ours, name, scales):
+    """Its SSIM at each scale, of images that PyTorch's average pool halves."""
+    weights = np.array([0.0448, 0.2856, 0.3001, 0.2363, 0.1333])[:scales]
+    weights /= weights.sum()
+    for i, x in enumerate(given[name]):
+        per_channel = []
+        for c in range(x.shape[-1]):
+            a = torch.tensor(x[None, ..., c], dtype=torch.float64)
+            b = torch.tensor(given[f"{name}_noisy"][i, None, ..., c]).double()
+            value = 1.0
+            for scale, weight in enumerate(weights):
+                pair = [np.asarray(v)[0, ..., None] for v in (a, b)]
+                value *= ssim_by_scikit_image(*pair, scale == scales - 1) ** weight
+                a, b = (torch.nn.functional.avg_pool2d(v, 2) for v in (a, b))
+            per_channel.append(value)
+        assert ours[f"ms_ssim_{name}"][i] == pytest.approx(
+            np.mean(per_channel), rel=SINGLE
+        )
 
 
 def channels_first(images):
@@ -134,3 +158,44 @@ def test_inceptions_features_by_torch_fidelity(given, ours, network, name):
     assert (np.ptp(expected.numpy(), axis=0) > 0).mean() > 0.5  # images are told apart
     scale = np.abs(expected.numpy()).max()
     np.testing.assert_allclose(found, expected, rtol=SINGLE, atol=SINGLE * scale)
+
+
+def vgg16():
+    """The convolutions of torchvision's vgg16, as its configuration D makes them."""
+    layers, inputs = [], 3
+    for stage in ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3):
+        for outputs in stage:
+            layers += [torch.nn.Conv2d(inputs, outputs, 3, padding=1), torch.nn.ReLU()]
+            inputs = outputs
+        layers.append(torch.nn.MaxPool2d(2, 2))
+    return torch.nn.Sequential(*layers[:-1])  # its last pool is not used
+
+
+@pytest.mark.parametrize("name", ["grey", "colour"])
+def test_lpips_by_pytorch(given, ours, lpips_weights, name):
+    """The steps of the authors' `lpips.py`, version 0.1, of images in [-1, 1]."""
+    network = vgg16()
+    tensors = {n: torch.tensor(a) for n, a in lpips_weights.items()}
+    own = {n[9:]: a for n, a in tensors.items() if n.startswith("features.")}
+    network.load_state_dict(own)
+    shift = torch.tensor([-0.030, -0.088, -0.188])[None, :, None, None]
+    scale = torch.tensor([0.458, 0.448, 0.450])[None, :, None, None]
+
+    def maps(images):
+        x = torch.tensor(images).permute(0, 3, 1, 2) * 2 - 1
+        x, found = (x - shift) / scale, []
+        for number, layer in enumerate(network):
+            x = layer(x)
+            if number in (3, 8, 15, 22, 29):
+                found.append(x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10))
+        return found
+
+    with torch.no_grad():
+        pairs = zip(maps(given[name]), maps(given[f"{name}_noisy"]), strict=True)
+        expected = sum(
+            torch.nn.functional.conv2d((a - b) ** 2, tensors[f"lin{n}.model.1.weight"])
+            .mean((2, 3))[:, 0]
+            .numpy()
+            for n, (a, b) in enumerate(pairs)
+        )
+    np.testing.assert_allclose(ours[f"lpips_{name}"], expected, rtol=SINGLE)

@@ -10,7 +10,7 @@ import jax
 
 from vaejax import parallel
 from vaejax.cli.effort import check_measuring
-from vaejax.cli.judging import Compare, open_comparisons
+from vaejax.cli.judging import Compare, measure_lpips, open_comparisons
 from vaejax.cli.outcome import (
     finite,
     keep_examples,
@@ -139,6 +139,7 @@ def evaluate_run(
     features: str = "",
     inception: Path | None = None,
     sampler: SamplerName = "prior",
+    lpips: Path | None = None,
 ) -> None:
     """Prints a table and writes it as JSON: to `out`, or else `evaluation.json`.
 
@@ -153,6 +154,8 @@ def evaluate_run(
     check_measuring(experiment, samples, split, classifier, num)
     fitted = sampler_of_run(workdir, experiment, state, sampler)
     comparisons = open_comparisons(experiment, features, inception, num, fitted)
+    experiment, named = measure_lpips(experiment, lpips)
+    comparisons += named
     settings = samples, split, batch_size, classifier, num, devices, comparisons, fitted
     found = measured(experiment, state, *settings)
     values, seen = found.values, found.seen

@@ -31,7 +31,7 @@ def open_comparisons(
     from vaejax.apply.capabilities import require_generator
     from vaejax.metrics.features import LEAST
     from vaejax.metrics.own_features import compare_file, read_features
-    from vaejax.metrics.sources import compare_samples, held_out_units, random_features
+    from vaejax.metrics.sources import held_out_units, random_features
 
     sources, found = [], []
     if features == RANDOM:
@@ -49,9 +49,52 @@ def open_comparisons(
         check_count("num", num, LEAST)
         require_generator(experiment)
         held_out_units(experiment, 1)  # refuses data with holes
-    settings = {"num": num, "sampler": sampler}
-    found += [partial(compare_samples, features=s, **settings) for s in sources]
+    found += [
+        partial(compare_both, source=s, num=num, sampler=sampler) for s in sources
+    ]
     return tuple(found)
+
+
+def compare_both(
+    experiment: Experiment,
+    state: TrainState,
+    source: Any,
+    num: int,
+    sampler: Sampler | None,
+) -> dict[str, Any]:
+    """Distances of samples, and of reconstructions where the model makes any, to the
+    same features of test examples.
+    """
+    from vaejax.metrics import reconstructions, sources
+
+    units = sources.held_out_units(experiment, num)
+    real = sources.features_of(source, sources.pieces_of(units))
+    found = sources.compare_samples(
+        experiment, state, source, num=num, sampler=sampler, real=real
+    )
+    if not reconstructions.reconstructs(experiment):
+        return found
+    return found | reconstructions.compare_reconstructions(
+        experiment, state, source, num, real
+    )
+
+
+def measure_lpips(
+    experiment: Experiment, folder: Path | None
+) -> tuple[Experiment, tuple[Compare, ...]]:
+    """The experiment with LPIPS among its metrics, and what names its weights.
+
+    Raises:
+      InputError: the folder holds no weights of it, or the run has no reconstructions
+        that it sees.
+    """
+    if folder is None:
+        return experiment, ()
+    from vaejax.metrics.perceptual import lpips_perceptual, with_perceptual_error
+
+    perceptual = lpips_perceptual(folder, experiment.dataset.spec)
+    named = {"lpips_digest": perceptual.digest}
+    return with_perceptual_error(experiment, perceptual), (lambda *run: named,)
 
 
 def advice(features: str) -> str:

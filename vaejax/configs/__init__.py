@@ -182,9 +182,16 @@ class Critic:
         "logistic"
     )
     """Adversarial loss of critic and generator; logistic is non-saturating."""
+    critic_body: Literal["encoder", "patch"] = "encoder"
+    """Architecture of a critic of images: that of the encoder, or patch, which scores
+    patches of an image (PatchGAN)."""
     critic_hidden: tuple[int, ...] = ()
     """Widths of the critic's dense layers; default: those of the encoder."""
-    critic_norm: Literal["none", "spectral", "batch"] = "none"
+    critic_channels: int = 64
+    """Channels of the first layer of --critic-body patch; they double to 8 times."""
+    critic_layers: int = 3
+    """Layers of --critic-body patch that halve the image; one more keeps its size."""
+    critic_norm: Literal["none", "spectral", "batch", "group"] = "none"
     """Normalization of the critic's layers; spectral divides kernels by their largest
     singular value.
     """
@@ -205,9 +212,11 @@ class Critic:
         at_least(0, self, "gradient_penalty", "r1", "critic_learning_rate")
         widths = min(self.critic_hidden, default=1) >= 1
         require(widths, "critic_hidden", self.critic_hidden, "widths of at least 1")
-        at_least(1, self, "critic_moves")
+        at_least(1, self, "critic_moves", "critic_channels", "critic_layers")
         require(0 <= self.beta1 < 1, "beta1", self.beta1, "in [0, 1)")
         require(0 <= self.beta2 < 1, "beta2", self.beta2, "in [0, 1)")
+        if self.critic_norm == "group" and self.critic_body != "patch":
+            raise InputError("--critic-norm group needs --critic-body patch")
         if (self.gradient_penalty or self.r1) and self.critic_norm == "batch":
             raise InputError(
                 "--gradient-penalty and --r1 are of single examples, which "

@@ -157,7 +157,7 @@ def rank_of(p: Distribution) -> int:
     return len(p.batch_shape) + p.event_dim
 
 
-def fold_each(keys: Keys, number: int) -> Keys:
+def fold_each(keys: Keys, number: int | Array) -> Keys:
     """The key of each draw for the block with that number."""
     return jax.vmap(jax.random.fold_in, (0, None))(keys, number)
 

@@ -47,7 +47,9 @@ class Inference(NamedTuple):
 
     @property
     def kl_parts(self) -> Float[Array, "samples batch parts"]:
-        """KL(q || p) of each part of each block, nats."""
+        """KL(q || p) of each part of each block, nats; no parts without latents."""
+        if not self.latents:
+            return jnp.zeros((*self.log_px.shape, 0))
         return jnp.concatenate([term.kl for term in self.latents.values()], -1)
 
     @property

@@ -5,9 +5,13 @@ from vaejax.metrics.base import averages
 from vaejax.metrics.blocks import block_metrics
 from vaejax.metrics.codes import code_usage
 from vaejax.metrics.evidence import importance_log_likelihood
+from vaejax.metrics.exact import exact_likelihood
 from vaejax.metrics.features import compare_features
+from vaejax.metrics.flow_matching import ode_likelihood, velocity_error
 from vaejax.metrics.images import (
+    absolute_error,
     image_quality,
+    multiscale_similarity,
     peak_signal_to_noise,
     quality_metrics,
     structural_similarity,
@@ -31,6 +35,7 @@ from vaejax.metrics.representation import (
 from vaejax.metrics.samples import frechet_distance, kernel_distance
 
 __all__ = [
+    "absolute_error",
     "active_units",
     "autoencoding",
     "averages",
@@ -43,6 +48,7 @@ __all__ = [
     "critic_scores",
     "density_coverage",
     "elbo_terms",
+    "exact_likelihood",
     "frechet_distance",
     "image_quality",
     "importance_bound",
@@ -51,11 +57,14 @@ __all__ = [
     "kernel_distance",
     "likelihood_metrics",
     "monte_carlo_nll",
+    "multiscale_similarity",
     "nll",
+    "ode_likelihood",
     "peak_signal_to_noise",
     "precision_recall",
     "quality_metrics",
     "reconstruction_error",
     "representation_metrics",
     "structural_similarity",
+    "velocity_error",
 ]

@@ -19,7 +19,8 @@ def critic_scores(subjects: Callable[[Any, Batch, Key], Subjects]) -> Metric:
     """Mean scores of held-out subjects and of fakes, and their gap.
 
     The gap of a Wasserstein critic estimates a distance; of any critic it says how
-    far it tells data from samples.
+    far it tells data from samples. The score of an example is the mean of its map,
+    where the critic scores patches.
     """
 
     def values(
@@ -27,7 +28,8 @@ def critic_scores(subjects: Callable[[Any, Batch, Key], Subjects]) -> Metric:
     ) -> dict[str, Array]:
         def scores(model: Any) -> tuple[Array, Array]:
             real, fakes = judge(model, subjects(model, batch, key), batch)
-            return real.score, jnp.stack([f.score for f in fakes.values()]).mean(0)
+            fake = jnp.stack([each.of_examples for each in fakes.values()])
+            return real.of_examples, fake.mean(0)
 
         real, fake = nn.apply(scores, model)(variables)
         return {"real_score": real, "fake_score": fake, "gap": real - fake}

@@ -7,10 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax import parallel
+from vaejax.data.kinds import kind_of
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.metrics.features import compare_features
-from vaejax.metrics.sources import CHUNK, drawn_samples, pieces_of
+from vaejax.metrics.reconstructions import (
+    reconstructed,
+    reconstruction_distances,
+    reconstructs,
+)
+from vaejax.metrics.sources import CHUNK, drawn_samples, held_out_units, pieces_of
 from vaejax.models import Judge, classifies, conditional, generates
 from vaejax.models.critic import Critique
 from vaejax.samplers.record import Sampler, state_digest
@@ -53,8 +59,8 @@ def judged(
     `label_accuracy` is the share of samples that are seen as the label they were
     asked for (conditional models only, labels in turn); `least_class_share` that of
     the rarest class; the numbers of `compare_features` compare features with those of
-    as many test examples as there are, at most `num`; `classifier_digest` is of its
-    weights.
+    as many test examples as there are, at most `num`; `rfd_*` and `rkd_*` compare those
+    of reconstructions with their images; `classifier_digest` is of its weights.
 
     Raises:
       InputError: the run is no classifier, or of data of another shape.
@@ -73,10 +79,31 @@ def judged(
         **accuracy(experiment, judge, labels, classes),
         "least_class_share": float(shares.min()),
         **compare_features(real, features, name),
+        **seen_again(experiment, state, judge, trained, num),
         "generated": num,
         "compared_with": len(data),
         "classifier_digest": state_digest(trained),
     }
+
+
+def seen_again(
+    experiment: Experiment,
+    state: TrainState,
+    judge: Experiment,
+    trained: TrainState,
+    num: int,
+) -> dict[str, float]:
+    """Distances of reconstructed images to theirs, of the run's own test split; nothing
+    of a model that makes none.
+    """
+    spec = experiment.dataset.spec
+    if kind_of(spec).has_columns or not reconstructs(experiment):
+        return {}
+    x = held_out_units(experiment, num).astype(np.float32) / (spec.levels - 1)
+    _, real = looked_at(judge, trained, pieces_of(x))
+    _, again = looked_at(judge, trained, reconstructed(experiment, state, num))
+    name = f"{judge.name}_{judge.dataset.spec.name}"
+    return reconstruction_distances(real, again, name)
 
 
 def accuracy(

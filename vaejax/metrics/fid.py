@@ -28,6 +28,8 @@ NAMES = {
     "fd_inception": "fid",
     "kd_inception": "kid",
     "kd_inception_spread": "kid_spread",
+    "rfd_inception": "rfid",
+    "rkd_inception": "rkid",
 }
 CHUNK = 25
 """Images that the network sees at once: its first maps take 3 MB each."""
@@ -49,7 +51,8 @@ def inception_features(path: Path, spec: Spec) -> FeatureSource:
       spec: of the data.
 
     Returns:
-      A source whose distances are called `fid` and `kid`.
+      A source whose distances are called `fid` and `kid`, those of reconstructions
+      `rfid` and `rkid`.
 
     Raises:
       InputError: the data are no images of one or three channels, or the file does not
@@ -103,7 +106,7 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
     return checked_weights(readers[path.suffix](path), path)
 
 
-def weights_from_npz(path: Path) -> dict[str, np.ndarray]:
+def weights_from_npz(path: Path, option: str = "--inception") -> dict[str, np.ndarray]:
     """All arrays of an .npz file."""
     try:
         with open(path, "rb") as stream:
@@ -111,10 +114,12 @@ def weights_from_npz(path: Path) -> dict[str, np.ndarray]:
             with np.load(stream, allow_pickle=False) as file:
                 return dict(file)
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"--inception {path} is no .npz of arrays ({error})") from None
+        raise InputError(f"{option} {path} is no .npz of arrays ({error})") from None
 
 
-def weights_from_safetensors(path: Path) -> dict[str, np.ndarray]:
+def weights_from_safetensors(
+    path: Path, option: str = "--inception"
+) -> dict[str, np.ndarray]:
     """All tensors of a .safetensors file."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -123,7 +128,7 @@ def weights_from_safetensors(path: Path) -> dict[str, np.ndarray]:
     try:
         return load_file(path)
     except (OSError, SafetensorError, TypeError, KeyError) as error:
-        raise InputError(f"--inception {path} is no safetensors ({error})") from None
+        raise InputError(f"{option} {path} is no safetensors ({error})") from None
 
 
 def checked_weights(
@@ -131,7 +136,8 @@ def checked_weights(
 ) -> dict[str, np.ndarray]:
     """The tensors that the network has, float32; InputError where they are others."""
     known = {n: a for n, a in found.items() if not n.endswith(IGNORED)}
-    if wrong := shape_differences({n: a.shape for n, a in known.items()}):
+    shapes = {n: a.shape for n, a in known.items()}
+    if wrong := shape_differences(shapes, expected_shapes()):
         raise InputError(
             f"--inception {path} is not the network of the FID: {wrong}; torchvision's "
             "inception_v3 is another"
@@ -143,9 +149,10 @@ def checked_weights(
     return weights
 
 
-def shape_differences(shapes: Mapping[str, tuple[int, ...]]) -> str:
+def shape_differences(
+    shapes: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]
+) -> str:
     """How the shapes of a file's tensors differ from the network's; empty if not."""
-    wanted = expected_shapes()
     more = sorted(shapes.keys() - wanted.keys())
     lacking = sorted(wanted.keys() - shapes.keys())
     lacking += [

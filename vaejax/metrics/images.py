@@ -1,4 +1,4 @@
-"""How close reconstructed images are to theirs: PSNR and SSIM, in grey levels."""
+"""How close reconstructed images are to theirs, in grey levels: PSNR, L1, SSIM."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,23 +27,32 @@ SMALLEST = 3
 """The narrowest window: one of a single pixel has no variance."""
 
 
-def image_quality(shape: tuple[int, ...]) -> Metric:
-    """PSNR, dB, and SSIM of reconstructions E[x | z] at z = E[z | x].
+SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""Exponents of the scales of MS-SSIM, the finest first [Wang et al. 2003, sec. 3.2]."""
 
-    Both are of images in [0, 1], to which the reconstruction is clamped, against x as
+
+def image_quality(shape: tuple[int, ...]) -> Metric:
+    """PSNR, dB, L1, SSIM and MS-SSIM of reconstructions E[x | z] at z = E[z | x].
+
+    All are of images in [0, 1], to which the reconstruction is clamped, against x as
     the model sees it, and are means over images: not the PSNR of a mean error. Images
-    that are narrower than three pixels have no SSIM.
+    that are narrower than three pixels have no SSIM, those narrower than 22 no MS-SSIM.
 
     Args:
       shape: (height, width, channels) of an image.
     """
-    window = ssim_window(shape)
+    window, scales = ssim_window(shape), ssim_scales(shape)
     quantities = {
-        "psnr": Quantity("PSNR of E[x | z], clamped to [0, 1], mean over images", "dB")
+        "psnr": Quantity("PSNR of E[x | z], clamped to [0, 1], mean over images", "dB"),
+        "l1": Quantity("mean absolute error of the same", "of grey levels in [0, 1]"),
     }
     if window:
         quantities["ssim"] = Quantity(
             f"SSIM of the same, Gaussian window of {window} pixels"
+        )
+    if scales > 1:
+        quantities["ms_ssim"] = Quantity(
+            f"multiscale SSIM of the same, {scales} of 5 scales"
         )
 
     def values(
@@ -52,16 +61,19 @@ def image_quality(shape: tuple[int, ...]) -> Metric:
         del key
         found = jnp.clip(reconstruct_batch(model, variables, batch), 0, 1)
         x = batch["x"]
-        psnr = {"psnr": peak_signal_to_noise(x, found)}
+        error = {"psnr": peak_signal_to_noise(x, found), "l1": absolute_error(x, found)}
         if not window:
-            return psnr
-        return psnr | {"ssim": structural_similarity(x, found)}
+            return error
+        single = error | {"ssim": structural_similarity(x, found)}
+        if scales < 2:
+            return single
+        return single | {"ms_ssim": multiscale_similarity(x, found)}
 
     return averages(quantities, values)
 
 
 def quality_metrics(model: nn.Module, spec: Spec, values: str) -> Mapping[str, Metric]:
-    """PSNR and SSIM where they mean something: of whole images in grey levels or
+    """PSNR, L1 and SSIM where they mean something: of whole images in grey levels or
     colours, which the model encodes and decodes; else none.
 
     Args:
@@ -92,6 +104,11 @@ def peak_signal_to_noise(x: Images, y: Images) -> Float[Array, " batch"]:
     return -10 * jnp.log10(jnp.maximum(error, LEAST_ERROR))
 
 
+def absolute_error(x: Images, y: Images) -> Float[Array, " batch"]:
+    """Mean |x - y| over the pixels and channels of each pair of images (L1)."""
+    return jnp.abs(x - y).mean((1, 2, 3))
+
+
 def structural_similarity(x: Images, y: Images) -> Float[Array, " batch"]:
     """SSIM of each pair of images in [0, 1], by [Wang et al. 2004, eq. 13].
 
@@ -103,6 +120,18 @@ def structural_similarity(x: Images, y: Images) -> Float[Array, " batch"]:
     Args:
       x: images `[batch, height, width, channels]`.
       y: others of the same shape.
+
+    Raises:
+      InputError: the images are narrower than three pixels.
+    """
+    luminance, structure = local_similarities(x, y)
+    return (luminance * structure).mean((1, 2, 3))
+
+
+def local_similarities(x: Images, y: Images) -> tuple[Array, Array]:
+    """SSIM's two factors at each place of the window, `[batch, places, places, c]`.
+
+    Luminance, and contrast times structure [Wang et al. 2004, eqs. 6, 9 and 10].
 
     Raises:
       InputError: the images are narrower than three pixels.
@@ -127,7 +156,56 @@ def structural_similarity(x: Images, y: Images) -> Float[Array, " batch"]:
         jnp.square(mean_x) + jnp.square(mean_y) + K1**2
     )
     structure = (2 * covariance + K2**2) / (var_u + var_v + K2**2)
-    return (luminance * structure).mean((1, 2, 3))
+    return luminance, structure
+
+
+def multiscale_similarity(x: Images, y: Images) -> Float[Array, " batch"]:
+    """MS-SSIM of each pair of images in [0, 1], by [Wang et al. 2003, eq. 7].
+
+    The product over scales of mean contrast and structure, and at the coarsest scale of
+    mean SSIM, each to the power of its weight; then the mean over channels. From scale
+    to scale images are halved by means of 2x2 pixels, where an odd last row or column
+    is left out. Five scales need 176 pixels; smaller images have those scales that hold
+    a window of 11 pixels, whose weights are divided by their sum. Factors below zero,
+    whose powers are no numbers, count as zero.
+
+    Args:
+      x: images `[batch, height, width, channels]`.
+      y: others of the same shape.
+
+    Raises:
+      InputError: the images are narrower than 11 pixels.
+    """
+    scales = ssim_scales(x.shape[1:])
+    if not scales:
+        raise InputError(f"images {list(x.shape[1:3])} are too small for MS-SSIM")
+    weights = np.array(SCALE_WEIGHTS[:scales]) / sum(SCALE_WEIGHTS[:scales])
+    found = jnp.ones((len(x), x.shape[-1]))
+    for scale, weight in enumerate(weights):
+        luminance, structure = local_similarities(x, y)
+        if scale == scales - 1:
+            structure = luminance * structure
+        # The slope of a power is infinite at zero: there it is none.
+        factor = structure.mean((1, 2))
+        positive = factor > 0
+        power = jnp.where(positive, factor, 1.0) ** weight
+        found *= jnp.where(positive, power, 0.0)
+        x, y = (halved_image(each) for each in (x, y))
+    return found.mean(1)
+
+
+def halved_image(x: Images) -> Array:
+    """Means of 2x2 pixels, without an odd last row or column."""
+    batch, height, width, channels = x.shape
+    rows, columns = height // 2, width // 2
+    x = x[:, : 2 * rows, : 2 * columns]
+    return x.reshape(batch, rows, 2, columns, 2, channels).mean((2, 4))
+
+
+def ssim_scales(shape: tuple[int, ...]) -> int:
+    """The number of scales of MS-SSIM that images of this shape have, at most five."""
+    side = min(shape[:2])
+    return sum(side >> n >= WINDOW for n in range(len(SCALE_WEIGHTS)))
 
 
 def ssim_window(shape: tuple[int, ...]) -> int:

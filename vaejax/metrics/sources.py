@@ -57,6 +57,7 @@ def compare_samples(
     num: int = 10_000,
     seed: int = 0,
     sampler: Sampler | None = None,
+    real: np.ndarray | None = None,
 ) -> dict[str, float | str | int]:
     """Distances of `num` samples (the model's means E[x | z]) to test examples.
 
@@ -73,6 +74,7 @@ def compare_samples(
         so many.
       seed: of the samples.
       sampler: the density that latents are drawn from instead of the prior.
+      real: features of the test examples, where they are known already.
 
     Returns:
       The numbers of `compare_features`, `generated_NAME` and `compared_with_NAME`,
@@ -90,7 +92,8 @@ def compare_samples(
         if isinstance(features, FeatureSource)
         else source_of_function(name, features)
     )
-    real = features_of(source, pieces_of(held_out_units(experiment, num)))
+    if real is None:
+        real = features_of(source, pieces_of(held_out_units(experiment, num)))
     restore = experiment.preprocess.restore
     drawn = (
         restore(x) for x in drawn_samples(experiment, state, num, seed, sampler=sampler)

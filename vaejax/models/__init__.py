@@ -1,6 +1,7 @@
 """Models: Linen modules that infer and generate, and critics."""
 
 from vaejax.models.adversarial import CVAEGAN, GAN, CriticVAE, Judge
+from vaejax.models.autoregressive import CodePrior
 from vaejax.models.base import Generator, LatentModel
 from vaejax.models.capabilities import (
     classifies,
@@ -32,6 +33,7 @@ from vaejax.models.quantized import (
     QuantizedVAE,
     SignQuantizer,
 )
+from vaejax.models.rectified_flow import RectifiedFlow
 from vaejax.models.vae import (
     VAE,
     Decoder,
@@ -51,6 +53,7 @@ __all__ = [
     "Baseline",
     "Blind",
     "Classifier",
+    "CodePrior",
     "Completion",
     "Conditioned",
     "Constant",
@@ -77,6 +80,7 @@ __all__ = [
     "MissingVAE",
     "MixturePrior",
     "QuantizedVAE",
+    "RectifiedFlow",
     "SelfMasking",
     "SetEncoder",
     "SignQuantizer",

@@ -6,19 +6,27 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from vaejax.models.conditions import condition_of
-from vaejax.nn.layers import linear
+from vaejax.nn.layers import kernel_norm, linear
 from vaejax.nn.networks import MLP
+from vaejax.nn.patches import patch_conv
 from vaejax.types import Array, Batch
 
 
 class Critique(NamedTuple):
     """A score `[batch]` (or logits `[batch, classes]`), and the layers before it.
 
-    `features[0]` is what was judged, `features[k]` the output of layer k.
+    A critic of patches gives a map of scores, `[batch, height, width]`: each place of
+    it is a judgement, losses are means over all of them, and the score of an example is
+    its mean. `features[0]` is what was judged, `features[k]` the output of layer k.
     """
 
     score: Array
     features: tuple[Array, ...]
+
+    @property
+    def of_examples(self) -> Array:
+        """The score of each example, `[batch]`: the mean over the places of its map."""
+        return self.score.mean(range(1, self.score.ndim))
 
 
 def critique(score: Array, features: tuple[Array, ...]) -> Critique:
@@ -31,23 +39,32 @@ class CriticNetwork(nn.Module):
     """Scores what it is shown: high where real. No sigmoid: a score is a logit.
 
     A condition enters beside the subject or, with `projection`, as an inner product
-    with the last features [Miyato & Koyama 2018, eq. 3].
+    with the last features [Miyato & Koyama 2018, eq. 3]. With `patches` a 4x4
+    convolution makes a map of scores of the body's last map; else one dense layer makes
+    one score of all of it.
     """
 
     body: nn.Module
     condition: nn.Module | None = None
     projection: bool = False
     norm: str = "none"
+    patches: bool = False
 
     @nn.compact
     def __call__(self, subject: Array, batch: Batch) -> Critique:
         c = condition_of(self.condition, batch)
         features = self.body.features(subject, None if self.projection else c)
-        last = features[-1].reshape(len(features[-1]), -1)
-        score = linear(nn.Dense(1), self.norm, last)[:, 0]
+        last = features[-1]
+        if self.patches:
+            head = patch_conv(1)
+        else:
+            head, last = nn.Dense(1), last.reshape(len(last), -1)
+        score = linear(head, kernel_norm(self.norm), last)[..., 0]
         if self.projection and c is not None:
-            embedding = nn.Dense(last.shape[-1], use_bias=False)
-            score += (last * linear(embedding, self.norm, c)).sum(-1)
+            mean = last.mean(range(1, last.ndim - 1))  # over places; of a vector itself
+            embedding = nn.Dense(mean.shape[-1], use_bias=False)
+            agreement = (mean * linear(embedding, kernel_norm(self.norm), c)).sum(-1)
+            score += agreement.reshape(-1, *(1,) * (score.ndim - 1))
         return critique(score, features)
 
 
@@ -65,7 +82,7 @@ class JointCritic(nn.Module):
         features = self.body.features(x)
         last = features[-1].reshape(len(x), -1)
         both = self.joint(jnp.concatenate([last, self.latents(z)], -1))
-        score = linear(nn.Dense(1), self.norm, both)[:, 0]
+        score = linear(nn.Dense(1), kernel_norm(self.norm), both)[:, 0]
         return critique(score, (*features, both))
 
 

@@ -164,6 +164,15 @@ def linear(layer: nn.Module, norm: str, x: Array) -> Array:
     return Spectral(layer)(x) if norm == "spectral" else Norm(norm)(layer(x))
 
 
+def kernel_norm(norm: str) -> str:
+    """The norm of layers whose output keeps its scale: the kernel's, or none.
+
+    Scores, above all: normalized over a batch of real examples, and over one of fakes,
+    they would have the same mean.
+    """
+    return norm if norm == "spectral" else "none"
+
+
 def append_condition(x: Array, c: Array | None) -> Array:
     """`x` `[..., n]` with the condition `c` `[..., m]`, if any, as `m` more entries."""
     if c is None:

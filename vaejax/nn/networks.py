@@ -22,6 +22,7 @@ from vaejax.nn.layers import (
     dense,
     double,
     halve,
+    kernel_norm,
     linear,
     residual,
 )
@@ -137,7 +138,7 @@ class ConvEncoder(nn.Module):
         if self.hidden is None:
             return tuple(layers)
         x = x.reshape(x.shape[0], -1)
-        norm = "spectral" if self.norm == "spectral" else "none"
+        norm = kernel_norm(self.norm)
         return (*layers, self.activation(linear(dense(self.hidden), norm, x)))
 
     def __call__(self, x: Array, c: Array | None = None) -> Array:

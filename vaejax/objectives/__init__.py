@@ -4,6 +4,7 @@ from vaejax.objectives import adversarial, completion, vaegan
 from vaejax.objectives.balanced import balanced_elbo
 from vaejax.objectives.blocks import block_elbo
 from vaejax.objectives.elbo import capacity, elbo, reconstruction
+from vaejax.objectives.flow_matching import flow_matching
 from vaejax.objectives.importance import averaged_elbo, iwae, weighted
 from vaejax.objectives.quantized import quantization
 
@@ -15,6 +16,7 @@ __all__ = [
     "capacity",
     "completion",
     "elbo",
+    "flow_matching",
     "iwae",
     "quantization",
     "reconstruction",

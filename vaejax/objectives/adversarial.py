@@ -137,7 +137,7 @@ def critic(
     gradient_penalty: float = 0.0,
     r1: float = 0.0,
 ) -> tuple[Array, Metrics]:
-    """The critic's loss: mean over the batch, summed over the kinds of fakes.
+    """The critic's loss: mean over all scores, summed over the kinds of fakes.
 
     Args:
       gradient_penalty: weight of (|grad| - 1)^2 between real and fake subjects
@@ -194,6 +194,7 @@ def mixing_points(shown: Subjects, key: Key) -> Any:
 def squared_slope(module: nn.Module, subject: Any, batch: Batch) -> Array:
     """|gradient of the score by the subject|^2 of each example, `[batch]`.
 
+    The score of an example is the mean over its places, as in Wasserstein's loss.
     The critic is unbound for it, so that what it would write (power iterations) stays
     out of the differentiated function.
     """
@@ -201,7 +202,7 @@ def squared_slope(module: nn.Module, subject: Any, batch: Batch) -> Array:
 
     def score(subject: Any) -> Array:
         judged: Any = pure.apply(variables, subject, batch)
-        return judged.score.sum()
+        return judged.of_examples.sum()
 
     slopes = jax.tree.leaves(jax.grad(score)(subject))
     return jnp.stack(

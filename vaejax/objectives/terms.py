@@ -22,6 +22,9 @@ TERMS: Mapping[str, Quantity] = {
     "sigma": Quantity("standard deviation of the likelihood", "units of x"),
     "implied_sigma": Quantity("sigma that beta implies", "units of x", in_line=True),
     "effective_beta": Quantity("beta in units of sigma^2", WEIGHT, in_line=True),
+    "velocity_error": Quantity(
+        "squared error of the velocity, mean over entries", "", in_line=True
+    ),
     "target": Quantity("KL that is held", "nats"),
     "gamma": Quantity("weight of the content", WEIGHT),
     "adversarial": Quantity("weight of the adversarial term", WEIGHT),

@@ -142,9 +142,10 @@ def guessed(model: nn.Module, variables: Variables, given: Batch) -> Array:
 def prior_draws(
     experiment: Experiment, state: TrainState, num: int, seed: int
 ) -> np.ndarray:
-    """z from the prior, `[num, latents]`."""
+    """z from the prior, `[num, latents]`, maps as rows."""
     key, given = jax.random.key(seed), conditions_to_generate(experiment, num)
-    return np.asarray(query.draw_latents(experiment, state, key, num, given))
+    z = query.draw_latents(experiment, state, key, num, given)
+    return np.asarray(z).reshape(num, -1)
 
 
 def abbreviated(names: Sequence[str], most: int = 10) -> list[str]:

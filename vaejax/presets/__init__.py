@@ -21,6 +21,7 @@ from vaejax.presets import (
     missing,
     published,
     quantized,
+    second_stages,
     sylvester,
     tomczak,
     vae_gan,
@@ -36,6 +37,7 @@ from vaejax.presets.larsen import *
 from vaejax.presets.missing import *
 from vaejax.presets.published import *
 from vaejax.presets.quantized import *
+from vaejax.presets.second_stages import *
 from vaejax.presets.signature import presets_of
 from vaejax.presets.sylvester import *
 from vaejax.presets.tomczak import *
@@ -51,6 +53,7 @@ FAMILIES: Mapping[str, tuple[ModuleType, ...]] = {
     "VAE-GAN as published": (larsen,),
     "missing data": (missing,),
     "codes": (quantized,),
+    "second stages": (second_stages,),
 }
 """The modules of presets, by what their tables are headed with."""
 
@@ -77,3 +80,4 @@ __all__ += vae_gan.__all__
 __all__ += larsen.__all__
 __all__ += missing.__all__
 __all__ += quantized.__all__
+__all__ += second_stages.__all__

@@ -152,6 +152,7 @@ def aae(
     Args:
       adversarial_weight: weight of the adversarial term of codes, relative to nats.
     """
+    arena.require_whole_body(critic, "latents")
     view = a.open_data(data, network)
     body, steps = (
         build_bodies(network, view.dataset),
@@ -199,6 +200,7 @@ def ali(
     Args:
       encoder: gaussian is ALI, deterministic BiGAN [Donahue et al. 2017].
     """
+    arena.require_whole_body(critic, "pairs of an image and latents")
     view = arena.open_generator_data(data)
     body, steps = (
         build_bodies(network, view.dataset),

@@ -9,11 +9,14 @@ import flax.linen as nn
 from vaejax import objectives
 from vaejax.configs import Critic, Data, Network, Training
 from vaejax.data import Dataset
+from vaejax.data.kinds import require_images
+from vaejax.errors import InputError
 from vaejax.experiment import Experiment, Metric, Player, epoch_steps
 from vaejax.metrics import quality_metrics
 from vaejax.models import CriticNetwork, Label
 from vaejax.models import likelihoods as li
 from vaejax.nn import networks as net
+from vaejax.nn.patches import LEAKY, PatchBody, least_patch_side, patch_widths
 from vaejax.presets import assemble as a
 from vaejax.presets.bodies import build_bodies
 from vaejax.presets.choice import pick
@@ -21,7 +24,6 @@ from vaejax.training.gating import every
 from vaejax.types import Objective
 
 adversarial = objectives.adversarial
-LEAKY = partial(nn.leaky_relu, negative_slope=0.2)  # of critics [Radford et al. 2016]
 
 
 def open_generator_data(data: Data) -> a.View:
@@ -35,7 +37,11 @@ def open_generator_data(data: Data) -> a.View:
 
 
 def critic_body(network: Network, critic: Critic, data: Dataset) -> nn.Module:
-    """The critic's body: as the encoder's, with leaky units and its own norm."""
+    """The critic's body: of patches, or as the encoder's, with leaky units and its own
+    norm.
+    """
+    if critic.critic_body == "patch":
+        return patch_body(critic, data)
     norm, hidden = critic.critic_norm, critic.critic_hidden or network.hidden
     bodies: Mapping[str, Callable[[], nn.Module]] = {
         "mlp": lambda: net.FlatEncoder(net.MLP(hidden, LEAKY, norm=norm)),
@@ -47,6 +53,38 @@ def critic_body(network: Network, critic: Critic, data: Dataset) -> nn.Module:
     return pick("body", network.body, bodies)()
 
 
+def patch_body(critic: Critic, data: Dataset) -> PatchBody:
+    """The body of PatchGAN; InputError where images are too small for it."""
+    layers, norm = critic.critic_layers, critic.critic_norm
+    require_images(data.spec, "--critic-body patch", ": use --critic-body encoder")
+    least, side = least_patch_side(layers), min(data.spec.shape[:2])
+    if side < least:
+        raise InputError(
+            f"--critic-body patch with {layers} layers needs images of at least "
+            f"{least} pixels: {data.spec.name} has {side}; use fewer --critic-layers"
+        )
+    return PatchBody(patch_widths(critic.critic_channels, layers), norm)
+
+
+def require_whole_body(critic: Critic, subject: str) -> None:
+    """InputError where a critic of something else than x is to score patches."""
+    if critic.critic_body == "patch":
+        raise InputError(
+            f"--critic-body patch is of critics of images: this one sees {subject}"
+        )
+
+
+def layers_of_critic(network: Network, critic: Critic) -> int:
+    """The number of layers whose features a critic of x has, besides x."""
+    if critic.critic_body == "patch":
+        return critic.critic_layers + 1
+    if network.body in ("conv", "residual"):
+        return 3
+    return (
+        0 if network.body == "linear" else len(critic.critic_hidden or network.hidden)
+    )
+
+
 def critic_of(
     network: Network,
     critic: Critic,
@@ -55,8 +93,8 @@ def critic_of(
     projection: bool = False,
 ) -> CriticNetwork:
     """A critic of x."""
-    body = critic_body(network, critic, data)
-    return CriticNetwork(body, condition, projection, critic.critic_norm)
+    body, patches = critic_body(network, critic, data), critic.critic_body == "patch"
+    return CriticNetwork(body, condition, projection, critic.critic_norm, patches)
 
 
 def critic_player(

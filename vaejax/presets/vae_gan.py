@@ -93,11 +93,7 @@ def vaegan(
 
 def check_layer(layer: int, network: Network, critic: Critic) -> None:
     """InputError where the critic has no such layer."""
-    conv = network.body in ("conv", "residual")
-    dense = (
-        0 if network.body == "linear" else len(critic.critic_hidden or network.hidden)
-    )
-    most = 3 if conv else dense
+    most = arena.layers_of_critic(network, critic)
     if not 0 <= layer <= most:
         raise InputError(f"--layer {layer}: the critic has layers 0 to {most}")
 

@@ -27,6 +27,7 @@ def main(
     per_example: Path | None = None,
     features: str = "",
     inception: Path | None = None,
+    lpips: Path | None = None,
     sampler: SamplerName = "prior",
     what: tuple[WhatName, ...] = (),
     lab: Laboratory = Laboratory(),
@@ -54,6 +55,8 @@ def main(
       features: what samples are compared in: random, for a network of fixed random
         weights, or an .npz with features of your own, real and generated.
       inception: .npz or .safetensors with Inception's weights, for fid and kid.
+      lpips: folder with weights of torchvision's vgg16 and of the linear layers of
+        LPIPS, as .npz or .safetensors, for lpips of reconstructions.
       sampler: what judged samples are drawn from, as in sample.py: prior, or gmm, flow
         or two_stage, fitted to encodings and kept in the run.
       what: measurements that take longer, instead of all that: the likelihood over K,
@@ -69,21 +72,21 @@ def main(
             "--inception, or draw them with sample.py"
         )
     if what:
-        others = (input, classifier, inception, per_example)
+        others = (input, classifier, inception, lpips, per_example)
         if any(o is not None for o in others) or features or distributed:
             raise InputError(
                 "--what goes without --input, --classifier, --features, --inception, "
-                "--per-example and hosts"
+                "--lpips, --per-example and hosts"
             )
         if devices != 1:
             raise InputError("--what measures on one device: leave --devices out")
         commands_laboratory.measure_run(workdir, what, lab, samples, split, num, out)
         return
     if input is not None:
-        if judged or distributed or split != "test":
+        if judged or lpips is not None or distributed or split != "test":
             raise InputError(
-                "--input goes without --split, --classifier, --features, --inception "
-                "and hosts"
+                "--input goes without --split, --classifier, --features, --inception, "
+                "--lpips and hosts"
             )
         how = samples, batch_size, devices
         commands_data.evaluate_own(workdir, input, *how, out, per_example)
@@ -102,6 +105,7 @@ def main(
         features,
         inception,
         sampler,
+        lpips,
     )
 
 
