@@ -57,14 +57,24 @@ def test_a_lloyd_step_is_the_means_of_the_nearest_points():
 def test_k_means_finds_clusters_that_are_far_apart():
     means = jnp.asarray([[9.0, 0, 0], [0, 9, 0], [0, 0, 9], [9, 9, 9]])
     points = jnp.repeat(means, 30, 0) + 0.1 * jax.random.normal(KEY, (120, 3))
-    best = min(
-        np.abs(np.asarray(cb.k_means(points, 4, key))[:, None] - means[None])
-        .max(-1)
-        .min(0)
-        .max()
-        for key in jax.random.split(KEY, 8)
-    )
-    assert best < 0.1  # means of 30 have a standard error of .02
+    # Most points are one: codes that are drawn at random are nearly all there.
+    points = jnp.concatenate([points, jnp.zeros((2000, 3))])
+    keys = jax.random.split(KEY, 8)
+    found = jax.jit(jax.vmap(lambda key: cb.k_means(points, 5, key)))(keys)
+    means = jnp.concatenate([means, jnp.zeros((1, 3))])
+    away = np.abs(found[:, :, None] - means[None, None]).max(-1).min(1).max(-1)
+    # Means of 30 have a standard error of .02. Lloyd's algorithm may end elsewhere, and
+    # does where two codes move to one cluster.
+    assert away.min() < 0.1
+
+
+def test_far_places_are_drawn_by_squared_distance():
+    points = jnp.asarray([[0.0, 0], [1, 0], [0, 2], [0, 0]])
+    places = cb.far_places(points, jnp.zeros_like(points), 4000, KEY)
+    counts = np.bincount(places, minlength=4)
+    assert counts[0] == counts[3] == 0
+    # 4 of 5 are the third's, with a standard deviation of 25.
+    assert abs(counts[2] - 3200) < 5 * 25.3
 
 
 def test_usage_and_perplexity_of_known_frequencies():
@@ -111,9 +121,6 @@ def test_every_code_of_finite_scalars_is_reached_and_no_other(levels):
         np.testing.assert_allclose(
             found, (np.arange(count) - count // 2) / (count // 2), atol=EPS
         )
-    np.testing.assert_allclose(
-        grid.bounded(jnp.zeros((1, len(levels)))), 0, atol=4 * EPS
-    )
     corners = jnp.asarray(list(itertools.product(*[(-50.0, 50.0)] * len(levels))))
     codes = np.asarray(grid.codes(grid.rounded(grid.bounded(corners))))
     assert codes.min() == 0 and codes.max() == grid.size - 1

@@ -274,9 +274,10 @@ def test_queries_impute_where_a_model_infers_without_labels(played):
         np.testing.assert_array_equal(whole[mask], x[mask])
         assert np.isfinite(whole).all()
     assert filled.draws.shape == (2, *x.shape)
-    # Of two weights that sum to 1 the effective size is between 1 and 2.
+    # Of two weights that sum to 1 the effective size is between 1 and 2; equal ones, as
+    # of codes, have logarithms of up to 128 nats, which are rounded.
     eps = np.finfo(np.float32).eps
-    assert ((filled.ess >= 1 - 4 * eps) & (filled.ess <= 2 + 8 * eps)).all()
+    assert ((filled.ess >= 1 - 4 * eps) & (filled.ess <= 2 + 128 * eps)).all()
 
 
 def test_raw_inputs_are_units_and_wrong_ones_one_line(played):

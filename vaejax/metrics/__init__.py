@@ -3,6 +3,7 @@
 from vaejax.metrics.adversarial import autoencoding, classification, critic_scores
 from vaejax.metrics.base import averages
 from vaejax.metrics.blocks import block_metrics
+from vaejax.metrics.codes import code_usage
 from vaejax.metrics.evidence import importance_log_likelihood
 from vaejax.metrics.exact import exact_likelihood
 from vaejax.metrics.features import compare_features
@@ -41,6 +42,7 @@ __all__ = [
     "baseline_nll",
     "block_metrics",
     "classification",
+    "code_usage",
     "compare_features",
     "count",
     "critic_scores",

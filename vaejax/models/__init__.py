@@ -27,6 +27,12 @@ from vaejax.models.holes import Blind, Constant, SetEncoder, WithMask
 from vaejax.models.ladder import HVAE, LadderVAE
 from vaejax.models.missing import LogisticMissingness, MissingVAE, SelfMasking
 from vaejax.models.priors import MixturePrior, StandardNormal, VampPrior
+from vaejax.models.quantized import (
+    FiniteQuantizer,
+    MapEncoder,
+    QuantizedVAE,
+    SignQuantizer,
+)
 from vaejax.models.rectified_flow import RectifiedFlow
 from vaejax.models.vae import (
     VAE,
@@ -36,6 +42,7 @@ from vaejax.models.vae import (
     GaussianEncoder,
     GaussianNetwork,
 )
+from vaejax.models.vector_quantizer import VectorQuantizer
 
 __all__ = [
     "CVAEGAN",
@@ -59,6 +66,7 @@ __all__ = [
     "DeepVAE",
     "DeterministicEncoder",
     "Encoder",
+    "FiniteQuantizer",
     "GaussianEncoder",
     "GaussianNetwork",
     "Generator",
@@ -68,14 +76,18 @@ __all__ = [
     "LadderVAE",
     "LatentModel",
     "LogisticMissingness",
+    "MapEncoder",
     "MissingVAE",
     "MixturePrior",
+    "QuantizedVAE",
     "RectifiedFlow",
     "SelfMasking",
     "SetEncoder",
+    "SignQuantizer",
     "StandardNormal",
     "TwoLayerVAE",
     "VampPrior",
+    "VectorQuantizer",
     "Whole",
     "WithMask",
     "classifies",

@@ -57,15 +57,47 @@ def lloyd_step(points: Points, codebook: Codebook) -> Codebook:
 def k_means(points: Points, size: int, key: Key, steps: int = 10) -> Codebook:
     """A codebook by Lloyd's algorithm, from points of which none is taken twice.
 
+    A code without points moves to one that is far from its own code, so that a point
+    which occurs often, as a black patch does, is no place for many codes.
+
     Args:
       points: at least as many as codes.
       size: number of codes.
-      key: of the points that it begins with.
-      steps: of the algorithm.
+      key: of the points that it begins with, and of such moves.
+      steps: of the algorithm; after the last one no code moves.
     """
-    chosen = jax.random.permutation(key, len(points))[:size]
-    codebook = points[chosen]
-    return jax.lax.fori_loop(0, steps, lambda _, e: lloyd_step(points, e), codebook)
+    first, later = jax.random.split(key)
+    codebook = points[jax.random.permutation(first, len(points))[:size]]
+
+    def step(number: Array, codebook: Codebook) -> Codebook:
+        codes = nearest_codes(points, codebook)
+        found = assigned(points, codes, size)
+        places = far_places(
+            points, codebook[codes], size, jax.random.fold_in(later, number)
+        )
+        empty = (found.counts == 0)[:, None]
+        return jnp.where(empty, points[places], centres(found, codebook))
+
+    return lloyd_step(points, jax.lax.fori_loop(0, steps, step, codebook))
+
+
+def far_places(
+    points: Points, entries: Points, count: int, key: Key
+) -> Int[Array, " count"]:
+    """Places of points, drawn in proportion to their squared distance to their codes.
+
+    As in [Arthur & Vassilvitskii 2007].
+
+    Args:
+      points: which were assigned to codes.
+      entries: the code of each.
+      count: how many places.
+      key: of the draws.
+    """
+    mass = jnp.cumsum(jnp.square(points - entries).sum(-1))
+    drawn = jax.random.uniform(key, (count,)) * mass[-1]
+    places = jnp.searchsorted(mass, drawn, side="right")
+    return jnp.minimum(places, len(points) - 1).astype(jnp.int32)
 
 
 def count_codes(

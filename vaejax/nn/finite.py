@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from vaejax.types import Array
 
 MARGIN = 1e-3
-"""How far beyond the outermost values the bound of channels reaches."""
+"""Share by which the bound of channels is narrower than their values."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,13 @@ class Grid:
     def bounded(self, h: Array) -> Array:
         """Numbers between the values of each channel [Mentzer et al. 2023, sec. 3.1].
 
-        f(h) = tanh(h + shift) half - offset, in units of [-1, 1], with f(0) = 0.
+        tanh(h + shift) half - offset in units of [-1, 1]: about 0 at 0, but of two
+        values, whose threshold is at -1.56.
         """
         levels = np.asarray(self.levels, np.float32)
-        half = (levels - 1) * (1 + MARGIN) / 2
+        half = (levels - 1) * (1 - MARGIN) / 2
         offset = np.where(levels % 2 == 1, 0.0, 0.5)
-        shift = np.arctanh(offset / half)
+        shift = np.tan(offset / half)
         lead = (1,) * (h.ndim - 1) + (-1,)
         half, offset, shift, halves = (
             jnp.asarray(each, jnp.float32).reshape(lead)

@@ -20,6 +20,7 @@ from vaejax.presets import (
     larsen,
     missing,
     published,
+    quantized,
     second_stages,
     sylvester,
     tomczak,
@@ -35,6 +36,7 @@ from vaejax.presets.hierarchies import *
 from vaejax.presets.larsen import *
 from vaejax.presets.missing import *
 from vaejax.presets.published import *
+from vaejax.presets.quantized import *
 from vaejax.presets.second_stages import *
 from vaejax.presets.signature import presets_of
 from vaejax.presets.sylvester import *
@@ -50,6 +52,7 @@ FAMILIES: Mapping[str, tuple[ModuleType, ...]] = {
     "VAE-GAN": (vae_gan,),
     "VAE-GAN as published": (larsen,),
     "missing data": (missing,),
+    "codes": (quantized,),
     "second stages": (second_stages,),
 }
 """The modules of presets, by what their tables are headed with."""
@@ -76,4 +79,5 @@ __all__ += adversarial.__all__
 __all__ += vae_gan.__all__
 __all__ += larsen.__all__
 __all__ += missing.__all__
+__all__ += quantized.__all__
 __all__ += second_stages.__all__

@@ -1,0 +1,147 @@
+"""Autoencoders whose latents are codes: the model, and grids of codes.
+
+A quantizer is called with the encoder's map and gives a `Quantized`; `values_of` maps
+codes back to what the decoder reads, and `prior` is the one that has all codes alike.
+It has `size` codes at each position of each of its `levels`, and reads `channels`
+numbers of a position.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jax.tree_util import Partial
+from jaxtyping import Float, Int
+
+from vaejax.distributions.codes import Quantized, UniformCodes
+from vaejax.models.base import LatentModel
+from vaejax.nn.finite import Grid, Signs
+from vaejax.types import Array, Batch, Distribution, Size
+
+Map = Float[Array, "batch height width channels"]
+Codes = Int[Array, "... height width levels"]
+
+
+class FiniteQuantizer(nn.Module):
+    """Each channel rounded to one of a few values [Mentzer et al. 2023].
+
+    Nothing is learned here, and no loss is needed.
+    """
+
+    values: tuple[int, ...] = (8, 5, 5, 5)
+
+    @property
+    def grid(self) -> Grid:
+        """The codes and their values."""
+        return Grid(tuple(self.values))
+
+    @property
+    def size(self) -> int:
+        """Number of codes."""
+        return self.grid.size
+
+    @property
+    def levels(self) -> int:
+        """One code at each position."""
+        return 1
+
+    @property
+    def channels(self) -> int:
+        """Numbers that it reads of a position."""
+        return len(self.values)
+
+    def __call__(self, h: Map) -> Quantized:
+        inputs = self.grid.bounded(h)
+        values = jax.lax.stop_gradient(self.grid.rounded(inputs))
+        return Quantized(inputs, values[..., None, :], self.grid.codes(values))
+
+    def values_of(self, codes: Codes) -> Array:
+        """The map that codes stand for, `[..., height, width, channels]`."""
+        return self.grid(codes)
+
+    def prior(self, examples: Size, height: int, width: int) -> UniformCodes:
+        """All codes alike, over maps of that height and width."""
+        shape = (examples, height, width, 1)
+        return UniformCodes(Partial(self.grid), self.size, shape)
+
+
+class SignQuantizer(nn.Module):
+    """The signs of channels are the bits of a code: no look-up [Yu et al. 2023].
+
+    `softness` is that of the soft choice whose entropy is a loss; 0: there is none.
+    """
+
+    channels: int = 9
+    softness: float = 1.0
+
+    @property
+    def signs(self) -> Signs:
+        """The codes and their values."""
+        return Signs(self.channels)
+
+    @property
+    def size(self) -> int:
+        """Number of codes."""
+        return self.signs.size
+
+    @property
+    def levels(self) -> int:
+        """One code at each position."""
+        return 1
+
+    def __call__(self, h: Map) -> Quantized:
+        values = self.signs.rounded(h)
+        logits = self.signs.logits(h, self.softness) if self.softness else None
+        return Quantized(h, values[..., None, :], self.signs.codes(values), logits)
+
+    def values_of(self, codes: Codes) -> Array:
+        """The map that codes stand for, `[..., height, width, channels]`."""
+        return self.signs(codes)
+
+    def prior(self, examples: Size, height: int, width: int) -> UniformCodes:
+        """All codes alike, over maps of that height and width."""
+        shape = (examples, height, width, 1)
+        return UniformCodes(Partial(self.signs), self.size, shape)
+
+
+class MapEncoder(nn.Module):
+    """A body's map of features, and one linear layer to `channels` at each position."""
+
+    body: nn.Module
+    channels: int
+
+    @nn.compact
+    def __call__(self, batch: Batch) -> Map:
+        return nn.Dense(self.channels)(self.body(batch["x"]))
+
+
+class QuantizedVAE(LatentModel):
+    """p(x | z) of a map of codes, all of which are alike a priori.
+
+    q(z | x) is certain of one map, so that KL(q || p) is log size nats for each
+    position and level, whatever x is, and log p(x | z) less that is a lower bound of
+    log p(x) [van den Oord et al. 2017, sec. 3.1].
+    """
+
+    encoder: nn.Module
+    quantizer: Any
+    decoder: nn.Module
+    sides: tuple[int, int]
+    """Height and width of the map of codes."""
+
+    def posterior(self, batch: Batch) -> Distribution:
+        return self.quantizer(self.encoder(batch))
+
+    def prior(self, batch: Batch) -> Distribution:
+        return self.quantizer.prior(batch["x"].shape[0], *self.sides)
+
+    def likelihood(self, z: Array, batch: Batch) -> Distribution:
+        return self.decoder(z, batch)
+
+    def values_of(self, codes: Codes) -> Array:
+        """The map that `decode` takes, `[..., height, width, channels]`, of codes."""
+        return self.quantizer.values_of(codes)
+
+    def start_codes(self, batch: Batch, share: float) -> None:
+        """Begins a learned codebook with k-means of what the encoder gives."""
+        self.quantizer.start(self.encoder(batch), share)
