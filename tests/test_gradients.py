@@ -420,7 +420,7 @@ def test_one_draw_and_kinks_are_refused():
     with pytest.raises(InputError, match="--samples 2"):
         gradients(Chain(1), params, one, "vimco", draws=2)
     with pytest.raises(InputError, match="smooth bounds"):
-        gradients(Chain(1), params, b.largest(2), "dreg", draws=2)
+        gradients(Chain(1), params, b.largest_weight(2), "dreg", draws=2)
 
 
 # Presets

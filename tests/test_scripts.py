@@ -262,7 +262,7 @@ def test_as_a_program_errors_are_one_line_and_exit_2(tmp_path):
         [sys.executable, SCRIPTS / "train.py", "vea"], capture_output=True, text=True
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: no preset 'vea': did you mean vae, cvae, vdvae?\n"
+    assert done.stderr == "error: no preset 'vea': did you mean vae, cvae, vqvae?\n"
 
 
 def test_a_full_disk_gets_one_line_and_loses_nothing(capsys, tmp_path, monkeypatch):
@@ -343,7 +343,7 @@ def test_the_command_runs_the_programs(run, tmp_path, capsys, monkeypatch):
     "words, said",
     [
         ("trai", "no program 'trai': did you mean train?"),
-        ("train vea", "no preset 'vea': did you mean vae, cvae, vdvae?"),
+        ("train vea", "no preset 'vea': did you mean vae, cvae, vqvae?"),
         ("evaluate --sampels 3", "(see vaejax evaluate --help)"),
     ],
 )

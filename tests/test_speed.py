@@ -94,7 +94,7 @@ def test_the_loop_by_hand_has_our_bound():
     key, x = jax.random.key(3), jnp.float32(np.arange(36).reshape(3, 12) % 3 == 0)
     keys = jax.random.split(jax.random.key(4))
     encoder, decoder = (
-        hand.dense_layers(key, of)
+        hand.first_layers(key, of)
         for key, of in zip(keys, (SIZES.encoder(), SIZES.decoder()), strict=True)
     )
     tanh = {"activation": jnp.tanh}
