@@ -40,7 +40,7 @@ test: lint types ## style, types and the fast tests, on the CPU: must pass befor
 test-all: test devices slow ## make test, and all that takes long: devices, whole runs, pages, notebooks, hosts
 
 devices: $(VENV)/.installed-test
-	JAX_NUM_CPU_DEVICES=8 $(PYTEST) -m devices
+	NPROC=16 JAX_NUM_CPU_DEVICES=8 $(PYTEST) -m devices
 
 slow: $(VENV)/.installed-test
 	$(PYTEST) -m "slow and not devices"
