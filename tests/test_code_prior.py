@@ -15,6 +15,8 @@ from vaejax.models import CodePrior, Label
 from vaejax.models.autoregressive import most_probable
 from vaejax.nn.transformer import CausalTransformer
 
+from .noise import scattered
+
 KEY = jax.random.key(0)
 K, LEVELS, HEIGHT, WIDTH, CLASSES = 5, 2, 2, 3, 3
 LENGTH = HEIGHT * WIDTH * LEVELS
@@ -29,20 +31,9 @@ BATCH = {"x": X, "y": jnp.array([0, 1, 2, -1])}
 WEIGH = jax.jit(nn.apply(infer, MODEL))
 
 
-def scattered(variables, spread=0.4):
-    """Parameters far from the first ones, of which all codes are nearly alike."""
-    leaves, tree = jax.tree.flatten(variables)
-    keys = jax.random.split(KEY, len(leaves))
-    noise = [
-        spread * jax.random.normal(k, a.shape)
-        for k, a in zip(keys, leaves, strict=True)
-    ]
-    return jax.tree.unflatten(tree, noise)
-
-
 @pytest.fixture(scope="module")
 def variables():
-    return scattered(jax.jit(nn.init(elbo, MODEL))(KEY, BATCH, KEY))
+    return scattered(jax.jit(nn.init(elbo, MODEL))(KEY, BATCH, KEY), 0.4, KEY)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +117,7 @@ def all_maps():
 def small():
     """A model of 81 maps, its parameters, and the probability of each map."""
     batch = {"x": all_maps()}
-    variables = scattered(jax.jit(nn.init(elbo, SMALL))(KEY, batch, KEY), 0.7)
+    variables = scattered(jax.jit(nn.init(elbo, SMALL))(KEY, batch, KEY), 0.7, KEY)
     log_p = jax.jit(nn.apply(infer, SMALL))(variables, batch, KEY).log_px[0]
     return variables, np.exp(np.asarray(log_p, np.float64))
 

@@ -6,7 +6,7 @@ more shapes, of which one is Stable Diffusion's.
 """
 
 import json
-import zipfile
+import shutil
 from pathlib import Path
 
 import jax
@@ -39,8 +39,7 @@ CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     folder = tmp_path_factory.mktemp("diffusers")
-    with zipfile.ZipFile(WRITTEN) as archive:
-        archive.extractall(folder)
+    shutil.unpack_archive(WRITTEN, folder)
     return folder
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from vaejax.errors import InputError
 from vaejax.nn.feature_blocks import (
-    DoublingConv,
-    HalvingConv,
     MapAttention,
+    MapDoubling,
+    MapHalving,
     MapSizes,
     ResnetBlock,
 )
@@ -101,7 +101,7 @@ def test_attention_is_its_definition():
 
 def test_sides_are_halved_with_padding_below_and_on_the_right():
     x = image(2, 4, 6, 3)
-    found, params = made(HalvingConv(5), x)
+    found, params = made(MapHalving(5), x)
     expected = convolved(x, params["conv"], stride=2, pads=(0, 1))
     assert found.shape == (2, 2, 3, 5)
     np.testing.assert_allclose(found, expected, **CLOSE)
@@ -109,7 +109,7 @@ def test_sides_are_halved_with_padding_below_and_on_the_right():
 
 def test_sides_are_doubled_by_copies_before_a_convolution():
     x = image(2, 2, 3, 4)
-    found, params = made(DoublingConv(5), x)
+    found, params = made(MapDoubling(5), x)
     expected = convolved(x.repeat(2, 1).repeat(2, 2), params["conv"])
     assert found.shape == (2, 4, 6, 5)
     np.testing.assert_allclose(found, expected, **CLOSE)
@@ -176,7 +176,7 @@ def test_the_networks_of_stable_diffusion_have_its_number_of_parameters():
 
 @pytest.fixture(scope="module")
 def decoded():
-    """What a decoder makes of maps with a sample axis, in parts and as a whole."""
+    """The decoder's images of maps with a sample axis, in parts and as a whole."""
     module = FeatureMapDecoder(3, TINY._replace(widths=(4, 4), blocks=0), 4)
     z = jnp.asarray(image(3, 2, 2, 2, 5))
 

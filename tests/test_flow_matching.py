@@ -14,7 +14,7 @@ import scipy.stats
 import vaejax
 from vaejax import InputError, objectives, parallel, plots, presets
 from vaejax.apply.query import draw_latents
-from vaejax.inference.ode import Path, integrate, ode_density
+from vaejax.inference.ode import OdePath, integrate, ode_density
 from vaejax.metrics import ode_likelihood
 from vaejax.models import Label, RectifiedFlow
 from vaejax.nn.velocity import VelocityMLP
@@ -25,6 +25,8 @@ from vaejax.objectives.flow_matching import (
 )
 from vaejax.presets.signature import tiny_settings
 from vaejax.training.loop import first_state
+
+from .noise import scattered
 
 KEY = jax.random.key(0)
 EPS = float(np.finfo(np.float32).eps)
@@ -63,7 +65,7 @@ EXACT = np.asarray(Z, np.float64) @ ROOT + MEAN
 
 
 def solved(steps, method):
-    return np.asarray(integrate(gaussian_velocity, Z, Path(steps, method), 0.0, 1.0))
+    return np.asarray(integrate(gaussian_velocity, Z, OdePath(steps, method), 0.0, 1.0))
 
 
 @pytest.mark.parametrize(("method", "order"), [("euler", 1), ("heun", 2)])
@@ -93,7 +95,7 @@ TRUTH = scipy.stats.multivariate_normal(MEAN, COVARIANCE)
 @pytest.fixture(scope="module")
 def exact():
     x = jnp.asarray(EXACT, jnp.float32)
-    return jax.jit(lambda: ode_density(gaussian_velocity, x, Path(100), KEY))()
+    return jax.jit(lambda: ode_density(gaussian_velocity, x, OdePath(100), KEY))()
 
 
 def test_the_density_by_the_exact_divergence_is_the_closed_form(exact):
@@ -111,7 +113,7 @@ def test_the_density_by_random_signs_is_unbiased_and_tells_its_error(exact):
     points share no signs.
     """
     x = jnp.asarray(EXACT, jnp.float32)
-    found = jax.jit(lambda: ode_density(gaussian_velocity, x, Path(100), KEY, 16))()
+    found = jax.jit(lambda: ode_density(gaussian_velocity, x, OdePath(100), KEY, 16))()
     z = np.asarray((found.log_p - exact.log_p) / found.probe_error)
     assert (np.asarray(found.probe_error) > 0.01).all()
     assert abs(z.mean()) < 5 * np.sqrt(15 / 13 / 64)
@@ -124,7 +126,7 @@ def test_a_model_in_other_units_has_the_density_of_these():
     x = jnp.asarray(3 + 2 * EXACT[:8], jnp.float32)
 
     def density(model):
-        return model.log_density({"x": x}, KEY, Path(60))
+        return model.log_density({"x": x}, KEY, OdePath(60))
 
     found = jax.jit(nn.apply(density, model))({})
     truth = TRUTH.logpdf(EXACT[:8]) - 3 * np.log(2)
@@ -134,9 +136,9 @@ def test_a_model_in_other_units_has_the_density_of_these():
 
 
 def test_bits_of_a_number_are_those_of_the_density():
-    """Of the closed form, in bins of width 1 / 4: log p + log bin, per number."""
+    """The closed form has log p + log bin per number, in bins of width 1 / 4."""
     x, log_bin = jnp.asarray(EXACT[:8], jnp.float32), float(np.log(0.25))
-    metric = ode_likelihood(Path(60), probes=0, log_bin=log_bin)
+    metric = ode_likelihood(OdePath(60), probes=0, log_bin=log_bin)
     batch = {"x": x, "weight": jnp.ones(8)}
     model = RectifiedFlow(GaussianFlow())
     found = metric.compute(metric.update(metric.init(), model, {}, batch, KEY))
@@ -285,7 +287,7 @@ def test_the_exact_divergence_is_the_trace_of_the_jacobian(trained):
 
     def density(m):
         move = m.free_velocity({"x": x, "y": y})
-        two = ode_density(move, x, Path(2, "euler"), KEY)
+        two = ode_density(move, x, OdePath(2, "euler"), KEY)
         jacobian = jax.jacrev(lambda x: move(x, jnp.float32(1.0)))(x)
         return two, jnp.einsum("iaia->i", jacobian), move(x, jnp.float32(1.0))
 
@@ -294,17 +296,6 @@ def test_the_exact_divergence_is_the_trace_of_the_jacobian(trained):
     # Of two steps and of one the values are `step_error` apart.
     gap = np.abs(np.abs(one - np.asarray(found.log_p)) - np.asarray(found.step_error))
     assert (gap < 1e-4 * (1 + np.abs(one))).all()
-
-
-def scattered(variables, spread=0.3):
-    """Parameters far from the first ones, of which a velocity is 0."""
-    leaves, tree = jax.tree.flatten(variables)
-    keys = jax.random.split(KEY, len(leaves))
-    noise = [
-        a + spread * jax.random.normal(k, a.shape)
-        for k, a in zip(keys, leaves, strict=True)
-    ]
-    return jax.tree.unflatten(tree, noise)
 
 
 @pytest.fixture(scope="module")
@@ -322,7 +313,8 @@ def test_a_unet_keeps_any_sides_and_hears_place_time_and_condition(flow):
     t, c = jnp.array([0.2, 0.7]), jnp.eye(10)[:2]
     call = jax.jit(net.apply)
     assert (call(params, x, t, c) == 0).all()
-    far = scattered(params)
+    # A first velocity is 0.
+    far = jax.tree.map(jnp.add, params, scattered(params, 0.3, KEY))
     v = call(far, x, t, c)
     assert v.shape == x.shape
     others = {
@@ -365,9 +357,9 @@ def test_settings_that_do_not_fit_are_refused(settings, words):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda m: m.log_density(PLANE, KEY, Path(8), 1), "1 probes tell no error"),
-        (lambda m: m.log_density(PLANE, KEY, Path(1)), "1 steps tell no error"),
-        (lambda m: m.log_density(PLANE, KEY, Path(8, "rk4")), "'rk4' is unknown"),
+        (lambda m: m.log_density(PLANE, KEY, OdePath(8), 1), "1 probes tell no error"),
+        (lambda m: m.log_density(PLANE, KEY, OdePath(1)), "1 steps tell no error"),
+        (lambda m: m.log_density(PLANE, KEY, OdePath(8, "rk4")), "'rk4' is unknown"),
         (lambda m: m.standardized(PLANE | {"mask": 1}), "the data have holes"),
         (
             lambda m: objectives.flow_matching(m, PLANE, KEY, times="late"),

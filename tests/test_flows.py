@@ -13,6 +13,8 @@ from vaejax.distributions.categories import Categories
 from vaejax.distributions.flow import Flow, inverse_of, jacobian_of
 from vaejax.models import flow_priors, posteriors, priors
 
+from .noise import scattered
+
 KEY = jax.random.key(3)
 EPS = np.finfo(np.float32).eps
 ROWS, LATENTS, FEATURES = 4, 3, 5
@@ -22,21 +24,10 @@ ROUNDING = 2000 * EPS
 """Sums of some ten terms of size one, through an inverse and a linear solve."""
 
 
-def scattered(variables, spread=0.7):
-    """Parameters far from the first ones, of which a map is nearly the identity."""
-    leaves, tree = jax.tree.flatten(variables)
-    keys = jax.random.split(KEY, len(leaves))
-    noise = [
-        spread * jax.random.normal(k, a.shape)
-        for k, a in zip(keys, leaves, strict=True)
-    ]
-    return jax.tree.unflatten(tree, noise)
-
-
 def maps_of(module, argument):
     """The maps of a head or a prior, at scattered parameters."""
     variables = jax.jit(module.init)(KEY, argument)
-    return module.apply(scattered(variables), argument)
+    return module.apply(scattered(variables, 0.7, KEY), argument)
 
 
 MAPS = {
@@ -88,7 +79,7 @@ def test_the_density_of_a_value_has_exact_slopes(maps, name):
     each = maps[name][0]
     q = Flow(flow_priors.standard(ROWS, LATENTS), (each,))
     y, _ = each.forward(Z)
-    direction = scattered((y, each), 1.0)
+    direction = scattered((y, each), 1.0, KEY)
 
     def along(t):
         moved = jax.tree.map(lambda a, b: a + t * b, (y, each), direction)
@@ -142,7 +133,7 @@ def priors_in_the_plane():
         "maf": flow_priors.AutoregressivePrior(PLANE, 3, 4),
     }
     return {
-        name: module.apply(scattered(jax.jit(module.init)(KEY, batch), 0.4), batch)
+        name: module.apply(scattered(jax.jit(module.init)(KEY, batch), 0.4, KEY), batch)
         for name, module in found.items()
     }
 
@@ -185,7 +176,7 @@ def test_a_vamp_prior_of_full_covariances_is_their_mixture():
 )
 def test_correlated_gaussians(head):
     """Log densities and the KL to independent normals by SciPy and NumPy, float64."""
-    q = head.apply(scattered(jax.jit(head.init)(KEY, H), 0.5), H)
+    q = head.apply(scattered(jax.jit(head.init)(KEY, H), 0.5, KEY), H)
     width = jnp.exp(0.3 * Z)
     kl = kl_divergence(q, dist.Normal(Z, width))
     covariance = np.asarray(q.covariance_matrix, np.float64)

@@ -5,7 +5,7 @@
 parameters, and `wgan_gp`, whose gated players have optimizers with schedules.
 """
 
-import zipfile
+import shutil
 from pathlib import Path
 
 import jax
@@ -35,8 +35,7 @@ FIGURES = {
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("old")
-    with zipfile.ZipFile(RUNS) as archive:
-        archive.extractall(folder)
+    shutil.unpack_archive(RUNS, folder)
     return folder
 
 

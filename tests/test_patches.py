@@ -99,7 +99,7 @@ def subjects(model, batch, key):
 
 
 def both(run):
-    """What `run(model, variables)` gives of a scalar critic, and of a map of 1x1."""
+    """`run(model, variables)` for a scalar critic, and for one with a map of 1x1."""
     models = [Fixed(Judge(places)) for places in (0, 2)]
     params = nn.init(lambda m: m.critic(X, {}), models[0])(KEY)
     return [run(model, params) for model in models]

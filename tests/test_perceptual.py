@@ -90,8 +90,9 @@ def lpips_in_numpy(tensors, x, y):
 
 
 def test_lpips_is_its_definition_in_numpy(tensors, folder):
-    """Of grey images; the evaluation below is of colours. In float32 a convolution of n
-    products errs by some eps sqrt(n) of their size; over 13 layers that is below 1e-4.
+    """These images are grey; the evaluation below sees colours. In float32 a
+    convolution of n products errs by some eps sqrt(n) of their size: below 1e-4 over
+    13 layers.
     """
     lpips = found_in.lpips_perceptual(folder, colour(17, 1).spec)
     x, y = (RNG.random((2, 17, 16, 1), dtype=np.float32) for _ in range(2))

@@ -17,7 +17,7 @@ from vaejax.models import SignQuantizer, VectorQuantizer
 from vaejax.nn import codebooks as cb
 from vaejax.nn.strided import DoublingConv, HalvingConv
 from vaejax.objectives.quantized import certainty
-from vaejax.presets.bottlenecks import Bottleneck
+from vaejax.presets.bottlenecks import CodeBottleneck
 from vaejax.training.loop import first_state
 
 KEY = jax.random.key(3)
@@ -159,8 +159,8 @@ def test_the_elbo_is_the_likelihood_less_the_logarithm_of_all_maps(learned):
 
 
 def test_gradients_of_codes_and_encodings_are_those_by_hand(learned):
-    """Of the codebook 2 sum (e - h) over what is nearest; of an encoding 2 beta (h - e)
-    and, straight through, the slope of the distortion at its code.
+    """A code has 2 sum (e - h) over the encodings nearest to it; an encoding has
+    2 beta (h - e) and, straight through, the slope of the distortion at its code.
     """
     experiment, objective, variables, batch = learned
     model, rows = experiment.model, len(batch["x"])
@@ -206,7 +206,7 @@ def test_the_entropies_of_soft_choices_are_those_of_all_codes():
     """By enumeration; of choices that do not depend on x the two cancel."""
     quantizer = SignQuantizer(CHANNELS, softness=1.5)
     q = quantizer.apply({}, H)
-    book = np.float64(quantizer.signs(jnp.arange(8)[:, None]))
+    book = np.float64(quantizer.table(jnp.arange(8)[:, None]))
     p = np.exp(-np.square(POINTS[:, None] - book[None]).sum(-1) / 1.5)
     p /= p.sum(-1, keepdims=True)
     mean = p.mean(0)
@@ -266,10 +266,10 @@ def test_devices_that_part_a_batch_move_one_codebook():
         _, after = quantizer.apply(variables, h, mutable=["batch_stats"])
         return after["batch_stats"]["counts"], after["batch_stats"]["codebook"]
 
-    parted = jax.jit(
+    split = jax.jit(
         jax.shard_map(moved, mesh=mesh, in_specs=(P(), P("data")), out_specs=(P(), P()))
     )
-    counts, book = parted(variables, H)
+    counts, book = split(variables, H)
     wanted, whole = moved(variables, H)
     np.testing.assert_allclose(counts, wanted, atol=8 * EPS)
     used = 0.5 * np.bincount(np.asarray(quantizer.apply(variables, H).codes).ravel())
@@ -328,7 +328,7 @@ def test_convolutions_that_halve_and_double_are_strided_ones():
 )
 def test_settings_that_do_not_fit_are_one_line(settings, says):
     with pytest.raises(InputError, match=says) as caught:
-        Bottleneck(**settings)
+        CodeBottleneck(**settings)
     assert "\n" not in str(caught.value)
 
 

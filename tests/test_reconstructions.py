@@ -13,8 +13,8 @@ from vaejax.metrics.classifier import looked_at
 from vaejax.metrics.quantities import OF_SAMPLES, meaning_of
 from vaejax.metrics.reconstructions import (
     compare_reconstructions,
-    reconstructed,
     reconstruction_distances,
+    reconstructions_of,
     reconstructs,
 )
 from vaejax.metrics.sources import FeatureSource, held_out_units, random_features
@@ -36,13 +36,13 @@ def pixels(x):
 
 
 def test_reconstructions_are_of_the_examples_that_they_are_compared_with(run):
-    """What `reconstruct` makes of the bits, in grey levels, beside the grey levels."""
+    """`reconstruct` sees bits and gives grey levels, as the images have them."""
     _, experiment, state = run
     test = experiment.dataset.split("test")["x"].reshape(-1, 8, 8, 1)
     real = held_out_units(experiment, 60)
     rows = [np.flatnonzero((test == x).all((1, 2, 3)))[0] for x in real]
     assert len(set(rows)) == 60
-    found = np.concatenate(list(reconstructed(experiment, state, 60, chunk=25)))
+    found = np.concatenate(list(reconstructions_of(experiment, state, 60, chunk=25)))
     bits = held_out_examples(experiment, 60)["x"]
     np.testing.assert_allclose(
         found, vaejax.reconstruct(experiment, state, bits), atol=1e-6

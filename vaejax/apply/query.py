@@ -211,8 +211,7 @@ def sample(
     heat = None if temperature is None else checked_temperature(temperature)
     if sampler is None:
         generate = parallel.compile_verb(experiment.model, "generate")
-        scaled = () if heat is None else (heat,)
-        px = generate(variables_of(state), batch, latent_key[None], *scaled)
+        px = generate(variables_of(state), batch, latent_key[None], heat)
     else:
         check_sampler_of(sampler, state)
         z = sampler.draw(latent_key, int(num), batch.get("y"), heat)

@@ -13,6 +13,7 @@ from vaejax.types import Array, Key
 
 Codes = Int[Array, "*batch height width levels"]
 """Codes of each position of a map, in [0, size): one for each level of residuals."""
+Map = Float[Array, "batch height width channels"]
 
 
 def straight_through(inputs: Array, values: Array) -> Array:
@@ -63,7 +64,7 @@ class Quantized(dist.Distribution):
 
     @property
     def residuals(self) -> Float[Array, "batch height width levels channels"]:
-        """What each level quantizes: the inputs less the entries of levels before."""
+        """The input of each level: the map less the entries of the levels before."""
         before = jnp.cumsum(self.entries, -2) - self.entries
         return self.inputs[..., None, :] - jax.lax.stop_gradient(before)
 

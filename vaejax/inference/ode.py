@@ -27,7 +27,7 @@ MethodName = Literal["euler", "heun"]
 """The names of methods of integration in settings."""
 
 
-class Path(NamedTuple):
+class OdePath(NamedTuple):
     """How a solution is followed: its number of steps, and the method."""
 
     steps: int = 50
@@ -62,7 +62,7 @@ METHODS: Mapping[str, Callable[[Slope, Any, Array, float], Any]] = {
 }
 
 
-def integrate(slope: Slope, state: Any, path: Path, start: float, end: float) -> Any:
+def integrate(slope: Slope, state: Any, path: OdePath, start: float, end: float) -> Any:
     """The state at `end` of a solution that is `state` at the time `start`.
 
     Args:
@@ -109,7 +109,7 @@ class OdeDensity(NamedTuple):
 
 
 def ode_density(
-    velocity: Velocity, x: Array, path: Path, key: Key, probes: int = 0
+    velocity: Velocity, x: Array, path: OdePath, key: Key, probes: int = 0
 ) -> OdeDensity:
     """log p(x) = log N(z; 0, I) - integral over t of div v(x_t, t), nats.
 
@@ -146,7 +146,7 @@ def ode_density(
     return OdeDensity(found, error, jnp.abs(found - rough), z)
 
 
-def halved_path(path: Path) -> Path:
+def halved_path(path: OdePath) -> OdePath:
     """The path in half the steps; InputError where there is but one."""
     if path.steps < 2:
         raise InputError(
@@ -168,7 +168,7 @@ def random_signs(key: Key, number: int, x: Array) -> Float[Array, "probes rows *
 
 
 def _solved(
-    velocity: Velocity, x: Array, directions: Array, estimated: bool, path: Path
+    velocity: Velocity, x: Array, directions: Array, estimated: bool, path: OdePath
 ) -> tuple[Float[Array, "probes rows"], Array]:
     """log p(x) by each estimate, or by the one that is exact, and z."""
 

@@ -12,8 +12,8 @@ from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.metrics.features import compare_features
 from vaejax.metrics.reconstructions import (
-    reconstructed,
     reconstruction_distances,
+    reconstructions_of,
     reconstructs,
 )
 from vaejax.metrics.sources import CHUNK, drawn_samples, held_out_units, pieces_of
@@ -101,7 +101,7 @@ def seen_again(
         return {}
     x = held_out_units(experiment, num).astype(np.float32) / (spec.levels - 1)
     _, real = looked_at(judge, trained, pieces_of(x))
-    _, again = looked_at(judge, trained, reconstructed(experiment, state, num))
+    _, again = looked_at(judge, trained, reconstructions_of(experiment, state, num))
     name = f"{judge.name}_{judge.dataset.spec.name}"
     return reconstruction_distances(real, again, name)
 

@@ -15,8 +15,9 @@ def code_usage(size: int, levels: int = 1) -> Metric:
 
     `usage` is the share of codes that occur, `perplexity` exp(H) of the distribution of
     a code over examples and positions, and `even_usage` that over `size`, which is 1
-    where all codes are alike. Of several levels they are means, of H in `perplexity`.
-    The first grows with the split, as rare codes do occur: compare equal splits.
+    where all codes are equally frequent. With several levels, `usage` is the mean over
+    levels, and so is H. `usage` grows with the split, since rare codes do occur in a
+    large one: compare equal splits.
 
     Args:
       size: number of codes.

@@ -5,7 +5,7 @@ import math
 import flax.linen as nn
 
 from vaejax.experiment import Metric, Quantity
-from vaejax.inference.ode import OdeDensity, Path
+from vaejax.inference.ode import OdeDensity, OdePath
 from vaejax.metrics.base import averages
 from vaejax.models import RectifiedFlow
 from vaejax.objectives.flow_matching import velocity_errors
@@ -26,7 +26,7 @@ def velocity_error() -> Metric:
     return averages({"velocity_error": VELOCITY_ERROR}, values)
 
 
-def ode_likelihood(path: Path, *, probes: int, log_bin: float) -> Metric:
+def ode_likelihood(path: OdePath, *, probes: int, log_bin: float) -> Metric:
     """-log p(x) by the flow's differential equation, nats, and as bits/dim.
 
     Beside it stand what an example's number is off by: `nll_step_error`, its distance

@@ -34,7 +34,7 @@ def reconstructs(experiment: Experiment) -> bool:
     return infers(model) and generates(model) and whole
 
 
-def reconstructed(
+def reconstructions_of(
     experiment: Experiment, state: TrainState, num: int, chunk: int = CHUNK
 ) -> Iterator[np.ndarray]:
     """E[x | z] at z = E[z | x] of at most `num` test examples, those of
@@ -69,7 +69,7 @@ def compare_reconstructions(
     restore = experiment.preprocess.restore
     if real is None:
         real = features_of(source, pieces_of(held_out_units(experiment, num)))
-    again = (restore(x) for x in reconstructed(experiment, state, num))
+    again = (restore(x) for x in reconstructions_of(experiment, state, num))
     found = reconstruction_distances(real, features_of(source, again), source.name)
     return {source.renamed.get(name, name): value for name, value in found.items()}
 

@@ -11,18 +11,42 @@ from typing import Any
 import flax.linen as nn
 import jax
 from jax.tree_util import Partial
-from jaxtyping import Float, Int
 
-from vaejax.distributions.codes import Quantized, UniformCodes
+from vaejax.distributions.codes import Codes, Map, Quantized, UniformCodes
 from vaejax.models.base import LatentModel
 from vaejax.nn.finite import Grid, Signs
 from vaejax.types import Array, Batch, Distribution, Size
 
-Map = Float[Array, "batch height width channels"]
-Codes = Int[Array, "... height width levels"]
+
+class FixedQuantizer(nn.Module):
+    """Codes that are not learned, one at each position: those of `table`."""
+
+    @property
+    def table(self) -> Grid | Signs:
+        """The codes and their values."""
+        raise NotImplementedError
+
+    @property
+    def size(self) -> int:
+        """Number of codes."""
+        return self.table.size
+
+    @property
+    def levels(self) -> int:
+        """One code at each position."""
+        return 1
+
+    def values_of(self, codes: Codes) -> Array:
+        """The map that codes stand for, `[..., height, width, channels]`."""
+        return self.table(codes)
+
+    def prior(self, examples: Size, height: int, width: int) -> UniformCodes:
+        """All codes alike, over maps of that height and width."""
+        shape = (examples, height, width, 1)
+        return UniformCodes(Partial(self.table), self.size, shape)
 
 
-class FiniteQuantizer(nn.Module):
+class FiniteQuantizer(FixedQuantizer):
     """Each channel rounded to one of a few values [Mentzer et al. 2023].
 
     Nothing is learned here, and no loss is needed.
@@ -31,19 +55,9 @@ class FiniteQuantizer(nn.Module):
     values: tuple[int, ...] = (8, 5, 5, 5)
 
     @property
-    def grid(self) -> Grid:
+    def table(self) -> Grid:
         """The codes and their values."""
         return Grid(tuple(self.values))
-
-    @property
-    def size(self) -> int:
-        """Number of codes."""
-        return self.grid.size
-
-    @property
-    def levels(self) -> int:
-        """One code at each position."""
-        return 1
 
     @property
     def channels(self) -> int:
@@ -51,21 +65,12 @@ class FiniteQuantizer(nn.Module):
         return len(self.values)
 
     def __call__(self, h: Map) -> Quantized:
-        inputs = self.grid.bounded(h)
-        values = jax.lax.stop_gradient(self.grid.rounded(inputs))
-        return Quantized(inputs, values[..., None, :], self.grid.codes(values))
-
-    def values_of(self, codes: Codes) -> Array:
-        """The map that codes stand for, `[..., height, width, channels]`."""
-        return self.grid(codes)
-
-    def prior(self, examples: Size, height: int, width: int) -> UniformCodes:
-        """All codes alike, over maps of that height and width."""
-        shape = (examples, height, width, 1)
-        return UniformCodes(Partial(self.grid), self.size, shape)
+        inputs = self.table.bounded(h)
+        values = jax.lax.stop_gradient(self.table.rounded(inputs))
+        return Quantized(inputs, values[..., None, :], self.table.codes(values))
 
 
-class SignQuantizer(nn.Module):
+class SignQuantizer(FixedQuantizer):
     """The signs of channels are the bits of a code: no look-up [Yu et al. 2023].
 
     `softness` is that of the soft choice whose entropy is a loss; 0: there is none.
@@ -75,33 +80,14 @@ class SignQuantizer(nn.Module):
     softness: float = 1.0
 
     @property
-    def signs(self) -> Signs:
+    def table(self) -> Signs:
         """The codes and their values."""
         return Signs(self.channels)
 
-    @property
-    def size(self) -> int:
-        """Number of codes."""
-        return self.signs.size
-
-    @property
-    def levels(self) -> int:
-        """One code at each position."""
-        return 1
-
     def __call__(self, h: Map) -> Quantized:
-        values = self.signs.rounded(h)
-        logits = self.signs.logits(h, self.softness) if self.softness else None
-        return Quantized(h, values[..., None, :], self.signs.codes(values), logits)
-
-    def values_of(self, codes: Codes) -> Array:
-        """The map that codes stand for, `[..., height, width, channels]`."""
-        return self.signs(codes)
-
-    def prior(self, examples: Size, height: int, width: int) -> UniformCodes:
-        """All codes alike, over maps of that height and width."""
-        shape = (examples, height, width, 1)
-        return UniformCodes(Partial(self.signs), self.size, shape)
+        values = self.table.rounded(h)
+        logits = self.table.logits(h, self.softness) if self.softness else None
+        return Quantized(h, values[..., None, :], self.table.codes(values), logits)
 
 
 class MapEncoder(nn.Module):

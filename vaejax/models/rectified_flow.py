@@ -11,7 +11,7 @@ from vaejax.errors import InputError
 from vaejax.inference.ode import (
     MethodName,
     OdeDensity,
-    Path,
+    OdePath,
     Velocity,
     integrate,
     ode_density,
@@ -66,7 +66,7 @@ class RectifiedFlow(Generator):
         """The ends of the paths that begin at z `[samples, batch, *shape]`."""
         move = self.free_velocity(batch, self.guidance, len(z))
         rows = z.reshape(-1, *z.shape[2:])
-        x = integrate(move, rows, Path(self.steps, self.method), 0.0, 1.0)
+        x = integrate(move, rows, OdePath(self.steps, self.method), 0.0, 1.0)
         return Delta(self.shift + self.spread * x.reshape(z.shape))
 
     def free_velocity(
@@ -95,7 +95,7 @@ class RectifiedFlow(Generator):
         return guided
 
     def log_density(
-        self, batch: Batch, key: Key, path: Path | None = None, probes: int = 0
+        self, batch: Batch, key: Key, path: OdePath | None = None, probes: int = 0
     ) -> OdeDensity:
         """log p(x | y) of the unguided flow by its differential equation, nats.
 
@@ -113,7 +113,7 @@ class RectifiedFlow(Generator):
           InputError: x has holes, or there is too little to tell an error by.
         """
         x = self.standardized(batch)
-        path = Path(self.steps, self.method) if path is None else path
+        path = OdePath(self.steps, self.method) if path is None else path
         found = ode_density(self.free_velocity(batch), x, path, key, probes)
         volume = math.prod(x.shape[1:]) * math.log(self.spread)
         return found._replace(log_p=found.log_p - volume)

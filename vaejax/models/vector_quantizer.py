@@ -1,20 +1,16 @@
 """Learned codebooks: the nearest code, by gradient or as moving averages."""
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from vaejax.distributions.codes import Quantized, UniformCodes
+from vaejax.distributions.codes import Codes, Map, Quantized, UniformCodes
 from vaejax.nn import codebooks as cb
-from vaejax.nn.layers import batch_axis
+from vaejax.nn.layers import batch_axis, sum_over_devices
 from vaejax.types import Array, Size
 
-Map = Float[Array, "batch height width channels"]
-Codes = Int[Array, "... height width levels"]
 STATS = "batch_stats"
 START = nn.initializers.variance_scaling(
     1.0, "fan_in", "uniform", in_axis=-1, out_axis=-2, batch_axis=0
@@ -26,11 +22,11 @@ OF_REVIVAL = 71
 
 def look_up(codebook: Float[Array, "levels size channels"], codes: Codes) -> Array:
     """The sum over levels of what codes stand for: `[..., height, width, channels]`."""
-    return entries_of(codebook, codes).sum(-2)
+    return code_entries(codebook, codes).sum(-2)
 
 
-def entries_of(codebook: Array, codes: Codes) -> Float[Array, "... levels channels"]:
-    """What the code of each level stands for."""
+def code_entries(codebook: Array, codes: Codes) -> Float[Array, "... levels channels"]:
+    """The vector that the code of each level stands for."""
     levels = jnp.arange(codebook.shape[0]).reshape((1,) * (codes.ndim - 1) + (-1,))
     return codebook[jnp.broadcast_to(levels, codes.shape), codes]
 
@@ -83,7 +79,7 @@ class VectorQuantizer(nn.Module):
 
     @property
     def codebook(self) -> Float[Array, "levels size channels"]:
-        """What the codes of each level stand for."""
+        """The vectors that the codes of each level stand for."""
         found = self.learned if self.decay is None else self.moving.value
         return unit(found) if self.normalized else found
 
@@ -100,7 +96,7 @@ class VectorQuantizer(nn.Module):
         found = jnp.stack(codes, -1)
         q = Quantized(
             inputs,
-            entries_of(codebook, found),
+            code_entries(codebook, found),
             found,
             jnp.stack(logits, -2) if logits else None,
         )
@@ -144,10 +140,10 @@ class VectorQuantizer(nn.Module):
         points = by_level(jax.lax.stop_gradient(q.residuals))
         codes = q.codes.reshape(-1, self.levels).T
         new = jax.vmap(cb.assigned, (0, 0, None))(points, codes, self.size)
-        new = over_devices(new)
+        new = sum_over_devices(new)
         keep, old = self.decay, cb.Assigned(self.counts.value, self.sums.value)
         now = jax.tree.map(lambda a, b: keep * a + (1 - keep) * b, old, new)
-        book = jax.vmap(cb.centres)(now, self.moving.value)
+        book = jax.vmap(cb.code_means)(now, self.moving.value)
         dead = jnp.zeros(now.counts.shape, bool)
         if self.revive:
             entries = by_level(jax.lax.stop_gradient(q.entries))
@@ -179,12 +175,6 @@ def by_level(
     return values.reshape(-1, *values.shape[-2:]).swapaxes(0, 1)
 
 
-def over_devices(found: Any) -> Any:
-    """Sums over the devices that a batch is split over by hand."""
-    axis = batch_axis()
-    return jax.lax.psum(found, axis) if axis else found
-
-
 def far_points(
     points: Float[Array, "points channels"],
     entries: Float[Array, "points channels"],
@@ -198,9 +188,8 @@ def far_points(
     key = jax.random.fold_in(jax.random.key(OF_REVIVAL), number)
     rows, device = jax.random.split(key)
     fresh = points[cb.far_places(points, entries, count, rows)]
-    axis = batch_axis()
-    if axis is None:
+    if (axis := batch_axis()) is None:
         return fresh
     whose = jax.random.randint(device, (count,), 0, jax.lax.axis_size(axis))
     mine = (whose == jax.lax.axis_index(axis))[:, None]
-    return jax.lax.psum(jnp.where(mine, fresh, 0.0), axis)
+    return sum_over_devices(jnp.where(mine, fresh, 0.0))

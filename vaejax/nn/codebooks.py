@@ -38,7 +38,7 @@ def assigned(points: Points, codes: Int[Array, " points"], size: int) -> Assigne
     return Assigned(counts, jax.ops.segment_sum(points, codes, size))
 
 
-def centres(found: Assigned, codebook: Codebook) -> Codebook:
+def code_means(found: Assigned, codebook: Codebook) -> Codebook:
     """The mean of each code's points; codes that have none stay as they are."""
     counts = found.counts[:, None]
     return jnp.where(counts > LEAST, found.sums / jnp.maximum(counts, LEAST), codebook)
@@ -51,7 +51,7 @@ LEAST = 1e-12
 def lloyd_step(points: Points, codebook: Codebook) -> Codebook:
     """Each code at the mean of the points that it is nearest to [Lloyd 1982]."""
     codes = nearest_codes(points, codebook)
-    return centres(assigned(points, codes, len(codebook)), codebook)
+    return code_means(assigned(points, codes, len(codebook)), codebook)
 
 
 def k_means(points: Points, size: int, key: Key, steps: int = 10) -> Codebook:
@@ -76,7 +76,7 @@ def k_means(points: Points, size: int, key: Key, steps: int = 10) -> Codebook:
             points, codebook[codes], size, jax.random.fold_in(later, number)
         )
         empty = (found.counts == 0)[:, None]
-        return jnp.where(empty, points[places], centres(found, codebook))
+        return jnp.where(empty, points[places], code_means(found, codebook))
 
     return lloyd_step(points, jax.lax.fori_loop(0, steps, step, codebook))
 

@@ -22,7 +22,7 @@ class MapSizes(NamedTuple):
     blocks: int = 2
     """Residual blocks of a level of the encoder; the decoder has one more."""
     attended: tuple[int, ...] = ()
-    """MapSizes, counted from 0, whose residual blocks attention follows."""
+    """Levels, counted from 0, whose residual blocks attention follows."""
     middle_attention: bool = True
     groups: int = 32
     """Groups of channels of each group norm; the number divides every width."""
@@ -127,7 +127,7 @@ class MapAttention(nn.Module):
         )(h)
 
 
-class HalvingConv(nn.Module):
+class MapHalving(nn.Module):
     """A 3x3 convolution of stride 2, padded below and on the right alone."""
 
     width: int
@@ -138,7 +138,7 @@ class HalvingConv(nn.Module):
         return convolution(self.width, x.shape[-1], dtype=hidden_dtype(), **more)(x)
 
 
-class DoublingConv(nn.Module):
+class MapDoubling(nn.Module):
     """Each pixel copied to a square of 2 x 2, and a 3x3 convolution."""
 
     width: int
@@ -152,12 +152,12 @@ class DoublingConv(nn.Module):
 class Resampler(NamedTuple):
     """The layer between two levels, and its name."""
 
-    layer: type[HalvingConv | DoublingConv]
+    layer: type[MapHalving | MapDoubling]
     name: str
 
 
-DOWN = Resampler(HalvingConv, "downsamplers_0")
-UP = Resampler(DoublingConv, "upsamplers_0")
+DOWN = Resampler(MapHalving, "downsamplers_0")
+UP = Resampler(MapDoubling, "upsamplers_0")
 
 
 def resnet_block(sizes: MapSizes, width: int, name: str) -> nn.Module:

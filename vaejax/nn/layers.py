@@ -111,6 +111,18 @@ def batch_axis() -> str | None:
     return next(iter(jax.sharding.get_abstract_mesh().manual_axes), None)
 
 
+def sum_over_devices(arrays: Any) -> Any:
+    """Sums over the devices that a batch is split over by hand; else as they are."""
+    axis = batch_axis()
+    return jax.lax.psum(arrays, axis) if axis else arrays
+
+
+def mean_over_devices(arrays: Any) -> Any:
+    """Means over the devices that a batch is split over by hand; else as they are."""
+    axis = batch_axis()
+    return jax.lax.pmean(arrays, axis) if axis else arrays
+
+
 class Dropout(nn.Module):
     """Dropout by permission: the identity where no `dropout` key is given."""
 

@@ -26,14 +26,14 @@ class Perceptual:
     """
 
     name: str
-    """What the distance is called: lpips, or the run's own features."""
+    """The name of the distance: lpips, or that of the run's own features."""
     digest: str
-    """Of the weights, 16 hexadecimal digits."""
+    """The digest of the weights, 16 hexadecimal digits."""
     maps: Callable[[Any, Array], Maps]
     """`maps(weights, x)`: a map `[batch, h, w, channels]` of each layer, or a vector
     `[batch, features]`, of images `[batch, height, width, channels]` in [0, 1]."""
     weights: Any
-    """Of the network: a pytree of arrays."""
+    """The weights of the network: a pytree of arrays."""
     channels: tuple[Array, ...] | None = None
     """Weights of the channels of each layer, `[channels]`; without them, all are 1."""
 

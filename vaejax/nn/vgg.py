@@ -20,8 +20,8 @@ LEAST_SIDE = 16
 """The narrowest image that has a pixel left after four pools."""
 SHIFT = np.array([-0.030, -0.088, -0.188], np.float32)
 SCALE = np.array([0.458, 0.448, 0.450], np.float32)
-"""Of images in [-1, 1], before the network: the scaling layer of LPIPS, whose numbers
-are nearly ImageNet's means and deviations."""
+"""The scaling layer of LPIPS, for images in [-1, 1], in front of the network: its
+numbers are nearly ImageNet's means and deviations."""
 
 
 def vgg_layers() -> tuple[tuple[str, ...], ...]:

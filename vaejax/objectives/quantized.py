@@ -11,7 +11,7 @@ from vaejax.distributions.codes import Quantized, UniformCodes
 from vaejax.inference.terms import Inference, infer
 from vaejax.models import LatentModel
 from vaejax.nn import codebooks as cb
-from vaejax.nn.layers import batch_axis
+from vaejax.nn.layers import mean_over_devices, sum_over_devices
 from vaejax.objectives.elbo import sigma_term
 from vaejax.types import Array, Batch, Key, Metrics
 
@@ -92,23 +92,16 @@ def certainty(q: Quantized) -> Array:
     log_p = log_softmax(q.logits)
     positions = math.prod(q.logits.shape[1:3])
     each = -(jnp.exp(log_p) * log_p).sum(-1).mean((0, 1, 2))
-    mean = over_devices_mean(jnp.exp(log_p).mean((0, 1, 2)))
+    mean = mean_over_devices(jnp.exp(log_p).mean((0, 1, 2)))
     whole = -jnp.where(mean > 0, mean * jnp.log(jnp.maximum(mean, cb.LEAST)), 0).sum(-1)
     return positions * (each - whole).sum()
-
-
-def over_devices_mean(mean: Array) -> Array:
-    """The mean over the devices that a batch is split over by hand."""
-    axis = batch_axis()
-    return jax.lax.pmean(mean, axis) if axis else mean
 
 
 def code_terms(i: Inference, batch: Batch) -> Metrics:
     """How the codes of a batch are used, and what they cost."""
     term = i.latents["z"]
     q, p = cast(Quantized, term.q), cast(UniformCodes, term.p)
-    counts, axis = cb.count_codes(q.codes, p.size), batch_axis()
-    counts = jax.lax.psum(counts, axis) if axis else counts
+    counts = sum_over_devices(cb.count_codes(q.codes, p.size))
     pixels = math.prod(batch["x"].shape[1:-1])
     return {
         "usage": cb.share_used(counts),

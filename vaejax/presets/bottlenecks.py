@@ -25,7 +25,7 @@ POINTS_OF_A_CODE, MOST_IMAGES = 16, 2048
 
 
 @dataclasses.dataclass(frozen=True)
-class Bottleneck:
+class CodeBottleneck:
     """The codes of a quantized autoencoder."""
 
     bottleneck: BottleneckName = "vq"
@@ -72,8 +72,7 @@ class Bottleneck:
         require(self.softness > 0, "softness", self.softness, "above 0")
         require(few, "channel_values", self.channel_values, "of at least 2 values each")
         for name, users in OWNERS.items():
-            given = vars(self)[name] != getattr(type(self), name)
-            if given and self.bottleneck not in users:
+            if self._given(name) and self.bottleneck not in users:
                 flag, known = name.replace("_", "-"), " or ".join(users)
                 raise InputError(
                     f"--{flag} is only for --bottleneck {known}: choose one"
@@ -90,8 +89,7 @@ class Bottleneck:
             ("codebook_decay", "ema"),
             ("codebook_weight", "gradient"),
         ):
-            given = vars(self)[name] != getattr(type(self), name)
-            if given and self.codebook != kind:
+            if self._given(name) and self.codebook != kind:
                 flag = name.replace("_", "-")
                 raise InputError(f"--{flag} needs --codebook {kind}")
         if self.bottleneck == "lfq" and self.codes & (self.codes - 1):
@@ -100,6 +98,10 @@ class Bottleneck:
                 f"--codes {self.codes} is no power of 2, as signs have: choose "
                 f"{2 ** (bits - 1)} or {2**bits}"
             )
+
+    def _given(self, name: str) -> bool:
+        """Whether a setting is another than by default."""
+        return vars(self)[name] != getattr(type(self), name)
 
     @property
     def _number(self) -> tuple[str, Any]:
@@ -144,7 +146,7 @@ OWNERS: Mapping[str, tuple[str, ...]] = {
 """Settings of codes, and the bottlenecks that read them."""
 
 
-def build_quantizer(of: Bottleneck) -> Any:
+def build_quantizer(of: CodeBottleneck) -> Any:
     """The quantizer by its settings."""
     softness = of.softness if of.entropy else 0.0
 
@@ -168,7 +170,7 @@ def build_quantizer(of: Bottleneck) -> Any:
     return pick("bottleneck", of.bottleneck, known)()
 
 
-def code_objective(of: Bottleneck) -> Objective:
+def code_objective(of: CodeBottleneck) -> Objective:
     """The loss by the settings of codes: finite scalars need none of their own."""
     learned = of.bottleneck in LEARNED and of.codebook == "gradient"
     return partial(
@@ -179,7 +181,7 @@ def code_objective(of: Bottleneck) -> Objective:
     )
 
 
-def with_first_codes(experiment: Experiment, of: Bottleneck) -> Experiment:
+def with_first_codes(experiment: Experiment, of: CodeBottleneck) -> Experiment:
     """The experiment whose codes begin as the settings say.
 
     Raises:

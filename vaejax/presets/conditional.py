@@ -21,7 +21,7 @@ from vaejax.models import likelihoods as li
 from vaejax.nn import networks as net
 from vaejax.presets import arena
 from vaejax.presets import assemble as a
-from vaejax.presets.bodies import Bodies, build_bodies, mlp_bodies
+from vaejax.presets.bodies import DENSE, LONG, Bodies, build_bodies, mlp_bodies
 from vaejax.presets.signature import preset
 from vaejax.training.gating import until
 
@@ -32,10 +32,10 @@ __all__ = ["classifier", "cvae", "cvae_sohn"]
 def cvae(
     *,
     data: Data = Data(),
-    network: Network = Network(hidden=(400, 200), activation="silu"),
+    network: Network = DENSE,
     latent: Latents = Latents(10),
     weight: Weight = Weight(),
-    training: Training = Training(epochs=100, learning_rate=2e-3, decay="cosine"),
+    training: Training = LONG,
 ) -> Experiment:
     """The label-conditional VAE, for any labelled data [Kingma et al. 2014, M2].
 

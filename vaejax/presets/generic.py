@@ -16,7 +16,7 @@ from vaejax.models import (
     TwoLayerVAE,
 )
 from vaejax.presets import assemble as a
-from vaejax.presets.bodies import build_bodies, dense_layers
+from vaejax.presets.bodies import DENSE, LONG, build_bodies, dense_layers
 from vaejax.presets.bounds import Importance, trained_by_bound
 from vaejax.presets.priors import build_prior
 from vaejax.presets.signature import preset
@@ -37,12 +37,12 @@ __all__ = [
 def vae(
     *,
     data: Data = Data(),
-    network: Network = Network(hidden=(400, 200), activation="silu"),
+    network: Network = DENSE,
     latent: Latents = Latents(),
     weight: Weight = Weight(),
     free_bits: float = 0.0,
     gradient: Literal["pathwise", "stl"] = "pathwise",
-    training: Training = Training(epochs=100, learning_rate=2e-3, decay="cosine"),
+    training: Training = LONG,
 ) -> Experiment:
     """The variational autoencoder, for any data [Kingma & Welling 2014].
 

@@ -13,7 +13,7 @@ from vaejax.nn.strided import StridedDecoder, StridedEncoder
 from vaejax.presets import assemble as a
 from vaejax.presets.bodies import Bodies
 from vaejax.presets.bottlenecks import (
-    Bottleneck,
+    CodeBottleneck,
     build_quantizer,
     code_objective,
     with_first_codes,
@@ -53,7 +53,7 @@ def vqvae(
     *,
     data: Data = Data(),
     network: Strided = Strided(),
-    latent: Bottleneck = Bottleneck(),
+    latent: CodeBottleneck = CodeBottleneck(),
     training: Training = TRAINING,
 ) -> Experiment:
     """The VQ-VAE of images by the network of CIFAR-10 [van den Oord et al. 2017].
@@ -73,7 +73,7 @@ def fsq(
     *,
     data: Data = Data(),
     network: Strided = Strided(),
-    latent: Bottleneck = Bottleneck(bottleneck="fsq"),
+    latent: CodeBottleneck = CodeBottleneck(bottleneck="fsq"),
     training: Training = TRAINING,
 ) -> Experiment:
     """Codes by rounding a few channels, without a loss [Mentzer et al. 2023].
@@ -84,7 +84,7 @@ def fsq(
 
 
 def quantized_experiment(
-    data: Data, network: Strided, latent: Bottleneck, training: Training
+    data: Data, network: Strided, latent: CodeBottleneck, training: Training
 ) -> Experiment:
     """A quantized autoencoder by its settings.
 

@@ -12,7 +12,7 @@ from vaejax.configs import Data, Training, at_least
 from vaejax.data.kinds import by_kind, require_images
 from vaejax.errors import InputError, require
 from vaejax.experiment import Experiment, Metric, Player
-from vaejax.inference.ode import MethodName, Path
+from vaejax.inference.ode import MethodName, OdePath
 from vaejax.models import RectifiedFlow
 from vaejax.nn.velocity import VelocityMLP, VelocityUNet
 from vaejax.objectives.flow_matching import TimesName
@@ -164,7 +164,7 @@ def density_metrics(flow: FlowPaths, view: a.View) -> dict[str, Metric]:
             "--density-steps is for densities, and pictures are of levels: set "
             "--dequantize, too"
         )
-    path = Path(flow.density_steps, flow.ode_method)
+    path = OdePath(flow.density_steps, flow.ode_method)
     log_bin = view.preprocess.log_bin
     fold = metrics.ode_likelihood(path, probes=flow.probes, log_bin=log_bin)
     return {"density": fold}

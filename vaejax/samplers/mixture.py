@@ -84,6 +84,7 @@ def fit_one(z: np.ndarray, count: int, seed: int, what: str) -> dict[str, np.nda
 
 def draw_gmm(
     arrays: Mapping[str, np.ndarray],
+    classes: int,
     key: Key,
     labels: np.ndarray,
     temperature: float | Array | None,
@@ -92,6 +93,7 @@ def draw_gmm(
 
     A temperature multiplies the deviations of each Gaussian from its mean.
     """
+    del classes  # as many as there are mixtures
     which, noise = jax.random.split(key)
     weights = jnp.asarray(arrays["weights"])[labels]
     component = jax.random.categorical(which, jnp.log(weights))

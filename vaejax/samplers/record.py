@@ -1,8 +1,8 @@
 """A fitted sampler: arrays, what they are of, and its draws of latents."""
 
 import hashlib
-import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax.numpy as jnp
@@ -54,12 +54,8 @@ class Sampler(NamedTuple):
           InputError: there are densities of labels, and y are no labels of examples.
         """
         labels = self._labels(num, y)
-        if self.kind == "gmm":
-            flat = mixture.draw_gmm(self.arrays, key, labels, temperature)
-        else:
-            build = SECOND[self.kind]
-            model = build(math.prod(self.shape), self.classes)
-            flat = draw_second(model, self.arrays, key, labels, temperature)
+        draw = DRAWS[self.kind]
+        flat = draw(self.arrays, self.classes, key, labels, temperature)
         return jnp.reshape(flat, (num, *self.shape))
 
     def _labels(self, num: int, y: Any) -> np.ndarray:
@@ -75,8 +71,12 @@ class Sampler(NamedTuple):
         return y.astype(np.int32)
 
 
-SECOND = {"flow": flow_model, "two_stage": two_stage_model}
-"""Second models for so many latents and labels, by kind."""
+DRAWS = {
+    "gmm": mixture.draw_gmm,
+    "flow": partial(draw_second, flow_model),
+    "two_stage": partial(draw_second, two_stage_model),
+}
+"""Functions of arrays, classes, a key, labels `[num]` and a temperature to latents."""
 
 
 def check_sampler_name(kind: Any) -> None:

@@ -5,7 +5,7 @@ Both are given standardized latents as `batch["x"]` `[batch, latents]`, and labe
 arrays by path, `params/flow/layer_0/...`, beside `loc` and `scale` of each latent.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -102,8 +102,9 @@ def arrays_of(
 
 
 def draw_second(
-    model: Any,
+    build: Callable[[int, int], Any],
     arrays: Mapping[str, np.ndarray],
+    classes: int,
     key: Key,
     labels: np.ndarray,
     temperature: float | Array | None,
@@ -116,7 +117,6 @@ def draw_second(
     loc, scale = jnp.asarray(arrays["loc"]), jnp.asarray(arrays["scale"])
     batch = {"x": jnp.zeros((len(labels), len(loc))), "y": jnp.asarray(labels)}
     own = {n: a for n, a in arrays.items() if "/" in n}
-    generate = parallel.compile_verb(model, "generate")
-    scaled = () if temperature is None else (temperature,)
-    p = generate(unflatten_dict(own, sep="/"), batch, latents[None], *scaled)
+    generate = parallel.compile_verb(build(len(loc), classes), "generate")
+    p = generate(unflatten_dict(own, sep="/"), batch, latents[None], temperature)
     return cooled(p, temperature).sample(noise)[0] * scale[None] + loc[None]
