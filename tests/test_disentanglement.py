@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -50,9 +51,9 @@ def constant():
 
 
 def merged():
-    """Two factors in the first latent, 4 a + b, and the third one in another."""
+    """Two factors in the first latent, 4 a + b, the third in another, an idle one."""
     a, b, c = FACTORS.T
-    return np.stack([4 * a + b, c, NOISE[:, 3]], 1) + NOISE[:, :3]
+    return np.stack([4 * a + b, c, 0 * c], 1) + NOISE[:, :3] * [1, 1, 0]
 
 
 SCORES = {
@@ -124,7 +125,7 @@ def test_rotated_codes():
     """What needs axes falls; what a linear map can undo stays."""
     z, right = rotated(), perfect()
     for name in ("mig", "sap", "irs", "modularity"):
-        assert SCORES[name](z) < 0.7 * SCORES[name](right), name
+        assert SCORES[name](z) < 0.8 * SCORES[name](right), name
     assert SCORES["explicitness"](z) > 0.95 * SCORES["explicitness"](right)
     z_dci, best = (pred.importance_scores(each, FACTORS) for each in (z, right))
     assert z_dci.disentanglement < 0.6 < 0.95 < best.disentanglement
@@ -133,12 +134,11 @@ def test_rotated_codes():
 def test_two_merged_factors():
     """MIG counts the gap of each factor by itself: both merged ones keep theirs."""
     # The first latent knows both, no other knows either: every factor has its full gap.
-    assert SCORES["mig"](merged()) > 0.97
-    # Its information is log 3 and log 4 of two factors, and nothing of the third.
-    share = (math.log(3) / math.log(4)) ** 2 / 2
-    one = 1 - share
-    noise = info.modularity_of_codes(merged()[:, 2:], FACTORS)
-    want = (one + 1 + noise) / 3
+    assert SCORES["mig"](merged()) > 0.99
+    # Its information is log 3 and log 4 of two factors, and nothing of the third; the
+    # second latent is modular, and the idle one counts as 0.
+    first = 1 - (math.log(3) / math.log(4)) ** 2 / 2
+    want = (first + 1 + 0) / 3
     np.testing.assert_allclose(SCORES["modularity"](merged()), want, atol=1e-3)
 
 
@@ -228,24 +228,20 @@ def test_gap_by_densities_of_the_definition():
     np.testing.assert_allclose(sure.information, np.diag(np.log(SIZES)), atol=1e-4)
 
 
-def test_draws_share_their_factor_and_scores_are_those_of_their_draws():
-    """Groups by factors, and both scores on the very draws that were made."""
+def test_draws_share_their_factor():
+    """And all that share it can be drawn."""
     groups = held.value_groups(FACTORS)
-    u = np.linspace(0, 1, 64, endpoint=False, dtype=np.float32)
+    rows, u = jnp.arange(240), jnp.arange(240) / 240
     for k in range(3):
-        rows = np.arange(64)
-        others = np.asarray(held.sharing(groups, k, rows, u))
-        np.testing.assert_array_equal(FACTORS[others, k], FACTORS[rows, k])
-        same = np.asarray(
-            held.sharing(groups, k, np.full(240, 7), np.arange(240) / 240)
-        )
-        np.testing.assert_array_equal(
-            np.unique(same), np.flatnonzero(FACTORS[:, k] == FACTORS[7, k])
-        )
+        others = np.asarray(held.sharing(groups, jnp.int32(k), rows, u))
+        np.testing.assert_array_equal(FACTORS[others, k], FACTORS[:, k])
+        same = held.sharing(groups, jnp.int32(k), jnp.full(240, 7), u)
+        alike = np.flatnonzero(FACTORS[:, k] == FACTORS[7, k])
+        np.testing.assert_array_equal(np.unique(np.asarray(same)), alike)
 
 
 def test_scores_by_interventions_are_those_of_the_definition():
-    """Drawn by NumPy as disentanglement_lib does, on noisy codes: equal but for chance."""
+    """Drawn by NumPy as disentanglement_lib draws: equal but for chance."""
     rng = np.random.default_rng(0)
     z = rotated() + 0.2 * rng.normal(size=(len(FACTORS), 3))
 
@@ -278,8 +274,8 @@ def test_scores_by_interventions_are_those_of_the_definition():
 
 
 def test_latents_that_hardly_vary_have_no_vote():
-    z = np.concatenate([0.01 * perfect(), rotated()], 1)
-    assert held.factor_vae_score(z, FACTORS, **FEW).value < 0.95
+    z = np.concatenate([0.01 * perfect(), 1000 * NOISE[:, 3:]], 1)
+    assert held.factor_vae_score(z, FACTORS, **FEW).value < 0.45  # one latent votes
     assert held.factor_vae_score(0.01 * perfect(), FACTORS, **FEW).value == 0
 
 
