@@ -48,7 +48,7 @@ class Data:
     """The data to train on."""
 
     dataset: DatasetName = "mnist_5k"
-    """mnist_5k, digits, breast_cancer, another TFDS name; npz:PATH, csv:PATH,
+    """mnist_5k, digits, breast_cancer, sprites, another TFDS name; npz:PATH, csv:PATH,
     folder:PATH (pictures, in sub-folders by label), hf:PATH or hf:NAME."""
     validation: float = 0.0
     """Fraction of the training split held out for validation; 2 or more: the number
