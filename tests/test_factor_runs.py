@@ -75,7 +75,7 @@ def test_samples_are_scored_where_they_are_asked_for(loaded):
 def test_the_heat_map_shows_the_information(loaded):
     """Its cells, whose rows are latents by their KL."""
     figure = plots.factors(*loaded)
-    batch = held_out_examples(loaded[0], 5000)
+    batch = held_out_examples(loaded[0], 5000, "train")
     means = np.asarray(vaejax.encode(*loaded, batch["x"]).mean, float)
     share = info.information_matrix(means, batch["factors"])
     share /= info.factor_entropies(batch["factors"])

@@ -23,8 +23,9 @@ READABLE = 0.55
 def factors(experiment: Experiment, state: TrainState) -> Picture:
     """The mutual information of each latent with each known factor, over H(factor).
 
-    Of the means of q(z | x) of test examples, at most 5000, in 20 bins: what MIG takes
-    its gaps of. The latents with the largest KL are first, as in the picture traversal.
+    Of the means of q(z | x) in 20 bins: what MIG takes its gaps of. Of training
+    examples, at most 5000, as few examples of each value would seem to inform. The
+    latents with the largest KL are first, as in the picture traversal.
 
     Args:
       experiment: what was trained.
@@ -34,7 +35,7 @@ def factors(experiment: Experiment, state: TrainState) -> Picture:
       InputError: the data has no known factors, or the model no encoder.
     """
     require_factors(experiment, state, "factors")
-    batch = held_out_examples(experiment, MOST)
+    batch = held_out_examples(experiment, MOST, "train")
     means = posterior_means(experiment, state, batch)
     order, labels = ordered_latents(experiment, state, batch, means, ROWS)
     known = batch["factors"]
