@@ -113,7 +113,7 @@ def _open(
 
 def _streams(dataset: Dataset, reading: Reading) -> bool:
     spec = dataset.spec
-    if kind_of(spec).has_columns:
+    if not kind_of(spec).scaled:
         return False
     return reading.streams(spec.sizes["train"], spec.shape)
 

@@ -59,11 +59,13 @@ class Spec(NamedTuple):
     name: str
     """As it was asked for: "mnist_5k", "npz:/abs/path.npz", "arrays"."""
     kind: str
-    """A name in `vaejax.data.kinds.KINDS`: "image" or "table"."""
+    """A name in `vaejax.data.kinds.KINDS`, as "image" or "table"."""
     shape: tuple[int, ...]
-    """Shape of one example: (height, width, channels), or (columns,)."""
+    """Shape of one example: (height, width, channels), (columns,), or of codes
+    (height, width, levels)."""
     levels: int
-    """Grey levels of an image: 2 where it is binary already, else 256; 0 for tables."""
+    """Grey levels of an image: 2 where it is binary already, else 256; of codes their
+    number; 0 of others."""
     classes: int
     """Number of classes; 0 without labels."""
     sizes: Mapping[str, int]
@@ -71,7 +73,8 @@ class Spec(NamedTuple):
     digest: str
     """Digest of every split before hold-out; if streamed, of file names and sizes."""
     mean: tuple[float, ...] = ()
-    """Mean of each column of the training split, which standardizes `x` (tables)."""
+    """Mean of each column of the training split, which standardizes `x` (tables), or of
+    each channel of a map of latents."""
     scale: tuple[float, ...] = ()
     """Standard deviation of each column, 1 where it is constant (tables)."""
     columns: tuple[Column, ...] = ()
@@ -139,12 +142,12 @@ def check_spec(spec: Spec) -> None:
         "shape": len(spec.shape) == len(kind.axes)
         and all(side > 0 for side in spec.shape)
         and width < 2**31,
-        "levels": 0 <= spec.levels <= 2**16,
+        "levels": 0 <= spec.levels <= 2**24,
         "classes": 0 <= spec.classes < 2**31,
         "sizes": "train" in spec.sizes and min(spec.sizes.values()) > 0,
         "mean": np.isfinite(spec.mean).all(),
         "scale": all(0 < scale < math.inf for scale in spec.scale),
-        "columns": not kind.has_columns or all(n in (0, width) for n in wide),
+        "columns": not kind.standardized or all(n in (0, spec.shape[-1]) for n in wide),
         "columns.kind": all(fits(column) for column in spec.columns),
         "names": len(spec.names) in (0, spec.classes),
         "pixels": spec.pixels is None or is_scale(spec.pixels),

@@ -182,8 +182,13 @@ def manifest(
 def units(experiment: Experiment) -> dict[str, str]:
     """The model's units, and how the data's own become those."""
     spec = experiment.dataset.spec
-    if kind_of(spec).has_columns:
-        return {"x": "standardized columns: (column - mean) / scale, 0 in holes"}
+    kind = kind_of(spec)
+    if kind.coded:
+        return {"x": f"codes, whole numbers from 0 to {spec.levels - 1}"}
+    if kind.standardized:
+        axis = kind.axes[-1]
+        one = axis.removesuffix("s")
+        return {"x": f"standardized {axis}: ({one} - mean) / scale, 0 in holes"}
     binary = ", rounded or drawn to be 0 or 1" if spec.levels == 2 else ""
     rule = f", where levels are {RULES[spec.pixels.rule].code}" if spec.pixels else ""
     return {"x": f"in [0, 1]: grey levels / {spec.levels - 1}{binary}{rule}"}
