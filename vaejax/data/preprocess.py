@@ -58,6 +58,10 @@ def preprocess(
     if binarize not in BINARIZE:
         raise InputError(f"--binarize {binarize}: choose of {', '.join(BINARIZE)}")
     kind = kind_of(spec)
+    if not (kind.scaled or kind.named) and (binarize != "none" or dequantize):
+        raise InputError(
+            f"--binarize and --dequantize are of pictures: {spec.name} is a {spec.kind}"
+        )
     if kind.coded:
         return code_map(spec)
     if kind.standardized:

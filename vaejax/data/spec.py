@@ -53,6 +53,19 @@ class Pixels(NamedTuple):
     """The type of the pixels, as NumPy names it."""
 
 
+class FirstStage(NamedTuple):
+    """The trained model whose latents are the data of another one."""
+
+    run: str
+    """Its folder, or its address on the hub."""
+    what: str
+    """`codes`, or `means` of q(z | x)."""
+    digest: str
+    """Of the parameters that encoded, as `state_digest` gives it."""
+    step: int
+    """Of its training."""
+
+
 class Spec(NamedTuple):
     """A description of a data set for models: small, kept in a run's `config.json`."""
 
@@ -101,6 +114,8 @@ class Spec(NamedTuple):
     """Whether `auto` takes pixels as bits; older runs always did."""
     pixels: Pixels | None = None
     """The scale of the pictures as they were given; None of uint8, and of tables."""
+    first: FirstStage | None = None
+    """The model whose latents these are, where they are any."""
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from vaejax.models.capabilities import (
     completes,
     generates,
     has_baseline,
+    has_codes,
     infers,
     weighs_latents,
 )
@@ -96,6 +97,7 @@ __all__ = [
     "conditions_of",
     "generates",
     "has_baseline",
+    "has_codes",
     "infers",
     "weighs_latents",
 ]

@@ -17,6 +17,13 @@ def infers(model: Any) -> bool:
     return isinstance(model, LatentModel)
 
 
+def has_codes(model: Any) -> bool:
+    """Whether its latents are codes, whose `values_of` is what `decode` reads; then
+    its `encode` has `codes`, and its `prior` their shape and number.
+    """
+    return infers(model) and hasattr(model, "values_of")
+
+
 def weighs_latents(model: Any) -> bool:
     """Whether given latents can be weighed: those of one block."""
     return infers(model) and hasattr(model, "posterior") and hasattr(model, "prior")

@@ -12,6 +12,7 @@ import optax
 from vaejax.configs import Data, Latents, Network, Training, Weight
 from vaejax.data import Dataset, open_dataset
 from vaejax.data.holes import hide
+from vaejax.data.opening import OPENERS
 from vaejax.data.preprocess import Preprocess, preprocess
 from vaejax.data.splits import binarized_once
 from vaejax.distributions.columns import Table, mixed
@@ -43,8 +44,11 @@ from vaejax.presets.posteriors import build_encoder
 from vaejax.presets.priors import build_prior
 from vaejax.presets.rates import for_counts
 from vaejax.runtime.limits import MOST
+from vaejax.stages.opening import PREFIX, open_latents
 from vaejax.training.schedules import SCHEDULES
 from vaejax.types import Array, Objective, Shape
+
+OPENERS[PREFIX] = open_latents  # as the data are opened here, and nowhere below
 
 OF_LINEN = ("parent", "name")
 """Fields of a Linen module that are none of its parts."""
