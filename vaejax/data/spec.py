@@ -65,6 +65,15 @@ class FirstStage(NamedTuple):
     step: int
     """Of its training."""
 
+    def change(self, found: "FirstStage") -> str:
+        """The line about another first stage that was found in this one's place."""
+        return (
+            f"the first stage {found.run} is not the one that encoded the data: its "
+            f"parameters have digest {found.digest} (step {found.step:,}), those had "
+            f"{self.digest} (step {self.step:,}); give those back, or train a second "
+            "stage anew"
+        )
+
 
 class Spec(NamedTuple):
     """A description of a data set for models: small, kept in a run's `config.json`."""

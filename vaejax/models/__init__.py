@@ -11,6 +11,7 @@ from vaejax.models.capabilities import (
     has_codes,
     infers,
     weighs_latents,
+    with_top_k,
 )
 from vaejax.models.completion import (
     ArbitraryCompletion,
@@ -35,6 +36,7 @@ from vaejax.models.quantized import (
     SignQuantizer,
 )
 from vaejax.models.rectified_flow import RectifiedFlow
+from vaejax.models.staged import TwoStages
 from vaejax.models.vae import (
     VAE,
     Decoder,
@@ -87,6 +89,7 @@ __all__ = [
     "SignQuantizer",
     "StandardNormal",
     "TwoLayerVAE",
+    "TwoStages",
     "VampPrior",
     "VectorQuantizer",
     "Whole",
@@ -100,4 +103,5 @@ __all__ = [
     "has_codes",
     "infers",
     "weighs_latents",
+    "with_top_k",
 ]

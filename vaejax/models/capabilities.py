@@ -2,7 +2,9 @@
 
 from typing import Any, TypeGuard
 
+from vaejax.errors import InputError, require
 from vaejax.models.adversarial import Judge
+from vaejax.models.autoregressive import CodePrior
 from vaejax.models.base import Generator, LatentModel
 from vaejax.models.completion import Completer, Completion
 
@@ -22,6 +24,20 @@ def has_codes(model: Any) -> bool:
     its `encode` has `codes`, and its `prior` their shape and number.
     """
     return infers(model) and hasattr(model, "values_of")
+
+
+def with_top_k(model: Any, top_k: int) -> Any:
+    """The model of codes that draws each from the `top_k` most probable; 0 is all.
+
+    InputError where it is none, or has not so many.
+    """
+    if not isinstance(model, CodePrior):
+        raise InputError("--top-k is of models of codes, as code_transformer")
+    most = model.network.vocabulary
+    require(
+        0 <= top_k <= most, "top_k", top_k, f"from 0 to {most}, the number of codes"
+    )
+    return model.clone(top_k=top_k)
 
 
 def weighs_latents(model: Any) -> bool:

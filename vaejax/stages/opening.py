@@ -1,11 +1,12 @@
 """Latents of a run as a data set: `latents:RUN`."""
 
+import hashlib
 import sys
 from collections.abc import Mapping
 
 import numpy as np
 
-from vaejax.data.dataset import Arrays, Dataset, arrays_digest, in_memory
+from vaejax.data.dataset import Arrays, Dataset, in_memory
 from vaejax.data.spec import FirstStage, Spec
 from vaejax.experiment import Experiment, TrainState
 from vaejax.runtime.memory import check_fits
@@ -61,6 +62,12 @@ def encode_splits(
     return found
 
 
+def latents_digest(source: Spec, latents: Latents, first: FirstStage) -> str:
+    """blake2b of what latents are made of: other machines round them differently."""
+    made = (source.digest, first.what, first.digest, latents.shape)
+    return hashlib.blake2b(repr(made).encode(), digest_size=16).hexdigest()
+
+
 def latents_data(
     source: Spec, latents: Latents, first: FirstStage, splits: Mapping[str, Arrays]
 ) -> Dataset:
@@ -76,7 +83,7 @@ def latents_data(
         levels=latents.levels,
         classes=source.classes,
         sizes={split: len(arrays["x"]) for split, arrays in flat.items()},
-        digest=arrays_digest(latents.shape, flat, source.names),
+        digest=latents_digest(source, latents, first),
         names=source.names,
         unseen=source.unseen,
         nearly_binary=False,
