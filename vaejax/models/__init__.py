@@ -6,6 +6,7 @@ from vaejax.models.base import Generator, LatentModel
 from vaejax.models.capabilities import (
     classifies,
     completes,
+    draws_latents,
     generates,
     has_baseline,
     has_codes,
@@ -98,6 +99,7 @@ __all__ = [
     "completes",
     "conditional",
     "conditions_of",
+    "draws_latents",
     "generates",
     "has_baseline",
     "has_codes",

@@ -7,6 +7,7 @@ from vaejax.models.adversarial import Judge
 from vaejax.models.autoregressive import CodePrior
 from vaejax.models.base import Generator, LatentModel
 from vaejax.models.completion import Completer, Completion
+from vaejax.models.staged import TwoStages
 
 
 def generates(model: Any) -> bool:
@@ -17,6 +18,12 @@ def generates(model: Any) -> bool:
 def infers(model: Any) -> bool:
     """Whether it has latents of x: an encoder."""
     return isinstance(model, LatentModel)
+
+
+def draws_latents(model: Any) -> bool:
+    """Whether what it generates is decoded from latents that may be given."""
+    drawn = model.second if isinstance(model, TwoStages) else model
+    return generates(model) and not isinstance(drawn, CodePrior)
 
 
 def has_codes(model: Any) -> bool:

@@ -14,6 +14,7 @@ from vaejax.experiment import Experiment, TrainState
 from vaejax.models import (
     conditional,
     conditions_of,
+    draws_latents,
     generates,
     has_baseline,
     infers,
@@ -86,6 +87,15 @@ def require_labels(experiment: Experiment, state: TrainState, what: str) -> None
     require_pictures(experiment, state, what)
     if not conditional(experiment.model):
         raise InputError(f"{what} needs a model that is conditioned on labels")
+
+
+def require_labelled_latents(
+    experiment: Experiment, state: TrainState, what: str
+) -> None:
+    """Raises InputError where no latents can be decoded with one label and another."""
+    require_labels(experiment, state, what)
+    if not draws_latents(experiment.model):
+        raise InputError(f"{what} needs a model with latents")
 
 
 def require_attributes(experiment: Experiment, state: TrainState, what: str) -> None:
