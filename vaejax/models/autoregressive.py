@@ -15,7 +15,7 @@ from vaejax.inference.terms import Inference, log_observed
 from vaejax.models.base import LatentModel
 from vaejax.models.conditions import condition_of
 from vaejax.nn.transformer import CausalTransformer
-from vaejax.types import Array, Batch, Distribution
+from vaejax.types import Array, Batch, Distribution, Size
 
 
 class CodePrior(LatentModel):
@@ -137,7 +137,7 @@ def most_probable(
     return jnp.where(logits >= least, logits, -jnp.inf)
 
 
-def gumbel_of_each(keys: Keys, shape: tuple[int, ...]) -> Array:
+def gumbel_of_each(keys: Keys, shape: tuple[Size, ...]) -> Array:
     """Standard Gumbel noise `[samples, *shape]`, one key a draw.
 
     The largest of logits plus such noise times T is a draw of softmax(logits / T).
@@ -145,7 +145,7 @@ def gumbel_of_each(keys: Keys, shape: tuple[int, ...]) -> Array:
     return jax.vmap(lambda key: jax.random.gumbel(key, shape))(keys)
 
 
-def check_places(shape: tuple[int, ...], network: CausalTransformer) -> None:
+def check_places(shape: tuple[Size, ...], network: CausalTransformer) -> None:
     """InputError where maps of codes have other places or levels than the network."""
     _, height, width, levels = shape if len(shape) == 4 else (0, 0, 0, 0)
     if levels != network.levels or height * width * levels != network.length:

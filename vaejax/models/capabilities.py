@@ -26,6 +26,11 @@ def draws_latents(model: Any) -> bool:
     return generates(model) and not isinstance(drawn, CodePrior)
 
 
+def encodes(model: Any) -> bool:
+    """Whether it has latents of x to show: not where it infers x itself, exactly."""
+    return infers(model) and not isinstance(model, CodePrior)
+
+
 def has_codes(model: Any) -> bool:
     """Whether its latents are codes, whose `values_of` is what `decode` reads; then
     its `encode` has `codes`, and its `prior` their shape and number.

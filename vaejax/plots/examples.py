@@ -15,6 +15,7 @@ from vaejax.models import (
     conditional,
     conditions_of,
     draws_latents,
+    encodes,
     generates,
     has_baseline,
     infers,
@@ -63,7 +64,7 @@ def conditions_at(
 def require_posterior(experiment: Experiment, state: TrainState, what: str) -> None:
     """Raises InputError where the model has no encoder."""
     del state  # as in the other requirements
-    if not infers(experiment.model):
+    if not encodes(experiment.model):
         raise InputError(f"{what} needs a model with an encoder")
 
 
