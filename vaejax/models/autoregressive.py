@@ -53,7 +53,7 @@ class CodePrior(LatentModel):
         """
         x = checked_codes(batch, self.network)
         c = condition_of(self.condition, batch)
-        logits = self.network(x.reshape(len(x), -1), c)
+        logits = self.network(x.reshape(x.shape[0], -1), c)
         logits = logits.reshape(1, *x.shape, -1)
         return dist.CategoricalLogits(logits, validate_args=False)
 
