@@ -12,6 +12,7 @@ import optax
 from vaejax.configs import Data, Latents, Network, Training, Weight
 from vaejax.data import Dataset, open_dataset
 from vaejax.data.holes import hide
+from vaejax.data.kinds import kind_of
 from vaejax.data.opening import OPENERS
 from vaejax.data.preprocess import Preprocess, preprocess
 from vaejax.data.splits import binarized_once
@@ -113,7 +114,8 @@ def open_data(settings: Data, likelihood: li.Likelihood | Network) -> View:
             "preset with a --likelihood, as vae or miwae"
         )
     if binarize == "auto":
-        binarize = "dynamic" if isinstance(likelihood, li.Bernoulli) else "none"
+        bits = isinstance(likelihood, li.Bernoulli) and kind_of(dataset.spec).scaled
+        binarize = "dynamic" if bits else "none"
     pre = preprocess(dataset.spec, binarize, settings.dequantize)
     li.check_fit(likelihood, pre.values, fixed=not name)
     note = likelihood_note(dataset.spec, words or fixed_words(likelihood))
