@@ -64,6 +64,10 @@ class FirstStage(NamedTuple):
     """Of the parameters that encoded, as `state_digest` gives it."""
     step: int
     """Of its training."""
+    source: str = ""
+    """What it encoded, by name, where that is not what it was trained on."""
+    side: int = 0
+    """Pixels of a side that images were resized to; 0: those of training."""
 
     def change(self, found: "FirstStage") -> str:
         """The line about another first stage that was found in this one's place."""

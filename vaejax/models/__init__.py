@@ -3,6 +3,7 @@
 from vaejax.models.adversarial import CVAEGAN, GAN, CriticVAE, Judge
 from vaejax.models.autoregressive import CodePrior
 from vaejax.models.base import Generator, LatentModel
+from vaejax.models.borrowed import borrowed
 from vaejax.models.capabilities import (
     classifies,
     completes,
@@ -96,6 +97,7 @@ __all__ = [
     "VectorQuantizer",
     "Whole",
     "WithMask",
+    "borrowed",
     "classifies",
     "completes",
     "conditional",

@@ -13,7 +13,7 @@ from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.models import TwoStages
 from vaejax.samplers.record import state_digest
-from vaejax.training.workdir import load
+from vaejax.stages.sources import open_first
 
 PARTS = ("second", "first")
 
@@ -57,11 +57,11 @@ def load_first(
       InputError: it is missing, or has other parameters than those that encoded.
     """
     try:
-        experiment, state = load(place or first.run)
+        place = str(place or first.run)
+        experiment, state = open_first(place, first.source, first.side)
     except InputError as error:
         raise InputError(f"the first stage cannot be loaded: {error}") from None
-    run = str(place or first.run)
-    found = first._replace(run=run, digest=state_digest(state), step=int(state.step))
+    found = first._replace(run=place, digest=state_digest(state), step=int(state.step))
     if found.digest != first.digest:
         raise InputError(first.change(found))
     return experiment, state

@@ -13,8 +13,10 @@ from vaejax.runtime.memory import check_fits
 from vaejax.runtime.storage import absolute
 from vaejax.samplers.record import state_digest
 from vaejax.sharing.manifest import hub_address, is_of_hub
+from vaejax.stages.bulk import open_folder_of_latents
 from vaejax.stages.cache import keep_latents, kept_latents
 from vaejax.stages.encoding import Latents, encode_rows, latents_of
+from vaejax.stages.shards import is_latents_folder
 from vaejax.training.workdir import load, readable_workdir
 
 PREFIX = "latents"
@@ -28,11 +30,15 @@ def open_latents(name: str) -> Dataset:
     the digest of its parameters.
 
     Args:
-      name: the folder of a run or of a shared model, or hf://owner/name.
+      name: the folder of a run or of a shared model, or hf://owner/name; or a folder
+        that `encode.py --data` wrote.
 
     Raises:
       InputError: there is no such run, or it has no latents that can be data.
     """
+    if not is_of_hub(name) and is_latents_folder(absolute(name)):
+        manifest, splits = open_folder_of_latents(absolute(name))
+        return latents_data(manifest.source, manifest.latents, manifest.first, splits)
     place = hub_address(name) if is_of_hub(name) else str(absolute(name))
     experiment, state = load(place)
     latents = latents_of(experiment, state)

@@ -128,10 +128,10 @@ def differences(
 
 def changed_content(known: Spec, found: Spec) -> str:
     """The line about data that are not those of a run."""
-    same = known.first is None or known.first == found.first
-    if same or found.first is None:
+    before, now = known.first, found.first
+    if before is None or now is None or before == now:
         return f"the content of {found.name} has changed"
-    return known.first.change(found.first)
+    return before.change(now)
 
 
 def host_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
