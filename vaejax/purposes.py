@@ -15,6 +15,7 @@ class OfRun(IntEnum):
     EVALUATION = 1
     LABORATORY = 2
     SAMPLER = 3
+    ENCODING = 4
 
 
 @unique

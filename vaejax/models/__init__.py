@@ -3,13 +3,18 @@
 from vaejax.models.adversarial import CVAEGAN, GAN, CriticVAE, Judge
 from vaejax.models.autoregressive import CodePrior
 from vaejax.models.base import Generator, LatentModel
+from vaejax.models.borrowed import borrowed
 from vaejax.models.capabilities import (
     classifies,
     completes,
+    draws_latents,
+    encodes,
     generates,
     has_baseline,
+    has_codes,
     infers,
     weighs_latents,
+    with_top_k,
 )
 from vaejax.models.completion import (
     ArbitraryCompletion,
@@ -34,6 +39,7 @@ from vaejax.models.quantized import (
     SignQuantizer,
 )
 from vaejax.models.rectified_flow import RectifiedFlow
+from vaejax.models.staged import TwoStages
 from vaejax.models.vae import (
     VAE,
     Decoder,
@@ -86,16 +92,22 @@ __all__ = [
     "SignQuantizer",
     "StandardNormal",
     "TwoLayerVAE",
+    "TwoStages",
     "VampPrior",
     "VectorQuantizer",
     "Whole",
     "WithMask",
+    "borrowed",
     "classifies",
     "completes",
     "conditional",
     "conditions_of",
+    "draws_latents",
+    "encodes",
     "generates",
     "has_baseline",
+    "has_codes",
     "infers",
     "weighs_latents",
+    "with_top_k",
 ]

@@ -122,8 +122,16 @@ def differences(
         if before.get(name) != after.get(name):
             found.append(f"{name} {before.get(name)} (here {after.get(name)})")
     if not found and old["data"]["digest"] != new["data"]["digest"]:
-        found.append(f"the content of {new['data']['name']} has changed")
+        found.append(changed_content(*(Spec.from_json(c["data"]) for c in (old, new))))
     return found
+
+
+def changed_content(known: Spec, found: Spec) -> str:
+    """The line about data that are not those of a run."""
+    before, now = known.first, found.first
+    if before is None or now is None or before == now:
+        return f"the content of {found.name} has changed"
+    return before.change(now)
 
 
 def host_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -196,7 +204,7 @@ def recorded_dataset(spec: Spec, arguments: Mapping[str, Any]) -> Dataset:
             table = table._replace(missing=HOLES)
         found = open_dataset(*chosen, data.reading, named=named, table=table)
         if found.spec.digest != spec.digest:
-            raise InputError(f"the content of {spec.name} is not what the run saw")
+            raise InputError(changed_content(spec, found.spec))
         return found
 
     return Dataset(
