@@ -167,9 +167,10 @@ class Experiment:
     the first state by what the data says (and is not asked where only shapes matter);
     `order(size, batch_size, seed)` says which examples a step sees. `frozen` are
     networks that objectives read, by the setting that names their weights. `notes` are
-    said when training starts. `likelihood` is that which settings chose, by name, `auto`
-    resolved; empty where they do not choose one. `name` and `arguments` are stamped on
-    by `@preset`: calling that preset with those arguments gives this experiment again.
+    said when training starts. `likelihood` is that which settings chose, by name,
+    `auto` resolved; empty where they do not choose one. `name` and `arguments` are
+    stamped on by `@preset`: calling that preset with those arguments gives this
+    experiment again.
     """
 
     model: nn.Module
