@@ -262,7 +262,7 @@ REFUSED = [
     ({"perceptual": "a", "lpips": "b"}, "give one of them"),
     ({"codes": 16}, "--codes is only for --bottleneck vq or rvq or lfq"),
     ({"multipliers": (1, 1, 1, 1, 1)}, "does not divide by 16"),
-    ({"dataset": "breast_cancer"}, "images|pictures|dequantized"),
+    ({"dataset": "breast_cancer"}, "AbsoluteError does not fit real data"),
     ({"width": 0}, "width"),
     ({"multipliers": ()}, "multipliers"),
     ({"adversarial_weight": -1.0}, "adversarial_weight|adversarial-weight"),

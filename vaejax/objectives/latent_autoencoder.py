@@ -105,13 +105,15 @@ def latent_autoencoder(
       there is. Beside them lambda, `adaptive_weight`; `elbo` and `kl`, nats; and what
       the bottleneck tells.
     """
-    i = infer(model, batch, key)
-    terms = fidelity(i.px, batch, perceived) | bottleneck.losses(i)
+    i, begins = infer(model, batch, key), model.is_initializing()
+    # A frozen network brings no parameters: what is loaded need not have it.
+    terms = fidelity(i.px, batch, None if begins else perceived)
+    terms |= bottleneck.losses(i)
     more = bottleneck.told(i, batch) | sigma_term(i)
     if loss is not None:
         score = model.critic(i.px.mean[0], batch)
         weight = jnp.float32(1.0)
-        if adaptive and not model.is_initializing():
+        if adaptive and not begins:
             weight = slope_ratio(model, i.z, batch, perceived, loss, most)
         terms["style"] = adversarial * weight * fooling(loss, {"reconstruction": score})
         more["adaptive_weight"] = weight
