@@ -1,6 +1,5 @@
 """Latent autoencoders: slopes by hand, the VAE within, starts, and frozen features."""
 
-import dataclasses
 import shutil
 from functools import partial
 
@@ -24,7 +23,8 @@ from vaejax.objectives.latent_autoencoder import (
 )
 from vaejax.presets.signature import tiny_settings
 from vaejax.training.config import config_of
-from vaejax.training.loop import first_state
+from vaejax.training.loop import first_state, open_frozen
+from vaejax.training.workdir import claim, read_config, recorded_experiment
 
 KEY = jax.random.key(3)
 EPS = np.finfo(np.float32).eps
@@ -263,6 +263,7 @@ REFUSED = [
     ({"codes": 16}, "--codes is only for --bottleneck vq or rvq or lfq"),
     ({"multipliers": (1, 1, 1, 1, 1)}, "does not divide by 16"),
     ({"dataset": "breast_cancer"}, "AbsoluteError does not fit real data"),
+    ({"bottleneck": "fsq", "kl_weight": 0.1}, "only for --bottleneck kl: choose it"),
     ({"width": 0}, "width"),
     ({"multipliers": ()}, "multipliers"),
     ({"adversarial_weight": -1.0}, "adversarial_weight|adversarial-weight"),
@@ -275,13 +276,11 @@ def test_settings_that_do_not_fit_are_one_line(settings, says):
     with pytest.raises(InputError, match=says) as caught:
         tiny(**settings)
     assert "\n" not in str(caught.value)
-    with pytest.raises(InputError, match="--kl-weight is only for --bottleneck kl"):
-        tiny(bottleneck="fsq", latent_channels=4, kl_weight=0.1)
 
 
 @pytest.fixture(scope="module")
 def classifiers(tmp_path_factory):
-    """Two runs of a classifier, of which each is another's size of weights."""
+    """Two runs of a classifier, by other seeds."""
     paths = [tmp_path_factory.mktemp("judges") / str(seed) for seed in (0, 1)]
     for seed, path in enumerate(paths):
         settings = {"hidden": (8,), "epochs": 1, "batch_size": 256, "seed": seed}
@@ -291,23 +290,26 @@ def classifiers(tmp_path_factory):
 
 
 def test_a_frozen_network_is_recorded_and_no_part_of_the_run(classifiers, tmp_path):
-    """The run goes on with the same weights, refuses others, and is loaded without."""
+    """A run goes on with the same weights, refuses others, and is loaded without."""
     place, run = tmp_path / "judge", tmp_path / "run"
+    make = partial(tiny, adversarial_weight=0.0, perceptual=str(place))
     shutil.copytree(classifiers[0], place)
-    settings = {"perceptual": str(place), "batch_size": 512, "epochs": 1}
-    make = partial(tiny, adversarial_weight=0.0, **settings)
-    state = vaejax.train(make(), run, quiet=True)
-    assert set(state.params) == {"encoder", "decoder"}
-    digest = config_of(make())["frozen"]["perceptual"]
-    vaejax.train(make(), run, quiet=True)
+    claim(run, make())
+    (run / "metrics.jsonl").touch()  # it has trained, so it is not replaced
+    claim(run, make())
+    digest = read_config(run)["frozen"]["perceptual"]
+    assert digest in make().frozen["perceptual"].check()
     shutil.rmtree(place)
     with pytest.raises(InputError, match="judge is not a run"):
+        open_frozen(make())
+    with pytest.raises(InputError, match="judge is not a run"):
         vaejax.train(make(), run, quiet=True)
-    again, kept = vaejax.load(run)
-    assert config_of(again)["frozen"] == {"perceptual": digest}
-    assert vaejax.sample(again, kept, KEY, 2).shape == (2, 8, 8, 1)
+    again = recorded_experiment(run)
+    assert config_of(again) == read_config(run)
+    assert set(parallel.abstract_state(again).params) == {"encoder", "decoder"}
     shutil.copytree(classifiers[1], place)
     with pytest.raises(InputError, match=f"weights of perceptual {place} have changed"):
-        vaejax.train(make(), run, quiet=True)
-    with pytest.raises(InputError, match=f"the run began with {digest}"):
-        vaejax.train(dataclasses.replace(again), quiet=True)
+        claim(run, make())
+    with pytest.raises(InputError, match=f"the run began with {digest}") as caught:
+        open_frozen(again)
+    assert "\n" not in str(caught.value)
