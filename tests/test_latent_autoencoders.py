@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
 import vaejax
 from vaejax import InputError, infer, objectives, parallel, presets
@@ -21,6 +22,7 @@ from vaejax.objectives.latent_autoencoder import (
     latent_autoencoder,
     slope_ratio,
 )
+from vaejax.parallel.shards import AXIS
 from vaejax.presets.signature import tiny_settings
 from vaejax.training.config import config_of
 from vaejax.training.loop import first_state, open_frozen
@@ -169,6 +171,37 @@ def test_no_layer_but_the_last_is_differentiated_for_the_weight(bound):
     assert counted(ratio) == 2 * decoder + of_critic + 2 + of_critic
 
 
+@pytest.mark.devices
+def test_devices_that_share_a_batch_have_the_weight_of_the_whole(bound):
+    """By hand, under shard_map; the critic's norm is of the whole batch, too."""
+    model, variables, batch = bound
+    batch = {"x": jnp.concatenate([batch["x"]] * 2)[:8]}
+    z = jax.random.normal(KEY, (1, 8, 8, 8, 2))
+    variables, z, batch = jax.tree.map(np.asarray, (variables, z, batch))
+
+    def ratio(variables, z, batch):
+        def of(model):
+            return slope_ratio(model, z, batch, PERCEIVED, HINGE)
+
+        return nn.apply(of, model, mutable=["batch_stats"])(variables)[0]
+
+    wanted = jax.jit(ratio)(variables, z, batch)
+    mesh = parallel.make_mesh(4, 8)
+    specs = (P(), P(None, AXIS), P(AXIS))
+    shared = jax.shard_map(
+        lambda v, z, b: jax.lax.pmean(ratio(varying(v), z, b), AXIS),
+        mesh=mesh,
+        in_specs=specs,
+        out_specs=P(),
+    )
+    np.testing.assert_allclose(jax.jit(shared)(variables, z, batch), wanted, rtol=1e-4)
+
+
+def varying(tree):
+    """Parameters as a player's own are in a step of shard_map: each device's."""
+    return jax.tree.map(lambda a: jax.lax.pcast(a, AXIS, to="varying"), tree)
+
+
 @pytest.mark.parametrize("critic", [False, True])
 def test_without_critic_and_features_it_is_the_vae(bound, critic):
     """The same loss and the same gradients as `elbo`, also before a critic starts."""
@@ -212,7 +245,7 @@ def test_the_loss_is_the_sum_of_its_terms(bound):
 
 def test_codes_weigh_as_means_beside_the_mean_error_of_a_pixel(bound):
     """loss / 64 = mean |x' - y| + mean |sg[h] - e|^2 + 0.25 mean |h - sg[e]|^2."""
-    experiment = tiny(presets.vqgan, adversarial_weight=0.0, attention=())
+    experiment = tiny(presets.vqgan, adversarial_weight=0.0)
     state = first_state(experiment, parallel.make_mesh(1, 16))
     (player,) = experiment.players.values()
     variables = {"params": state.params, **state.stats}

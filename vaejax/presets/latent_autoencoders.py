@@ -91,7 +91,7 @@ def autoencoder_kl(
     return latent_game(data, network, latent, fidelity, opposed, training)
 
 
-@preset(tiny={**TINY, "codes": 16, "code_channels": 4, "attention": (4,)})
+@preset(tiny={**TINY, "multipliers": (1,), "codes": 16, "code_channels": 4})
 def vqgan(
     *,
     data: Data = GREY,
