@@ -6,6 +6,7 @@ from vaejax.objectives.blocks import block_elbo
 from vaejax.objectives.elbo import capacity, elbo, reconstruction
 from vaejax.objectives.flow_matching import flow_matching
 from vaejax.objectives.importance import averaged_elbo, iwae, weighted
+from vaejax.objectives.latent_autoencoder import latent_autoencoder
 from vaejax.objectives.quantized import quantization
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "elbo",
     "flow_matching",
     "iwae",
+    "latent_autoencoder",
     "quantization",
     "reconstruction",
     "vaegan",

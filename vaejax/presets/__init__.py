@@ -18,6 +18,7 @@ from vaejax.presets import (
     generic,
     hierarchies,
     larsen,
+    latent_autoencoders,
     missing,
     published,
     quantized,
@@ -34,6 +35,7 @@ from vaejax.presets.deep import *
 from vaejax.presets.generic import *
 from vaejax.presets.hierarchies import *
 from vaejax.presets.larsen import *
+from vaejax.presets.latent_autoencoders import *
 from vaejax.presets.missing import *
 from vaejax.presets.published import *
 from vaejax.presets.quantized import *
@@ -53,6 +55,7 @@ FAMILIES: Mapping[str, tuple[ModuleType, ...]] = {
     "VAE-GAN as published": (larsen,),
     "missing data": (missing,),
     "codes": (quantized,),
+    "latent autoencoders": (latent_autoencoders,),
     "second stages": (second_stages,),
 }
 """The modules of presets, by what their tables are headed with."""
@@ -80,4 +83,5 @@ __all__ += vae_gan.__all__
 __all__ += larsen.__all__
 __all__ += missing.__all__
 __all__ += quantized.__all__
+__all__ += latent_autoencoders.__all__
 __all__ += second_stages.__all__
