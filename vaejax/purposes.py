@@ -29,6 +29,7 @@ class OfLaboratory(IntEnum):
     RATE_DISTORTION = 4
     POSTERIOR = 5
     GRADIENTS = 6
+    ENCODINGS = 7
 
 
 @unique

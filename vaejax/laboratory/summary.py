@@ -1,12 +1,13 @@
 """Means, standard errors and doubts from the numbers of single examples."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from vaejax.inference.imputation import LEAST_ESS
+from vaejax.laboratory import encodings
 from vaejax.laboratory.measure import Numbers
 from vaejax.laboratory.over_k import counts_up_to
 from vaejax.laboratory.rate_distortion import curve_points, curve_schedule
@@ -168,6 +169,12 @@ def of_posterior(found: Numbers) -> Values:
         **with_error("information_without", high),
         **with_error("marginal_kl", kl - low),
         **with_error("marginal_kl_without", kl - high),
+        **{
+            name: value
+            for part in ("total_correlation", "dimension_kl")
+            if part in found
+            for name, value in with_error(part, found[part]).items()
+        },
     }
 
 
@@ -193,6 +200,8 @@ def means_and_doubts(
         "rate_distortion": lambda: of_rate_distortion(found[what], settings),
         "posterior": lambda: of_posterior(found[what]),
         "gradients": lambda: of_gradients(found[what], settings),
+        "disentanglement": lambda: encodings.of_disentanglement(found[what], settings),
+        "representation": lambda: encodings.of_representation(found[what], settings),
     }
     values = makes[what]()
     return values | {"doubts": list(DOUBTS[what](values))}
@@ -279,11 +288,13 @@ def doubts_of_posterior(values: Values) -> list[str]:
     ]
 
 
-DOUBTS: Mapping[str, Callable[[Values], list[str]]] = {
+DOUBTS: Mapping[str, Callable[[Values], Sequence[str]]] = {
     "nll_over_k": doubts_of_nll,
     "ais": doubts_of_ais,
     "gaps": doubts_of_gaps,
     "rate_distortion": doubts_of_moves,
     "posterior": doubts_of_posterior,
     "gradients": doubts_of_gradients,
+    "disentanglement": encodings.doubts_of_disentanglement,
+    "representation": encodings.no_doubts,
 }
