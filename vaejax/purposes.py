@@ -61,6 +61,7 @@ class OfObjective(IntEnum):
     DROPOUT = 4
     TIMES = 5
     NULL_LABELS = 6
+    ORDER = 7
     HOLES = 2**31
 
 

@@ -7,6 +7,11 @@ from vaejax.objectives.elbo import capacity, elbo, reconstruction
 from vaejax.objectives.flow_matching import flow_matching
 from vaejax.objectives.importance import averaged_elbo, iwae, weighted
 from vaejax.objectives.quantized import quantization
+from vaejax.objectives.total_correlation import (
+    decomposed_elbo,
+    factorized,
+    permuted_latents,
+)
 
 __all__ = [
     "adversarial",
@@ -15,9 +20,12 @@ __all__ = [
     "block_elbo",
     "capacity",
     "completion",
+    "decomposed_elbo",
     "elbo",
+    "factorized",
     "flow_matching",
     "iwae",
+    "permuted_latents",
     "quantization",
     "reconstruction",
     "vaegan",

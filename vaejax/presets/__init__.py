@@ -15,6 +15,7 @@ from vaejax.presets import (
     conditional,
     conv_ladder,
     deep,
+    disentangling,
     generic,
     hierarchies,
     larsen,
@@ -31,6 +32,7 @@ from vaejax.presets.burda import *
 from vaejax.presets.conditional import *
 from vaejax.presets.conv_ladder import *
 from vaejax.presets.deep import *
+from vaejax.presets.disentangling import *
 from vaejax.presets.generic import *
 from vaejax.presets.hierarchies import *
 from vaejax.presets.larsen import *
@@ -45,6 +47,7 @@ from vaejax.presets.vae_gan import *
 
 FAMILIES: Mapping[str, tuple[ModuleType, ...]] = {
     "autoencoders": (generic,),
+    "disentangling": (disentangling,),
     "published settings": (published, burda, tomczak, sylvester),
     "hierarchies": (hierarchies, conv_ladder, deep),
     "conditional": (conditional,),
@@ -67,6 +70,7 @@ PRESETS: Mapping[str, Callable[..., Experiment]] = {
 
 __all__ = ["FAMILIES", "PRESETS"]
 __all__ += generic.__all__
+__all__ += disentangling.__all__
 __all__ += deep.__all__
 __all__ += published.__all__
 __all__ += burda.__all__

@@ -1,0 +1,142 @@
+"""Presets whose latents are to vary independently of each other."""
+
+import dataclasses
+from functools import partial
+
+from vaejax import objectives
+from vaejax.configs import Data, Latents, Network, Training, Weight
+from vaejax.errors import InputError, require
+from vaejax.experiment import Experiment, Player
+from vaejax.metrics import critic_scores
+from vaejax.models import CriticNetwork, CriticVAE
+from vaejax.nn.networks import MLP, FlatEncoder
+from vaejax.nn.patches import LEAKY
+from vaejax.objectives.total_correlation import Estimator
+from vaejax.presets import arena
+from vaejax.presets import assemble as a
+from vaejax.presets.bodies import build_bodies
+from vaejax.presets.posteriors import GAUSSIAN
+from vaejax.presets.signature import preset
+
+__all__ = ["beta_tcvae", "factor_vae"]
+
+GREY = Data(binarize="none")
+
+
+def require_gaussian(latent: Latents, why: str) -> None:
+    """InputError where the posterior is none of those with marginals and moments."""
+    if latent.posterior not in GAUSSIAN:
+        raise InputError(
+            f"{why}, of which --posterior {latent.posterior} has no formula: choose "
+            f"{', '.join(GAUSSIAN[:-1])} or {GAUSSIAN[-1]}"
+        )
+
+
+def require_real(latent: Latents, why: str) -> None:
+    """InputError where latents are categories."""
+    if latent.posterior == "categorical":
+        raise InputError(
+            f"{why}, and --posterior categorical has none: choose another, or joint_vae"
+        )
+
+
+@preset
+def beta_tcvae(
+    *,
+    data: Data = GREY,
+    network: Network = Network(),
+    latent: Latents = Latents(10),
+    weight: Weight = Weight(beta=6.0),
+    alpha: float = 1.0,
+    gamma: float = 1.0,
+    estimator: Estimator = "weighted",
+    training: Training = Training(epochs=60),
+) -> Experiment:
+    """The beta-TCVAE: beta weighs the total correlation [Chen et al. 2018].
+
+    Of the three parts of the KL term, mutual information, total correlation and the
+    latents' divergences to the prior, `--beta` weighs the second. The parts are
+    estimated from the batch: large batches are better (the authors' have 2,048).
+
+    Args:
+      alpha: weight of the mutual information of x and z.
+      gamma: weight of the divergence of the latents' marginals to the prior.
+      estimator: of q(z); weighted, biased by constants that the logged parts have too;
+        or stratified, unbiased for q(z).
+    """
+    require(alpha >= 0, "alpha", alpha, "at least 0")
+    require(gamma >= 0, "gamma", gamma, "at least 0")
+    require_gaussian(latent, "beta_tcvae needs the density of each latent alone")
+    view = a.open_data(data, network)
+    objective = partial(
+        objectives.decomposed_elbo,
+        examples=view.dataset.spec.sizes["train"],
+        estimator=estimator,
+        alpha=alpha,
+        gamma=gamma,
+    )
+    body = build_bodies(network, view.dataset)
+    return a.vae_game(body, latent, view, training, objective, None, beta=weight)
+
+
+@preset(tiny={"critic_hidden": (16, 16)})
+def factor_vae(
+    *,
+    data: Data = GREY,
+    network: Network = Network(),
+    latent: Latents = Latents(10),
+    gamma: float = 10.0,
+    critic_hidden: tuple[int, ...] = (1000,) * 6,
+    critic_learning_rate: float = 1e-4,
+    training: Training = Training(epochs=60),
+) -> Experiment:
+    """The FactorVAE: a critic tells the total correlation of z [Kim & Mnih 2018].
+
+    The critic tells z from latents that are permuted over the batch, each by itself.
+    Its Adam has the decays .5 and .9 [Kim & Mnih 2018, appendix A].
+
+    Args:
+      gamma: weight of the total correlation, which the critic estimates.
+      critic_hidden: widths of the critic's dense layers.
+      critic_learning_rate: learning rate of the critic.
+    """
+    require(gamma >= 0, "gamma", gamma, "at least 0")
+    rate = critic_learning_rate
+    require(rate > 0, "critic_learning_rate", rate, "above 0")
+    widths = bool(critic_hidden) and min(critic_hidden) >= 1
+    require(widths, "critic_hidden", critic_hidden, "widths of at least 1")
+    require_real(latent, "factor_vae permutes real latents")
+    view = a.open_data(data, network)
+    vae = a.vae_model(build_bodies(network, view.dataset), latent, view)
+    model = CriticVAE(
+        encoder=vae.encoder,
+        decoder=vae.decoder,
+        critic=CriticNetwork(FlatEncoder(MLP(critic_hidden, LEAKY))),
+        prior=vae.prior,
+    )
+    steps = arena.total_steps(view, training)
+    own = dataclasses.replace(training, learning_rate=rate)
+    judged = partial(
+        objectives.adversarial.critic,
+        loss=objectives.adversarial.LOSSES["logistic"],
+        subjects=objectives.permuted_latents,
+    )
+    metrics = a.latent_metrics(latent.size, view)
+    made = a.one_player(
+        model,
+        partial(objectives.factorized, gamma=gamma),
+        view,
+        training,
+        lambda samples: {
+            **metrics(samples),
+            "critic": critic_scores(objectives.permuted_latents),
+        },
+    )
+    (player,) = made.players.values()
+    return dataclasses.replace(
+        made,
+        players={
+            "vae": player._replace(owns=("encoder", "decoder", "prior")),
+            "critic": Player(judged, a.adam(own, steps, 0.5, 0.9), ("critic",)),
+        },
+    )
