@@ -21,6 +21,7 @@ from vaejax.errors import InputError
 from vaejax.inference.latents import LatentTerm
 from vaejax.models import Critique, LatentModel
 from vaejax.objectives import total_correlation as tc
+from vaejax.objectives.covariance import covariance_of_latents
 
 MODEL = LinearGaussian()
 RNG = np.random.default_rng(0)
@@ -253,3 +254,45 @@ class TestFactorVae:
         correlation = 7 * float(terms["total_correlation"])
         assert float(terms["penalty"]) == pytest.approx(correlation, rel=1e-6)
         assert float(loss - without) == pytest.approx(correlation, abs=1e-4)
+
+
+class TestDipVae:
+    """Penalties against moments of float64, computed by NumPy."""
+
+    def moments(self, kind):
+        x = np.asarray(data(WRONG)["x"], float)
+        means = (x - WRONG["b"]) @ WRONG["A"].T
+        found = np.cov(means.T, bias=True)
+        return found + (kind == "ii") * np.diag(np.exp(2 * WRONG["log_s"]))
+
+    @pytest.mark.parametrize("kind", ["i", "ii"])
+    def test_the_penalty_is_that_of_the_moments(self, kind):
+        weights = {"off_diagonal": 3.0, "diagonal": 20.0}
+        loss, terms = value(objectives.disentangled_prior, kind=kind, **weights)
+        found = self.moments(kind)
+        off = np.square(found - np.diag(np.diag(found))).sum()
+        want = 3 * off + 20 * np.square(np.diag(found) - 1).sum()
+        assert off > 1e-3  # else nothing is compared
+        np.testing.assert_allclose(terms["penalty"], want, rtol=1e-4)
+        total = terms["rate"] + terms["distortion"] + terms["penalty"]
+        np.testing.assert_allclose(loss, total, rtol=4 * EPS)
+
+    def test_without_weights_it_is_a_beta_vae(self):
+        none = {"off_diagonal": 0.0, "diagonal": 0.0, "beta": 4.0}
+        loss, _ = value(objectives.disentangled_prior, **none)
+        want, _ = value(objectives.elbo, beta=4.0)
+        np.testing.assert_allclose(loss, want, rtol=4 * EPS)
+
+    def test_a_full_covariance_counts_off_its_diagonal_too(self):
+        """E[Cov(z | x)] + Cov(E[z | x]), by the law of total covariance."""
+        import numpyro.distributions as dist
+
+        factor = np.tril(RNG.normal(size=(N, D, D))) + np.eye(D)
+        q = dist.MultivariateNormal(
+            jnp.asarray(MEANS, jnp.float32),
+            scale_tril=jnp.asarray(factor, jnp.float32),
+            validate_args=False,
+        )
+        want = (factor @ factor.transpose(0, 2, 1)).mean(0)
+        want += np.cov(MEANS.T, bias=True)
+        np.testing.assert_allclose(covariance_of_latents(q), want, rtol=1e-5)

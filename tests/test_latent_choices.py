@@ -22,7 +22,7 @@ PAIRS = list(itertools.product(PRIORS, POSTERIORS))
 FEW = [("vamp", "full"), ("maf", "iaf"), ("realnvp", "sylvester"), ("vamp", "planar")]
 
 
-NEED_MOMENTS = ("beta_tcvae",)
+NEED_MOMENTS = ("beta_tcvae", "dip_vae")
 NEED_REAL = ("factor_vae",)
 
 

@@ -3,6 +3,7 @@
 from vaejax.objectives import adversarial, completion, vaegan
 from vaejax.objectives.balanced import balanced_elbo
 from vaejax.objectives.blocks import block_elbo
+from vaejax.objectives.covariance import disentangled_prior
 from vaejax.objectives.elbo import capacity, elbo, reconstruction
 from vaejax.objectives.flow_matching import flow_matching
 from vaejax.objectives.importance import averaged_elbo, iwae, weighted
@@ -21,6 +22,7 @@ __all__ = [
     "capacity",
     "completion",
     "decomposed_elbo",
+    "disentangled_prior",
     "elbo",
     "factorized",
     "flow_matching",

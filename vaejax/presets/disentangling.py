@@ -11,6 +11,7 @@ from vaejax.metrics import critic_scores
 from vaejax.models import CriticNetwork, CriticVAE
 from vaejax.nn.networks import MLP, FlatEncoder
 from vaejax.nn.patches import LEAKY
+from vaejax.objectives.covariance import Kind
 from vaejax.objectives.total_correlation import Estimator
 from vaejax.presets import arena
 from vaejax.presets import assemble as a
@@ -18,7 +19,7 @@ from vaejax.presets.bodies import build_bodies
 from vaejax.presets.posteriors import GAUSSIAN
 from vaejax.presets.signature import preset
 
-__all__ = ["beta_tcvae", "factor_vae"]
+__all__ = ["beta_tcvae", "dip_vae", "factor_vae"]
 
 GREY = Data(binarize="none")
 
@@ -140,3 +141,34 @@ def factor_vae(
             "critic": Player(judged, a.adam(own, steps, 0.5, 0.9), ("critic",)),
         },
     )
+
+
+@preset(tiny={"kind": "ii"})
+def dip_vae(
+    *,
+    data: Data = GREY,
+    network: Network = Network(),
+    latent: Latents = Latents(10),
+    kind: Kind = "i",
+    off_diagonal: float = 10.0,
+    diagonal_factor: float = 10.0,
+    training: Training = Training(epochs=60),
+) -> Experiment:
+    """The DIP-VAE: latents whose covariance is the identity [Kumar et al. 2018].
+
+    Args:
+      kind: of penalty; i: of the covariance of posterior means; ii: of that of z.
+      off_diagonal: weight of the squared covariances.
+      diagonal_factor: weight of the variances' squared distance to 1, in units of
+        off_diagonal; disentanglement_lib has 10 for kind i and 1 for ii.
+    """
+    require(off_diagonal >= 0, "off_diagonal", off_diagonal, "at least 0")
+    require(diagonal_factor >= 0, "diagonal_factor", diagonal_factor, "at least 0")
+    require_gaussian(latent, "dip_vae needs the covariance of z given x")
+    objective = partial(
+        objectives.disentangled_prior,
+        kind=kind,
+        off_diagonal=off_diagonal,
+        diagonal=diagonal_factor * off_diagonal,
+    )
+    return a.generic_vae(data, network, latent, training, objective)
