@@ -112,9 +112,12 @@ class TestEstimators:
         other = estimate(term._replace(q=q), "weighted", 9)
         jax.tree.map(partial(np.testing.assert_allclose, rtol=100 * EPS), one, other)
 
-    def test_one_example_cannot_be_stratified(self):
-        with pytest.raises(InputError, match="--batch-size"):
-            tc.stratified(1, 9)
+    @pytest.mark.parametrize("name", ["beta_tcvae", "dip_vae", "factor_vae"])
+    def test_batches_of_one_have_no_pairs(self, name):
+        with pytest.raises(
+            InputError, match="--batch-size is 1: it must be at least 2"
+        ):
+            presets.PRESETS[name](dataset="digits", batch_size=1)
 
 
 class TestDecomposedElbo:

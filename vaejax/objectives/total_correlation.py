@@ -17,7 +17,6 @@ from jax.nn import logsumexp
 from jaxtyping import Float
 
 from vaejax.distributions.moments import marginals
-from vaejax.errors import InputError
 from vaejax.inference.latents import LatentTerm
 from vaejax.inference.terms import infer
 from vaejax.models import LatentModel
@@ -64,7 +63,7 @@ def decomposed_elbo(
       key: a `jax.random.key`.
       examples: N, the size of the training split that batches are drawn from.
       estimator: weighted, whose logarithms are too small by constants that the logged
-        parts have too; or stratified, which needs two examples.
+        parts have too; or stratified, of at least two examples.
       alpha: weight of the mutual information; 0 leaves it out.
       beta: weight of the total correlation.
       gamma: weight of the remaining divergence to the prior.
@@ -75,8 +74,7 @@ def decomposed_elbo(
       sum is `rate`; nats.
 
     Raises:
-      InputError: the latents have no density of their own each, or the batch is too
-        small for the estimator.
+      InputError: the latents have no density of their own each.
     """
     i = infer(model, batch, key)
     term: LatentTerm = i.latents["z"]
@@ -135,16 +133,9 @@ def stratified(batch: int, examples: int) -> LogWeights:
     z_i is drawn from q(z | x_i), which has the weight 1 / N; the other M = batch - 1
     examples share (N - 1) / N: one of them, here the next, has (N - M) / (N M), the
     others 1 / M. (The authors' code puts the weights of x_i in the first column.)
-
-    Raises:
-      InputError: the batch has no other example.
+    An example alone, of which parameters are initialized, has no others.
     """
-    if batch < 2:
-        raise InputError(
-            "the stratified estimator compares examples: set --batch-size to at least "
-            "2 for each device"
-        )
-    others = batch - 1
+    others = max(batch - 1, 1)
     weights = jnp.full((batch, batch), 1 / others)
     row = jnp.arange(batch)
     odd = (examples - others) / (examples * others)

@@ -41,6 +41,12 @@ def require_real(latent: Latents, why: str) -> None:
         )
 
 
+def require_pairs(training: Training) -> None:
+    """InputError where a batch has no pairs of examples to compare."""
+    size = training.batch_size
+    require(size >= 2, "batch_size", size, "at least 2, whose latents are compared")
+
+
 @preset
 def beta_tcvae(
     *,
@@ -67,6 +73,7 @@ def beta_tcvae(
     """
     require(alpha >= 0, "alpha", alpha, "at least 0")
     require(gamma >= 0, "gamma", gamma, "at least 0")
+    require_pairs(training)
     require_gaussian(latent, "beta_tcvae needs the density of each latent alone")
     view = a.open_data(data, network)
     objective = partial(
@@ -106,6 +113,7 @@ def factor_vae(
     require(rate > 0, "critic_learning_rate", rate, "above 0")
     widths = bool(critic_hidden) and min(critic_hidden) >= 1
     require(widths, "critic_hidden", critic_hidden, "widths of at least 1")
+    require_pairs(training)
     require_real(latent, "factor_vae permutes real latents")
     view = a.open_data(data, network)
     vae = a.vae_model(build_bodies(network, view.dataset), latent, view)
@@ -164,6 +172,7 @@ def dip_vae(
     """
     require(off_diagonal >= 0, "off_diagonal", off_diagonal, "at least 0")
     require(diagonal_factor >= 0, "diagonal_factor", diagonal_factor, "at least 0")
+    require_pairs(training)
     require_gaussian(latent, "dip_vae needs the covariance of z given x")
     objective = partial(
         objectives.disentangled_prior,
