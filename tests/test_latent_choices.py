@@ -23,7 +23,7 @@ FEW = [("vamp", "full"), ("maf", "iaf"), ("realnvp", "sylvester"), ("vamp", "pla
 
 
 NEED_MOMENTS = ("beta_tcvae", "dip_vae")
-NEED_REAL = ("factor_vae",)
+NEED_REAL = ("factor_vae", "info_vae")
 
 
 def misfit(name, prior, posterior):
@@ -38,6 +38,8 @@ def misfit(name, prior, posterior):
         return "of which --posterior"
     if name in NEED_REAL and posterior == "categorical":
         return "and --posterior categorical has none"
+    if name == "info_vae" and prior != "standard":
+        return "a learned prior learns nothing"
     if prior == "vamp" and posterior not in GAUSSIAN:
         return "vamp mixes"
     return ""

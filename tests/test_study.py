@@ -101,7 +101,6 @@ def test_a_replica_is_a_run_like_any_other(four, tmp_path):
         ("vae_conv", {"epochs": 1, "batch_size": 500, "channels": (4,)}),
         ("cvae", {"epochs": 1}),
         ("beta_tcvae", {"epochs": 1, "estimator": "stratified"}),
-        ("factor_vae", {"epochs": 1, "critic_hidden": (8,)}),
     ],
 )
 def test_games_and_convolutions_equal_their_single_runs(preset, settings, tmp_path):

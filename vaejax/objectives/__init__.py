@@ -7,6 +7,7 @@ from vaejax.objectives.covariance import disentangled_prior
 from vaejax.objectives.elbo import capacity, elbo, reconstruction
 from vaejax.objectives.flow_matching import flow_matching
 from vaejax.objectives.importance import averaged_elbo, iwae, weighted
+from vaejax.objectives.mmd import info, wasserstein
 from vaejax.objectives.quantized import quantization
 from vaejax.objectives.total_correlation import (
     decomposed_elbo,
@@ -26,10 +27,12 @@ __all__ = [
     "elbo",
     "factorized",
     "flow_matching",
+    "info",
     "iwae",
     "permuted_latents",
     "quantization",
     "reconstruction",
     "vaegan",
+    "wasserstein",
     "weighted",
 ]

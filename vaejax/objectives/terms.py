@@ -28,6 +28,7 @@ TERMS: Mapping[str, Quantity] = {
     "velocity_error": Quantity(
         "squared error of the velocity, mean over entries", "", in_line=True
     ),
+    "mmd": Quantity("squared discrepancy of q(z) and p(z), unbiased", "", True),
     "target": Quantity("KL that is held", "nats"),
     "gamma": Quantity("weight of the content", WEIGHT),
     "adversarial": Quantity("weight of the adversarial term", WEIGHT),

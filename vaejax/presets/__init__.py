@@ -19,6 +19,7 @@ from vaejax.presets import (
     generic,
     hierarchies,
     larsen,
+    matching,
     missing,
     published,
     quantized,
@@ -36,6 +37,7 @@ from vaejax.presets.disentangling import *
 from vaejax.presets.generic import *
 from vaejax.presets.hierarchies import *
 from vaejax.presets.larsen import *
+from vaejax.presets.matching import *
 from vaejax.presets.missing import *
 from vaejax.presets.published import *
 from vaejax.presets.quantized import *
@@ -48,6 +50,7 @@ from vaejax.presets.vae_gan import *
 FAMILIES: Mapping[str, tuple[ModuleType, ...]] = {
     "autoencoders": (generic,),
     "disentangling": (disentangling,),
+    "matched to the prior": (matching,),
     "published settings": (published, burda, tomczak, sylvester),
     "hierarchies": (hierarchies, conv_ladder, deep),
     "conditional": (conditional,),
@@ -71,6 +74,7 @@ PRESETS: Mapping[str, Callable[..., Experiment]] = {
 __all__ = ["FAMILIES", "PRESETS"]
 __all__ += generic.__all__
 __all__ += disentangling.__all__
+__all__ += matching.__all__
 __all__ += deep.__all__
 __all__ += published.__all__
 __all__ += burda.__all__
