@@ -299,3 +299,66 @@ class TestDipVae:
         want = (factor @ factor.transpose(0, 2, 1)).mean(0)
         want += np.cov(MEANS.T, bias=True)
         np.testing.assert_allclose(covariance_of_latents(q), want, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def game():
+    made = presets.joint_vae(
+        dataset="digits", hidden=(8,), latents=2, category_values=4
+    )
+    batch = {"x": jnp.asarray(RNG.uniform(size=(6, 8, 8, 1)), jnp.float32)}
+    model = made.model
+    params = jax.jit(nn.init(objectives.elbo, model))(KEY, batch, KEY)
+
+    @partial(jax.jit, static_argnums=0)
+    def run(objective, hyper):
+        return nn.apply(partial(objective, **hyper), model)(params, batch, KEY)
+
+    return model, params, batch, run
+
+
+class TestJointVae:
+    def test_rate_is_the_distance_of_each_block_to_its_target(self, game):
+        *_, run = game
+        hyper = {"gamma": 3.0, "target_z": 2.0, "target_c": 0.01}
+        loss, terms = run(objectives.block_capacity, hyper)
+        away = abs(float(terms["kl_z"]) - 2) + abs(float(terms["kl_c"]) - 0.01)
+        assert float(terms["rate"]) == pytest.approx(3 * away, rel=1e-5)
+        total = terms["rate"] + terms["distortion"]
+        np.testing.assert_allclose(loss, total, rtol=4 * EPS)
+        both = terms["kl_z"] + terms["kl_c"]
+        np.testing.assert_allclose(terms["kl"], both, rtol=1e-5)
+
+    def test_targets_of_zero_are_a_vae(self, game):
+        """Both KLs have formulas, so that neither is below 0."""
+        *_, run = game
+        none = {"gamma": 1.0, "target_z": 0.0, "target_c": 0.0}
+        loss, _ = run(objectives.block_capacity, none)
+        want, _ = run(objectives.elbo, {})
+        np.testing.assert_allclose(loss, want, rtol=4 * EPS)
+
+    def test_the_encoding_is_both_blocks_side_by_side(self, game):
+        """Its density is the product, its draws end with one-hot categories."""
+        model, params, batch, _ = game
+        q = model.apply(params, batch, method="encode")
+        draws = q.sample(KEY, (500,))
+        assert draws.shape == (500, 6, 6)
+        assert set(np.unique(draws[..., 2:])) == {0.0, 1.0}
+        np.testing.assert_array_equal(draws[..., 2:].sum(-1), 1)
+        gaussian, categories = q.parts
+        normal = scipy.stats.norm(gaussian.loc, gaussian.scale)
+        log_normal = normal.logpdf(draws[0][:, :2])
+        share = np.asarray(categories.mean, float)
+        want = log_normal.sum(-1) + np.log((share * draws[0][:, 2:]).sum(-1))
+        np.testing.assert_allclose(q.log_prob(draws[0]), want, rtol=1e-4)
+        # The mean of 500 draws has an error of at most 1 / sqrt(500) of a deviation.
+        error = np.sqrt(np.asarray(q.variance) / 500)
+        assert (abs(draws.mean(0) - q.mean) < 5 * error + 1e-6).all()
+
+    def test_categories_hold_no_more_than_their_logarithm(self):
+        made = presets.joint_vae(
+            dataset="digits", hidden=(8,), category_values=4, category_capacity=9.0
+        )
+        at = made.players["vae"].schedules["target_c"]
+        assert float(at(0)) == 0.0
+        assert float(at(10**6)) == pytest.approx(np.log(4))

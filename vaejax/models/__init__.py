@@ -24,6 +24,7 @@ from vaejax.models.critic import Classifier, CriticNetwork, Critique, JointCriti
 from vaejax.models.deep import DeepVAE
 from vaejax.models.hierarchical import TwoLayerVAE
 from vaejax.models.holes import Blind, Constant, SetEncoder, WithMask
+from vaejax.models.joint import JointEncoder, JointVAE
 from vaejax.models.ladder import HVAE, LadderVAE
 from vaejax.models.missing import LogisticMissingness, MissingVAE, SelfMasking
 from vaejax.models.priors import MixturePrior, StandardNormal, VampPrior
@@ -71,6 +72,8 @@ __all__ = [
     "GaussianNetwork",
     "Generator",
     "JointCritic",
+    "JointEncoder",
+    "JointVAE",
     "Judge",
     "Label",
     "LadderVAE",

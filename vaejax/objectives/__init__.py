@@ -2,7 +2,7 @@
 
 from vaejax.objectives import adversarial, completion, vaegan
 from vaejax.objectives.balanced import balanced_elbo
-from vaejax.objectives.blocks import block_elbo
+from vaejax.objectives.blocks import block_capacity, block_elbo
 from vaejax.objectives.covariance import disentangled_prior
 from vaejax.objectives.elbo import capacity, elbo, reconstruction
 from vaejax.objectives.flow_matching import flow_matching
@@ -19,6 +19,7 @@ __all__ = [
     "adversarial",
     "averaged_elbo",
     "balanced_elbo",
+    "block_capacity",
     "block_elbo",
     "capacity",
     "completion",

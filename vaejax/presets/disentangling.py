@@ -1,14 +1,25 @@
 """Presets whose latents are to vary independently of each other."""
 
 import dataclasses
+import math
 from functools import partial
 
+import jax.numpy as jnp
+
 from vaejax import objectives
-from vaejax.configs import Data, Latents, Network, Training, Weight
+from vaejax.configs import Data, Latents, LatentSize, Network, Training, Weight
 from vaejax.errors import InputError, require
 from vaejax.experiment import Experiment, Player
 from vaejax.metrics import critic_scores
-from vaejax.models import CriticNetwork, CriticVAE
+from vaejax.models import (
+    CriticNetwork,
+    CriticVAE,
+    JointEncoder,
+    JointVAE,
+    StandardNormal,
+)
+from vaejax.models.posteriors import CategoricalHead
+from vaejax.models.priors import UniformCategories
 from vaejax.nn.networks import MLP, FlatEncoder
 from vaejax.nn.patches import LEAKY
 from vaejax.objectives.covariance import Kind
@@ -19,7 +30,7 @@ from vaejax.presets.bodies import build_bodies
 from vaejax.presets.posteriors import GAUSSIAN
 from vaejax.presets.signature import preset
 
-__all__ = ["beta_tcvae", "dip_vae", "factor_vae"]
+__all__ = ["beta_tcvae", "dip_vae", "factor_vae", "joint_vae"]
 
 GREY = Data(binarize="none")
 
@@ -181,3 +192,72 @@ def dip_vae(
         diagonal=diagonal_factor * off_diagonal,
     )
     return a.generic_vae(data, network, latent, training, objective)
+
+
+@preset(tiny={"category_values": 4, "growth": 1.0})
+def joint_vae(
+    *,
+    data: Data = GREY,
+    network: Network = Network(),
+    latent: LatentSize = LatentSize(10),
+    categorical_latents: int = 1,
+    category_values: int = 10,
+    temperature: float = 0.67,
+    capacity: float = 5.0,
+    category_capacity: float = 5.0,
+    growth: float = 27.0,
+    gamma: float = 30.0,
+    training: Training = Training(epochs=100, batch_size=64, learning_rate=5e-4),
+) -> Experiment:
+    """The JointVAE: continuous latents beside categories [Dupont 2018].
+
+    The KLs of both are held at capacities that grow in training. Draws of categories
+    are exact, with the gradient of their Gumbel-softmax relaxation; the paper's are
+    relaxed. Capacities, gamma, rate and batch are those of the authors' code for MNIST,
+    where 25,000 steps of growth are 27 epochs.
+
+    Args:
+      categorical_latents: number of categorical latents, beside continuous `latents`.
+      category_values: values of each of them.
+      temperature: of the relaxation that gives draws of categories a gradient.
+      capacity: KL of the continuous latents in nats at the end of its growth.
+      category_capacity: that of the categories; held is at most what they can have,
+        the logarithm of their values each.
+      growth: epochs in which the capacities grow from zero.
+      gamma: weight of the distances between KLs and capacities.
+    """
+    number, values = categorical_latents, category_values
+    require(number >= 1, "categorical_latents", number, "at least 1")
+    require(values >= 2, "category_values", values, "at least 2")
+    require(temperature > 0, "temperature", temperature, "above 0")
+    require(growth > 0, "growth", growth, "above 0")
+    require(gamma >= 0, "gamma", gamma, "at least 0")
+    require(capacity >= 0, "capacity", capacity, "at least 0")
+    require(
+        category_capacity >= 0, "category_capacity", category_capacity, "at least 0"
+    )
+    view = a.open_data(data, network)
+    body = build_bodies(network, view.dataset)
+    head = CategoricalHead(number, values, temperature)
+    model = JointVAE(
+        encoder=JointEncoder(body.encoder, latent.latents, head, a.reader_of(view)),
+        decoder=a.build_decoder(body, view),
+        prior=StandardNormal(latent.latents),
+        categories=UniformCategories(number, values),
+    )
+    most = jnp.minimum(category_capacity, number * math.log(values))
+    blocks = {"z": latent.latents, "c": number * values}
+    schedules = {
+        name: a.weight_schedule(
+            Weight(beta=held, schedule="linear", warm_up=growth), training, view.dataset
+        )
+        for name, held in {"target_z": capacity, "target_c": most}.items()
+    }
+    return a.one_player(
+        model,
+        partial(objectives.block_capacity, gamma=gamma),
+        view,
+        training,
+        a.latent_metrics(sum(blocks.values()), view, blocks),
+        schedules,
+    )
