@@ -62,6 +62,7 @@ class OfObjective(IntEnum):
     TIMES = 5
     NULL_LABELS = 6
     ORDER = 7
+    DIRECTION = 8
     HOLES = 2**31
 
 

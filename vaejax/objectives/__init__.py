@@ -9,6 +9,7 @@ from vaejax.objectives.flow_matching import flow_matching
 from vaejax.objectives.importance import averaged_elbo, iwae, weighted
 from vaejax.objectives.mmd import info, wasserstein
 from vaejax.objectives.quantized import quantization
+from vaejax.objectives.regularized import regularized
 from vaejax.objectives.total_correlation import (
     decomposed_elbo,
     factorized,
@@ -33,6 +34,7 @@ __all__ = [
     "permuted_latents",
     "quantization",
     "reconstruction",
+    "regularized",
     "vaegan",
     "wasserstein",
     "weighted",

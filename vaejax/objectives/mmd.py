@@ -90,7 +90,7 @@ def info(
     key: Key,
     *,
     alpha: float | Array = 0.0,
-    strength: float | Array = 1000.0,
+    strength: float | Array = 100.0,
     kernel: Kernel = IMQ,
 ) -> tuple[Array, Metrics]:
     """The InfoVAE's objective by the maximum mean discrepancy, nats per example.

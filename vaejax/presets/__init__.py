@@ -23,6 +23,7 @@ from vaejax.presets import (
     missing,
     published,
     quantized,
+    regularized,
     second_stages,
     sylvester,
     tomczak,
@@ -41,6 +42,7 @@ from vaejax.presets.matching import *
 from vaejax.presets.missing import *
 from vaejax.presets.published import *
 from vaejax.presets.quantized import *
+from vaejax.presets.regularized import *
 from vaejax.presets.second_stages import *
 from vaejax.presets.signature import presets_of
 from vaejax.presets.sylvester import *
@@ -51,6 +53,7 @@ FAMILIES: Mapping[str, tuple[ModuleType, ...]] = {
     "autoencoders": (generic,),
     "disentangling": (disentangling,),
     "matched to the prior": (matching,),
+    "other penalties": (regularized,),
     "published settings": (published, burda, tomczak, sylvester),
     "hierarchies": (hierarchies, conv_ladder, deep),
     "conditional": (conditional,),
@@ -75,6 +78,7 @@ __all__ = ["FAMILIES", "PRESETS"]
 __all__ += generic.__all__
 __all__ += disentangling.__all__
 __all__ += matching.__all__
+__all__ += regularized.__all__
 __all__ += deep.__all__
 __all__ += published.__all__
 __all__ += burda.__all__

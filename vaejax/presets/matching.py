@@ -46,7 +46,7 @@ def info_vae(
     network: Network = Network(),
     latent: Latents = Latents(10),
     alpha: float = 1.0,
-    strength: float = 1000.0,
+    strength: float = 100.0,
     kernel: KernelName = "imq",
     scales: tuple[float, ...] = SCALES,
     training: Training = Training(epochs=60),
