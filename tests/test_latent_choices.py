@@ -23,7 +23,7 @@ FEW = [("vamp", "full"), ("maf", "iaf"), ("realnvp", "sylvester"), ("vamp", "pla
 
 
 NEED_MOMENTS = ("beta_tcvae", "dip_vae")
-NEED_REAL = ("factor_vae", "info_vae")
+NEED_REAL = ("factor_vae", "hamiltonian_vae", "info_vae")
 
 
 def misfit(name, prior, posterior):

@@ -71,3 +71,4 @@ class OfLayer(IntEnum):
     """The key of one draw of a hierarchy, whose first block uses it whole."""
 
     TOP = 1
+    MOMENTUM = 2

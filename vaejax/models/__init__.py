@@ -22,6 +22,7 @@ from vaejax.models.conditions import Conditioned, Label, conditional, conditions
 from vaejax.models.conv_ladder import ConvLadderVAE
 from vaejax.models.critic import Classifier, CriticNetwork, Critique, JointCritic
 from vaejax.models.deep import DeepVAE
+from vaejax.models.hamiltonian import HamiltonianVAE, LearnedDynamics
 from vaejax.models.hierarchical import TwoLayerVAE
 from vaejax.models.holes import Blind, Constant, SetEncoder, WithMask
 from vaejax.models.joint import JointEncoder, JointVAE
@@ -71,6 +72,7 @@ __all__ = [
     "GaussianEncoder",
     "GaussianNetwork",
     "Generator",
+    "HamiltonianVAE",
     "JointCritic",
     "JointEncoder",
     "JointVAE",
@@ -78,6 +80,7 @@ __all__ = [
     "Label",
     "LadderVAE",
     "LatentModel",
+    "LearnedDynamics",
     "LogisticMissingness",
     "MapEncoder",
     "MissingVAE",

@@ -17,6 +17,7 @@ from vaejax.presets import (
     deep,
     disentangling,
     generic,
+    geometry,
     hierarchies,
     larsen,
     matching,
@@ -36,6 +37,7 @@ from vaejax.presets.conv_ladder import *
 from vaejax.presets.deep import *
 from vaejax.presets.disentangling import *
 from vaejax.presets.generic import *
+from vaejax.presets.geometry import *
 from vaejax.presets.hierarchies import *
 from vaejax.presets.larsen import *
 from vaejax.presets.matching import *
@@ -54,6 +56,7 @@ FAMILIES: Mapping[str, tuple[ModuleType, ...]] = {
     "disentangling": (disentangling,),
     "matched to the prior": (matching,),
     "other penalties": (regularized,),
+    "geometry of latents": (geometry,),
     "published settings": (published, burda, tomczak, sylvester),
     "hierarchies": (hierarchies, conv_ladder, deep),
     "conditional": (conditional,),
@@ -79,6 +82,7 @@ __all__ += generic.__all__
 __all__ += disentangling.__all__
 __all__ += matching.__all__
 __all__ += regularized.__all__
+__all__ += geometry.__all__
 __all__ += deep.__all__
 __all__ += published.__all__
 __all__ += burda.__all__

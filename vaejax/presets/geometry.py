@@ -1,0 +1,59 @@
+"""Presets whose latents move, or live on a curved space."""
+
+from vaejax import objectives
+from vaejax.configs import Data, Latents, Network, Training, Weight
+from vaejax.errors import require
+from vaejax.experiment import Experiment
+from vaejax.models import HamiltonianVAE, LearnedDynamics
+from vaejax.models.hamiltonian import LARGEST_STEP
+from vaejax.presets import assemble as a
+from vaejax.presets.bodies import build_bodies
+from vaejax.presets.disentangling import require_real
+from vaejax.presets.signature import preset
+
+__all__ = ["hamiltonian_vae"]
+
+
+@preset(tiny={"leapfrog_steps": 2})
+def hamiltonian_vae(
+    *,
+    data: Data = Data(),
+    network: Network = Network(hidden=(300,), activation="softplus"),
+    latent: Latents = Latents(64),
+    leapfrog_steps: int = 4,
+    step_size: float = 0.05,
+    tempering: float = 0.3,
+    weight: Weight = Weight(),
+    training: Training = Training(epochs=60, batch_size=100, learning_rate=5e-4),
+) -> Experiment:
+    """A VAE whose latents follow Hamiltonian dynamics [Caterini et al. 2018].
+
+    Latents that q(z | x) drew move by gradients of log p(x, z); step sizes and the
+    temperature are learned. (`hvae_tomczak` is another HVAE, a hierarchy.)
+
+    Args:
+      leapfrog_steps: steps K of the dynamics, of a gradient each; 0: a VAE.
+      step_size: size of a step where training begins, below .5.
+      tempering: inverse temperature beta_0 where training begins; 1: no tempering.
+    """
+    require(leapfrog_steps >= 0, "leapfrog_steps", leapfrog_steps, "at least 0")
+    inside = 0 < step_size < LARGEST_STEP
+    require(inside, "step_size", step_size, f"above 0 and below {LARGEST_STEP}")
+    require(0 < tempering <= 1, "tempering", tempering, "above 0 and at most 1")
+    require_real(latent, "hamiltonian_vae moves real latents")
+    view = a.open_data(data, network)
+    vae = a.vae_model(build_bodies(network, view.dataset), latent, view)
+    model = HamiltonianVAE(
+        encoder=vae.encoder,
+        decoder=vae.decoder,
+        prior=vae.prior,
+        dynamics=LearnedDynamics(latent.latents, leapfrog_steps, step_size, tempering),
+    )
+    return a.one_player(
+        model,
+        objectives.elbo,
+        view,
+        training,
+        a.latent_metrics(latent.size, view),
+        {"beta": a.weight_schedule(weight, training, view.dataset)},
+    )
