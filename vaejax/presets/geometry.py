@@ -1,17 +1,19 @@
 """Presets whose latents move, or live on a curved space."""
 
 from vaejax import objectives
-from vaejax.configs import Data, Latents, Network, Training, Weight
+from vaejax.configs import Data, Latents, LatentSize, Network, Training, Weight
+from vaejax.distributions.spheres import MOST_AXES
 from vaejax.errors import require
 from vaejax.experiment import Experiment
-from vaejax.models import HamiltonianVAE, LearnedDynamics
+from vaejax.models import VAE, Encoder, HamiltonianVAE, LearnedDynamics
 from vaejax.models.hamiltonian import LARGEST_STEP
+from vaejax.models.spherical import SpherePrior, VonMisesFisherHead
 from vaejax.presets import assemble as a
 from vaejax.presets.bodies import build_bodies
 from vaejax.presets.disentangling import require_real
 from vaejax.presets.signature import preset
 
-__all__ = ["hamiltonian_vae"]
+__all__ = ["hamiltonian_vae", "hyperspherical_vae"]
 
 
 @preset(tiny={"leapfrog_steps": 2})
@@ -55,5 +57,39 @@ def hamiltonian_vae(
         view,
         training,
         a.latent_metrics(latent.size, view),
+        {"beta": a.weight_schedule(weight, training, view.dataset)},
+    )
+
+
+@preset
+def hyperspherical_vae(
+    *,
+    data: Data = Data(),
+    network: Network = Network(hidden=(256, 128)),
+    latent: LatentSize = LatentSize(10),
+    weight: Weight = Weight(),
+    training: Training = Training(epochs=60),
+) -> Experiment:
+    """The hyperspherical VAE: latents on the unit sphere [Davidson et al. 2018].
+
+    A von Mises-Fisher posterior, and a uniform prior. `--latents` are the numbers that
+    a point has, one more than the sphere has dimensions: 10 are the sphere S^9.
+    """
+    axes = latent.latents
+    require(2 <= axes <= MOST_AXES, "latents", axes, f"from 2 to {MOST_AXES}")
+    view = a.open_data(data, network)
+    body = build_bodies(network, view.dataset)
+    reader = a.reader_of(view)
+    model = VAE(
+        encoder=Encoder(body.encoder, VonMisesFisherHead(axes), None, reader),
+        decoder=a.build_decoder(body, view),
+        prior=SpherePrior(axes),
+    )
+    return a.one_player(
+        model,
+        objectives.elbo,
+        view,
+        training,
+        a.latent_metrics(axes, view),
         {"beta": a.weight_schedule(weight, training, view.dataset)},
     )
