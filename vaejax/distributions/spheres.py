@@ -160,7 +160,7 @@ class VonMisesFisher(dist.Distribution):
 
     arg_constraints = {}
     pytree_data_fields = ("loc", "concentration")
-    support: Any = dist.constraints.real_vector
+    support: Any = dist.constraints.sphere
     has_rsample: Any = True
 
     def __init__(self, loc: Array, concentration: Array) -> None:
@@ -235,7 +235,7 @@ class UniformSphere(dist.Distribution):
 
     arg_constraints = {}
     pytree_data_fields = ()
-    support: Any = dist.constraints.real_vector
+    support: Any = dist.constraints.sphere
     has_rsample: Any = True
 
     def __init__(self, examples: Any, axes: int) -> None:

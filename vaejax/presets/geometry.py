@@ -1,5 +1,7 @@
 """Presets whose latents move, or live on a curved space."""
 
+from typing import Literal
+
 from vaejax import objectives
 from vaejax.configs import Data, Latents, LatentSize, Network, Training, Weight
 from vaejax.distributions.spheres import MOST_AXES
@@ -7,13 +9,18 @@ from vaejax.errors import require
 from vaejax.experiment import Experiment
 from vaejax.models import VAE, Encoder, HamiltonianVAE, LearnedDynamics
 from vaejax.models.hamiltonian import LARGEST_STEP
+from vaejax.models.poincare import (
+    GyroplaneBody,
+    WrappedNormalHead,
+    WrappedNormalPrior,
+)
 from vaejax.models.spherical import SpherePrior, VonMisesFisherHead
 from vaejax.presets import assemble as a
 from vaejax.presets.bodies import build_bodies
 from vaejax.presets.disentangling import require_real
 from vaejax.presets.signature import preset
 
-__all__ = ["hamiltonian_vae", "hyperspherical_vae"]
+__all__ = ["hamiltonian_vae", "hyperspherical_vae", "poincare_vae"]
 
 
 @preset(tiny={"leapfrog_steps": 2})
@@ -91,5 +98,51 @@ def hyperspherical_vae(
         view,
         training,
         a.latent_metrics(axes, view),
+        {"beta": a.weight_schedule(weight, training, view.dataset)},
+    )
+
+
+@preset
+def poincare_vae(
+    *,
+    data: Data = Data(),
+    network: Network = Network(hidden=(600,)),
+    latent: LatentSize = LatentSize(10),
+    curvature: float = 0.7,
+    prior_scale: float = 1.0,
+    first_layer: Literal["gyroplane", "dense"] = "gyroplane",
+    weight: Weight = Weight(),
+    training: Training = Training(epochs=80),
+) -> Experiment:
+    """The Poincare VAE: latents in a hyperbolic space [Mathieu et al. 2019].
+
+    Prior and posterior are wrapped normals on the Poincare ball.
+
+    Args:
+      curvature: minus the curvature of the space (c), above 0.
+      prior_scale: standard deviation of distances from the center under p(z).
+      first_layer: of the decoder; gyroplane: distances to hyperplanes of the ball;
+        dense: of the coordinates.
+    """
+    require(curvature > 0, "curvature", curvature, "above 0")
+    require(prior_scale > 0, "prior_scale", prior_scale, "above 0")
+    view = a.open_data(data, network)
+    body = build_bodies(network, view.dataset)
+    head = WrappedNormalHead(latent.latents, curvature)
+    decoder = a.build_decoder(body, view)
+    if first_layer == "gyroplane":
+        planes = GyroplaneBody(decoder.body, network.hidden[-1], curvature)
+        decoder = decoder.clone(body=planes)
+    model = VAE(
+        encoder=Encoder(body.encoder, head, None, a.reader_of(view)),
+        decoder=decoder,
+        prior=WrappedNormalPrior(latent.latents, curvature, prior_scale),
+    )
+    return a.one_player(
+        model,
+        objectives.elbo,
+        view,
+        training,
+        a.latent_metrics(latent.latents, view),
         {"beta": a.weight_schedule(weight, training, view.dataset)},
     )
