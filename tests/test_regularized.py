@@ -9,8 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import vaejax
 from tests.test_inference import EPS
 from vaejax import objectives, presets
+from vaejax.inference.terms import infer
+from vaejax.nn.similarity import multiscale_similarity
 from vaejax.objectives.regularized import squared_slopes
 
 KEY = jax.random.key(0)
@@ -87,3 +90,26 @@ def test_random_directions_are_unbiased_for_the_squared_jacobian():
     )
     jacobian = jax.vmap(jax.jacrev(function))(z)
     np.testing.assert_allclose(found, np.square(jacobian).sum((1, 2)), rtol=1e-5)
+
+
+def test_the_loss_of_images_is_their_dissimilarity():
+    """MS-SSIM of E[x | z] at the draw, of images that have two scales."""
+    x = jax.random.uniform(jax.random.key(1), (3, 24, 24, 1))
+    made = presets.ms_ssim_vae(
+        dataset=vaejax.from_arrays(np.uint8(255 * x)), batch_size=2, hidden=(4,)
+    )
+    model, batch = made.model, {"x": x}
+    variables = jax.jit(nn.init(objectives.elbo, model))(KEY, batch, KEY)
+
+    @jax.jit
+    def run(weight, beta):
+        objective = partial(objectives.expected_dissimilarity, weight=weight, beta=beta)
+        found = nn.apply(infer, model)(variables, batch, KEY)
+        alike = multiscale_similarity(x, found.px.mean[0]).mean()
+        return nn.apply(objective, model)(variables, batch, KEY), alike, found.kl.mean()
+
+    (loss, terms), alike, kl = run(30.0, 2.0)
+    np.testing.assert_allclose(loss, 30 * (1 - alike) + 2 * kl, rtol=1e-5)
+    np.testing.assert_allclose(loss, terms["dissimilarity"] + terms["rate"], rtol=EPS)
+    (loss, _), _, kl = run(0.0, 1.0)
+    np.testing.assert_allclose(loss, kl, rtol=4 * EPS)

@@ -10,6 +10,7 @@ from vaejax.objectives.importance import averaged_elbo, iwae, weighted
 from vaejax.objectives.mmd import info, wasserstein
 from vaejax.objectives.quantized import quantization
 from vaejax.objectives.regularized import regularized
+from vaejax.objectives.similarity import expected_dissimilarity
 from vaejax.objectives.total_correlation import (
     decomposed_elbo,
     factorized,
@@ -27,6 +28,7 @@ __all__ = [
     "decomposed_elbo",
     "disentangled_prior",
     "elbo",
+    "expected_dissimilarity",
     "factorized",
     "flow_matching",
     "info",

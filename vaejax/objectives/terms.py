@@ -44,6 +44,8 @@ TERMS: Mapping[str, Quantity] = {
     "confuse": Quantity("loss of data that the critic tells", "nats"),
     "content": Quantity("distortion in features", "nats"),
     "style": Quantity("adversarial term of the decoder", "nats"),
+    "dissimilarity": Quantity("1 - similarity of images, weighted", "nats", True),
+    "similarity": Quantity("MS-SSIM of reconstructions"),
     "mean_matching": Quantity("distance of mean features", "nats"),
     "class_matching": Quantity("distance of mean features of classes", "nats"),
     "gap": Quantity("mean score of data less that of fakes", "score", in_line=True),

@@ -3,7 +3,8 @@
 from functools import partial
 
 from vaejax import objectives
-from vaejax.configs import Data, LatentSize, Network, Training
+from vaejax.configs import Data, Latents, LatentSize, Network, Training, Weight
+from vaejax.data.kinds import require_images
 from vaejax.errors import require
 from vaejax.experiment import Experiment
 from vaejax.metrics import count, reconstruction_error
@@ -15,7 +16,7 @@ from vaejax.presets.disentangling import GREY
 from vaejax.presets.matching import SQUARED
 from vaejax.presets.signature import preset
 
-__all__ = ["rae"]
+__all__ = ["ms_ssim_vae", "rae"]
 
 
 @preset(tiny={"penalty": "gp"})
@@ -62,4 +63,44 @@ def rae(
         training,
         lambda samples: metrics,
         selection=lambda values: values["distortion"],
+    )
+
+
+@preset
+def ms_ssim_vae(
+    *,
+    data: Data = GREY,
+    network: Network = Network(),
+    latent: Latents = Latents(16),
+    similarity_weight: float = 500.0,
+    weight: Weight = Weight(),
+    training: Training = Training(epochs=60),
+) -> Experiment:
+    """A VAE of images whose loss is their structural similarity [Snell et al. 2017].
+
+    The likelihood says what E[x | z] is and is not trained: with it held-out data has
+    an ELBO, which says little here; that of the best state is its squared error.
+
+    Args:
+      similarity_weight: nats that a similarity of 0 costs, beside the KL term.
+    """
+    scale = similarity_weight
+    require(scale > 0, "similarity_weight", scale, "above 0")
+    view = a.open_data(data, network)
+    require_images(view.dataset.spec, "ms_ssim_vae", ": choose vae")
+    a.require_complete(view)
+    objective = partial(objectives.expected_dissimilarity, weight=scale)
+    body = build_bodies(network, view.dataset)
+    metrics = {
+        **a.latent_metrics(latent.size, view)(0),
+        "reconstruction": reconstruction_error(),
+    }
+    return a.one_player(
+        a.vae_model(body, latent, view),
+        objective,
+        view,
+        training,
+        lambda samples: metrics,
+        {"beta": a.weight_schedule(weight, training, view.dataset)},
+        selection=lambda values: values["mse"],
     )
