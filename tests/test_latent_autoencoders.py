@@ -16,7 +16,7 @@ from vaejax.models.latent_autoencoder import AbsoluteError, SquaredError
 from vaejax.nn.perceptual import Perceptual
 from vaejax.objectives.latent_autoencoder import (
     DELTA,
-    Bottleneck,
+    BottleneckTerms,
     Perceived,
     kl_bottleneck,
     latent_autoencoder,
@@ -125,7 +125,7 @@ def test_the_adaptive_weight_has_no_slope(bound, slopes):
     """The gradient is that of terms with a constant in the weight's place."""
     model, variables, batch = bound
     pure = nn.apply(
-        objective(adversarial=0.5, bottleneck=Bottleneck(nothing, nothing)),
+        objective(adversarial=0.5, bottleneck=BottleneckTerms(nothing, nothing)),
         model,
         mutable=["batch_stats"],
     )

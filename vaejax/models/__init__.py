@@ -30,7 +30,7 @@ from vaejax.models.deep import DeepVAE
 from vaejax.models.hamiltonian import HamiltonianVAE, LearnedDynamics
 from vaejax.models.hierarchical import TwoLayerVAE
 from vaejax.models.holes import Blind, Constant, SetEncoder, WithMask
-from vaejax.models.joint import JointEncoder, JointVAE
+from vaejax.models.joint import JointVAE, MixedEncoder
 from vaejax.models.ladder import HVAE, LadderVAE
 from vaejax.models.missing import LogisticMissingness, MissingVAE, SelfMasking
 from vaejax.models.priors import MixturePrior, StandardNormal, VampPrior
@@ -80,7 +80,6 @@ __all__ = [
     "Generator",
     "HamiltonianVAE",
     "JointCritic",
-    "JointEncoder",
     "JointVAE",
     "Judge",
     "Label",
@@ -90,6 +89,7 @@ __all__ = [
     "LogisticMissingness",
     "MapEncoder",
     "MissingVAE",
+    "MixedEncoder",
     "MixturePrior",
     "QuantizedVAE",
     "RectifiedFlow",

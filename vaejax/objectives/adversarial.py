@@ -102,7 +102,7 @@ def rebuilt(model: Any, batch: Batch, key: Key) -> Subjects:
     return Subjects(batch["x"], fakes)
 
 
-def reconstructed(model: Any, batch: Batch, key: Key) -> Subjects:
+def reconstruction_alone(model: Any, batch: Batch, key: Key) -> Subjects:
     """x against Dec(z), z ~ q(z | x) [Esser et al. 2021, eq. 5]."""
     return Subjects(batch["x"], {"reconstruction": infer(model, batch, key).px.mean[0]})
 

@@ -1,6 +1,6 @@
 """The autoencoder of latent diffusion and of tokens: against a critic, in features.
 
-Its opponent is `adversarial.critic` of `adversarial.reconstructed`.
+Its opponent is `adversarial.critic` of `adversarial.reconstruction_alone`.
 """
 
 import math
@@ -46,26 +46,26 @@ class Perceived(NamedTuple):
     weight: float | Array = 1.0
 
 
-class Bottleneck(NamedTuple):
+class BottleneckTerms(NamedTuple):
     """What latents cost: terms of the loss, and what is logged beside them."""
 
     losses: Callable[[Inference], Metrics]
     told: Callable[[Inference, Batch], Metrics]
 
 
-def kl_bottleneck(weight: float | Array) -> Bottleneck:
+def kl_bottleneck(weight: float | Array) -> BottleneckTerms:
     """`rate`, the weight times KL(q(z | x) || p(z)) in nats per example."""
-    return Bottleneck(lambda i: {"rate": weight * jnp.mean(i.kl)}, rate_of_pixels)
+    return BottleneckTerms(lambda i: {"rate": weight * jnp.mean(i.kl)}, rate_of_pixels)
 
 
 def code_bottleneck(
     commitment: Weight, codebook: Weight, entropy: Weight
-) -> Bottleneck:
+) -> BottleneckTerms:
     """The losses of codes with these weights, of which None is none."""
     losses = partial(
         code_losses, commitment=commitment, codebook=codebook, entropy=entropy
     )
-    return Bottleneck(losses, code_terms)
+    return BottleneckTerms(losses, code_terms)
 
 
 def latent_autoencoder(
@@ -73,7 +73,7 @@ def latent_autoencoder(
     batch: Batch,
     key: Key,
     *,
-    bottleneck: Bottleneck,
+    bottleneck: BottleneckTerms,
     perceived: Perceived | None = None,
     loss: Loss | None = None,
     adversarial: float | Array = 1.0,

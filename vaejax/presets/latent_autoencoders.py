@@ -17,7 +17,7 @@ from vaejax.models.likelihoods import Likelihood
 from vaejax.nn.feature_maps import FeatureMapDecoder, FeatureMapEncoder
 from vaejax.objectives.latent_autoencoder import (
     MOST,
-    Bottleneck,
+    BottleneckTerms,
     Perceived,
     code_bottleneck,
     kl_bottleneck,
@@ -145,7 +145,7 @@ def latent_game(
     distance = None
     if fidelity.perceptual or fidelity.lpips:
         distance = OpenedLater(fidelity.perceptual, fidelity.lpips, spec)
-    scale = math.prod(spec.shape) / math.prod((*sides, channels_of(latent)))
+    scale = math.prod(spec.shape) / math.prod((*sides, map_channels(latent)))
     most = MOST if latent.bottleneck == "kl" else MOST * math.prod(spec.shape)
     objective = partial(
         objectives.latent_autoencoder,
@@ -188,7 +188,7 @@ def open_images(data: Data, reconstruction: Any) -> a.View:
     return view
 
 
-def channels_of(latent: AnyBottleneck) -> int:
+def map_channels(latent: AnyBottleneck) -> int:
     """Numbers at each place of the map."""
     if latent.bottleneck == "kl":
         return latent.latent_channels
@@ -203,7 +203,7 @@ def latent_model(
     critic: Any,
 ) -> Any:
     """The model; without a critic it is a VAE, or one of codes."""
-    sizes, channels = network.sizes(view.dataset.spec.shape[0]), channels_of(latent)
+    sizes, channels = network.sizes(view.dataset.spec.shape[0]), map_channels(latent)
     gaussian = latent.bottleneck == "kl"
     outputs = 2 * channels if gaussian else channels
     body = Bodies(
@@ -229,7 +229,7 @@ def latent_model(
     return kind(**parts, **opposed)
 
 
-def bottleneck_of(latent: AnyBottleneck, scale: float) -> Bottleneck:
+def bottleneck_of(latent: AnyBottleneck, scale: float) -> BottleneckTerms:
     """The terms of the latents; `scale` makes weights of mean squares those of sums,
     beside the sum of the pixels' errors.
     """
@@ -260,7 +260,9 @@ def players_of(
     moves = critic.critic_moves
     gate = either(until(start), every(moves)) if moves > 1 else None
     schedules = {"adversarial": from_step(opposed.weight, start)}
-    judge = arena.critic_player(critic, training, steps, adversarial.reconstructed)
+    judge = arena.critic_player(
+        critic, training, steps, adversarial.reconstruction_alone
+    )
     return {
         "autoencoder": alone._replace(gate=gate, schedules=schedules),
         "critic": judge._replace(gate=since(start) if start else None),
@@ -287,5 +289,5 @@ def with_metrics(
             "count": metrics.count(),
         }
     if judged:
-        used["critic"] = metrics.critic_scores(adversarial.reconstructed)
+        used["critic"] = metrics.critic_scores(adversarial.reconstruction_alone)
     return lambda samples: {**likelihood(samples), **used, **made.metrics(samples)}

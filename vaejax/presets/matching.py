@@ -21,7 +21,7 @@ from vaejax.objectives.mmd import SCALES, Kernel, KernelName
 from vaejax.presets import arena
 from vaejax.presets import assemble as a
 from vaejax.presets.bodies import build_bodies
-from vaejax.presets.disentangling import GREY, require_pairs, require_real
+from vaejax.presets.disentangling import GREY, require_pairs, require_real_latents
 from vaejax.presets.signature import preset
 
 __all__ = ["info_vae", "wae"]
@@ -64,7 +64,7 @@ def info_vae(
     require(0 <= alpha <= 1, "alpha", alpha, "in [0, 1]")
     require(strength >= 0, "strength", strength, "at least 0")
     require_pairs(training)
-    require_real(latent, "info_vae compares real latents")
+    require_real_latents(latent, "info_vae compares real latents")
     if latent.prior != "standard":
         raise InputError(
             "info_vae compares z with draws of p(z), of which a learned prior learns "
