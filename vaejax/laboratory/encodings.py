@@ -10,7 +10,7 @@ import numpyro.distributions as dist
 
 from vaejax.distributions import reparameterized
 from vaejax.inference.latents import draw_keys
-from vaejax.laboratory.summary import plain_number
+from vaejax.laboratory.record import plain_number
 from vaejax.metrics import clusters
 from vaejax.metrics.disentanglement import information as info
 from vaejax.metrics.disentanglement import interventions, predictors
