@@ -16,7 +16,7 @@ from vaejax.metrics.disentanglement import across_runs, infomec, linear
 from vaejax.metrics.disentanglement import information as info
 from vaejax.metrics.disentanglement import interventions as held
 from vaejax.metrics.disentanglement import predictors as pred
-from vaejax.metrics.disentanglement.base import checked_codes
+from vaejax.metrics.disentanglement.base import paired_codes
 
 SIZES = (3, 4, 5)
 GRID = np.array(list(itertools.product(*map(range, SIZES)))).repeat(4, 0)
@@ -213,7 +213,7 @@ def test_gap_by_densities_of_the_definition():
             own = [math.log(density(j, z[n, j], rows)) for n in rows]
             part -= len(rows) / 40 * np.mean(own)
         matrix[j, k] = max(0, whole - part)
-    q = info.Posteriors(z, mean, scale)
+    q = info.GaussianLatents(z, mean, scale)
     found = info.mutual_information_gap_of_densities(q, v)
     np.testing.assert_allclose(found.information, matrix, atol=1e-5)
     entropies = [mutual_info_score(c, c) for c in v.T]
@@ -222,7 +222,7 @@ def test_gap_by_densities_of_the_definition():
     narrow = np.full((len(FACTORS), 3), 0.05)
     z = FACTORS + 0.05 * rng.normal(size=narrow.shape)
     sure = info.mutual_information_gap_of_densities(
-        info.Posteriors(z, FACTORS.astype(float), narrow), FACTORS
+        info.GaussianLatents(z, FACTORS.astype(float), narrow), FACTORS
     )
     np.testing.assert_allclose(sure.score.value, 1, atol=1e-4)
     np.testing.assert_allclose(sure.information, np.diag(np.log(SIZES)), atol=1e-4)
@@ -421,4 +421,4 @@ def test_codes_that_do_not_fit_are_refused():
         (perfect(), FACTORS * [1, 0, 1], "factor 1 has one value"),
     ):
         with pytest.raises(InputError, match=says):
-            checked_codes(codes, factors)
+            paired_codes(codes, factors)

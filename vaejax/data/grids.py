@@ -54,11 +54,11 @@ def chosen_values(name: str, subset: str = "") -> Values:
                 f"{name}/{example(name)}"
             )
         given.add(key)
-        found[key] = values_of(grid[key], text, f"{name}/{subset}")
+        found[key] = listed_values(grid[key], text, f"{name}/{subset}")
     return tuple(found.values())
 
 
-def values_of(factor: Factor, text: str, where: str) -> tuple[int, ...]:
+def listed_values(factor: Factor, text: str, where: str) -> tuple[int, ...]:
     """The values of a factor that a text lists, in ascending order."""
     found: set[int] = set()
     for part in text.split("+"):

@@ -10,6 +10,7 @@ import numpyro.distributions as dist
 
 from vaejax.distributions import reparameterized
 from vaejax.inference.latents import draw_keys
+from vaejax.laboratory.record import plain_number
 from vaejax.metrics import clusters
 from vaejax.metrics.disentanglement import information as info
 from vaejax.metrics.disentanglement import interventions, predictors
@@ -70,7 +71,7 @@ def encode_examples(
     return found | {name: batch[name] for name in ("factors", "y") if name in batch}
 
 
-def scored(name: str, score: Score) -> Values:
+def score_values(name: str, score: Score) -> Values:
     """A score and its standard error, as numbers of a record."""
     return {name: score.value, f"{name}_se": score.error}
 
@@ -80,17 +81,19 @@ def of_disentanglement(found: Numbers, settings: Mapping[str, Any]) -> Values:
     codes, factors = found[settings["codes"]].astype(float), found["factors"]
     seed = settings["seed"]
     makes: dict[ScoreName, Callable[[], Values]] = {
-        "beta_vae": lambda: scored(
+        "beta_vae": lambda: score_values(
             "beta_vae", interventions.beta_vae_score(codes, factors, seed=seed)
         ),
-        "factor_vae": lambda: scored(
+        "factor_vae": lambda: score_values(
             "factor_vae", interventions.factor_vae_score(codes, factors, seed=seed)
         ),
-        "mig": lambda: scored("mig", info.mutual_information_gap(codes, factors)),
+        "mig": lambda: score_values("mig", info.mutual_information_gap(codes, factors)),
         "mig_chen": lambda: of_densities(found),
         "sap": lambda: {"sap": predictors.separated_attributes(codes, factors).score},
         "dci": lambda: of_importances(codes, factors, seed),
-        "modularity": lambda: scored("modularity", info.modularity(codes, factors)),
+        "modularity": lambda: score_values(
+            "modularity", info.modularity(codes, factors)
+        ),
         "explicitness": lambda: {
             "explicitness": predictors.explicitness(codes, factors)
         },
@@ -101,16 +104,11 @@ def of_disentanglement(found: Numbers, settings: Mapping[str, Any]) -> Values:
     for name in settings["scores"]:
         values |= makes[name]()
     return {
-        **{name: plain(value) for name, value in values.items()},
+        **{name: plain_number(value) for name, value in values.items()},
         "mutual_information": info.information_matrix(codes, factors).tolist(),
         "entropies": info.factor_entropies(factors).tolist(),
         **kl_of_latents(found),
     }
-
-
-def plain(value: Any) -> Any:
-    """A number of a record; None where it is not finite."""
-    return float(value) if np.isfinite(value) else None
 
 
 def kl_of_latents(found: Numbers) -> Values:
@@ -124,9 +122,9 @@ def of_densities(found: Numbers) -> Values:
     """MIG by densities, where q(z | x) has independent Gaussians."""
     if not found["gaussian"].all() or not (found["scale"] > 0).all():
         return {"mig_chen": np.nan}
-    q = info.Posteriors(found["sample"], found["mean"], found["scale"])
+    q = info.GaussianLatents(found["sample"], found["mean"], found["scale"])
     gap = info.mutual_information_gap_of_densities(q, found["factors"])
-    return scored("mig_chen", gap.score)
+    return score_values("mig_chen", gap.score)
 
 
 def of_importances(codes: np.ndarray, factors: np.ndarray, seed: int) -> Values:
@@ -155,8 +153,8 @@ def of_representation(found: Numbers, settings: Mapping[str, Any]) -> Values:
     codes, y = found[settings["codes"]].astype(float)[known], found["y"][known]
     agreement = clusters.cluster_agreement(codes, y, seed=settings["seed"])
     return {
-        **scored("neighbour_accuracy", clusters.neighbour_accuracy(codes, y)),
-        **scored("probe_accuracy", clusters.probe_accuracy(codes, y)),
+        **score_values("neighbour_accuracy", clusters.neighbour_accuracy(codes, y)),
+        **score_values("probe_accuracy", clusters.probe_accuracy(codes, y)),
         "rand": agreement.rand,
         "information": agreement.information,
         "classes": len(np.unique(y)),

@@ -11,6 +11,7 @@ from vaejax.laboratory import encodings
 from vaejax.laboratory.measure import Numbers
 from vaejax.laboratory.over_k import counts_up_to
 from vaejax.laboratory.rate_distortion import curve_points, curve_schedule
+from vaejax.laboratory.record import plain_number
 from vaejax.laboratory.signal import doubts_of_gradients, of_gradients
 from vaejax.metrics.weights import FEW, HIGH_KHAT
 
@@ -35,14 +36,6 @@ def with_error(name: str, values: np.ndarray) -> Values:
     else:
         error = values.std(0, ddof=1) / math.sqrt(len(values))
     return {name: plain_number(mean), f"{name}_se": plain_number(error)}
-
-
-def plain_number(value: Any) -> Any:
-    """Python numbers, in lists where there are several; None where not finite."""
-    if np.ndim(value):
-        return [plain_number(each) for each in value]
-    number = float(value)
-    return number if math.isfinite(number) else None
 
 
 def error_of_draws(errors: np.ndarray) -> Any:

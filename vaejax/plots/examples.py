@@ -18,6 +18,8 @@ from vaejax.laboratory.encodings import encode_examples
 from vaejax.models import (
     conditional,
     conditions_of,
+    draws_latents,
+    encodes,
     generates,
     has_baseline,
     infers,
@@ -84,7 +86,7 @@ def conditions_at(
 def require_posterior(experiment: Experiment, state: TrainState, what: str) -> None:
     """Raises InputError where the model has no encoder."""
     del state  # as in the other requirements
-    if not infers(experiment.model):
+    if not encodes(experiment.model):
         raise InputError(f"{what} needs a model with an encoder")
 
 
@@ -108,6 +110,15 @@ def require_labels(experiment: Experiment, state: TrainState, what: str) -> None
     require_pictures(experiment, state, what)
     if not conditional(experiment.model):
         raise InputError(f"{what} needs a model that is conditioned on labels")
+
+
+def require_labelled_latents(
+    experiment: Experiment, state: TrainState, what: str
+) -> None:
+    """Raises InputError where no latents can be decoded with one label and another."""
+    require_labels(experiment, state, what)
+    if not draws_latents(experiment.model):
+        raise InputError(f"{what} needs a model with latents")
 
 
 def require_attributes(experiment: Experiment, state: TrainState, what: str) -> None:

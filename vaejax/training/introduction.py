@@ -33,6 +33,7 @@ def introduction(
         f"{count_parameters(state):,} parameters; {device_words(mesh)}; "
         f"{'nothing is kept' if folder is None else f'writes to {folder}'}",
         *experiment.notes,
+        *(each.check() for each in experiment.frozen.values()),
         *decay_lines(experiment),
         *table_lines(spec),
         *factor_lines(spec),

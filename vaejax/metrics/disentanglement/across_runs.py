@@ -56,7 +56,7 @@ def disentanglement_ranking(
         )
     known = [np.asarray(each) > LEAST_KL for each in kl]
     x = [
-        standardized(np.asarray(c, float)) * k
+        scaled_codes(np.asarray(c, float)) * k
         for c, k in zip(codes, known, strict=True)
     ]
     runs = range(len(codes))
@@ -70,7 +70,7 @@ def disentanglement_ranking(
     return Ranking(np.array(scores), pairs)
 
 
-def standardized(codes: Codes) -> Codes:
+def scaled_codes(codes: Codes) -> Codes:
     """Codes of mean 0 and deviation 1; constant ones are 0."""
     scale = codes.std(0)
     return (codes - codes.mean(0)) / np.where(scale > 0, scale, 1)
@@ -86,7 +86,7 @@ def similarity_of(
         return np.abs(np.atleast_2d(Lasso(alpha=PENALTY).fit(x, y).coef_).T)
     from scipy.stats import rankdata  # takes a while to load
 
-    ranks = [standardized(rankdata(each, axis=0)) for each in (x, y)]
+    ranks = [scaled_codes(rankdata(each, axis=0)) for each in (x, y)]
     return np.abs(ranks[0].T @ ranks[1]) / len(x)
 
 

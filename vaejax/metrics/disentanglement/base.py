@@ -23,7 +23,7 @@ class Score(NamedTuple):
     error: float = math.nan
 
 
-def checked_codes(codes: np.ndarray, factors: np.ndarray) -> tuple[Codes, Factors]:
+def paired_codes(codes: np.ndarray, factors: np.ndarray) -> tuple[Codes, Factors]:
     """Codes in float64 and factors, as many as there are codes.
 
     Raises:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from vaejax.metrics.disentanglement.base import Codes, Factors, checked_codes
+from vaejax.metrics.disentanglement.base import Codes, Factors, paired_codes
 from vaejax.metrics.disentanglement.information import factor_entropies
 from vaejax.metrics.disentanglement.linear import logistic_regression
 
@@ -48,7 +48,7 @@ def information_scores(codes: Codes, factors: Factors, *, seed: int = 0) -> Info
     Raises:
       InputError: shapes do not fit, or a factor is constant.
     """
-    codes, factors = checked_codes(codes, factors)
+    codes, factors = paired_codes(codes, factors)
     scale = codes.std(0)
     x = (codes - codes.mean(0)) / np.where(scale > 0, scale, 1)
     information = neighbour_information(x, factors, seed) / factor_entropies(factors)

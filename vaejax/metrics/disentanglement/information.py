@@ -11,8 +11,8 @@ from vaejax.metrics.disentanglement.base import (
     Codes,
     Factors,
     Score,
-    checked_codes,
     jackknife,
+    paired_codes,
 )
 from vaejax.types import Array
 
@@ -77,7 +77,7 @@ def mutual_information_gap(codes: Codes, factors: Factors) -> Score:
     Raises:
       InputError: shapes do not fit, or a factor is constant.
     """
-    return jackknife(gap_of_codes, *checked_codes(codes, factors))
+    return jackknife(gap_of_codes, *paired_codes(codes, factors))
 
 
 def gap_of_codes(codes: Codes, factors: Factors) -> float:
@@ -103,7 +103,7 @@ def modularity(codes: Codes, factors: Factors) -> Score:
     Raises:
       InputError: shapes do not fit, or a factor is constant.
     """
-    return jackknife(modularity_of_codes, *checked_codes(codes, factors))
+    return jackknife(modularity_of_codes, *paired_codes(codes, factors))
 
 
 def modularity_of_codes(codes: Codes, factors: Factors) -> float:
@@ -115,7 +115,7 @@ def modularity_of_codes(codes: Codes, factors: Factors) -> float:
     return float(np.where(best > 0, 1 - rest / np.where(best > 0, scale, 1), 0).mean())
 
 
-class Posteriors(NamedTuple):
+class GaussianLatents(NamedTuple):
     """Independent Gaussians of latents: a draw of each, its mean and its scale."""
 
     z: Float[np.ndarray, "N latents"]
@@ -132,7 +132,7 @@ class Gap(NamedTuple):
 
 
 def mutual_information_gap_of_densities(
-    q: Posteriors, factors: Factors, draws: int = 2000
+    q: GaussianLatents, factors: Factors, draws: int = 2000
 ) -> Gap:
     """MIG by the densities of q(z | x), the estimator of [Chen et al. 2018b, eq. 5].
 
@@ -154,7 +154,7 @@ def mutual_information_gap_of_densities(
     Raises:
       InputError: shapes do not fit, or a factor is constant.
     """
-    checked_codes(q.mean, factors)
+    paired_codes(q.mean, factors)
     rows = np.arange(min(draws, len(factors)))
     given = (jnp.asarray(a, jnp.float32) for a in (q.z[rows], q.mean, q.scale))
     values = jnp.asarray(factors)

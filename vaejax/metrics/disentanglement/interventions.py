@@ -12,7 +12,7 @@ from vaejax.metrics.disentanglement.base import (
     Factors,
     Score,
     accuracy_score,
-    checked_codes,
+    paired_codes,
 )
 from vaejax.metrics.disentanglement.information import histogram_bins
 from vaejax.metrics.disentanglement.linear import logistic_regression
@@ -79,7 +79,7 @@ def beta_vae_score(
     Raises:
       InputError: shapes do not fit, or a factor is constant.
     """
-    codes, factors = checked_codes(codes, factors)
+    codes, factors = paired_codes(codes, factors)
     keys = jax.random.split(jax.random.key(seed), train + test)
     z, groups = jnp.asarray(codes, jnp.float32), value_groups(factors)
     x, y = map(np.asarray, pair_differences(z, groups, keys, batch))
@@ -141,7 +141,7 @@ def factor_vae_score(
     Raises:
       InputError: shapes do not fit, or a factor is constant.
     """
-    codes, factors = checked_codes(codes, factors)
+    codes, factors = paired_codes(codes, factors)
     variance = codes.var(0, ddof=1)
     active = np.sqrt(variance) >= PRUNED
     if not active.any():
@@ -190,7 +190,7 @@ def interventional_robustness(codes: Codes, factors: Factors) -> float:
     Raises:
       InputError: shapes do not fit, or a factor is constant.
     """
-    codes, factors = checked_codes(codes, factors)
+    codes, factors = paired_codes(codes, factors)
     codes = codes[:, codes.var(0) > 0]
     if not codes.shape[1]:
         return 0.0

@@ -11,8 +11,8 @@ from vaejax.metrics.disentanglement.base import (
     Codes,
     Factors,
     accuracy_score,
-    checked_codes,
     halves_of,
+    paired_codes,
 )
 from vaejax.metrics.disentanglement.information import top_two_gap
 from vaejax.metrics.disentanglement.linear import logistic_regression, squared_hinge
@@ -48,7 +48,7 @@ def separated_attributes(codes: Codes, factors: Factors) -> Separated:
     Raises:
       InputError: shapes do not fit, or a factor is constant.
     """
-    codes, factors = checked_codes(codes, factors)
+    codes, factors = paired_codes(codes, factors)
     fit, test = halves_of(len(codes))
     accuracy = np.array(
         [
@@ -90,7 +90,7 @@ def explicitness(codes: Codes, factors: Factors) -> float:
     Raises:
       InputError: shapes do not fit, or a factor is constant.
     """
-    codes, factors = checked_codes(codes, factors)
+    codes, factors = paired_codes(codes, factors)
     fit, test = halves_of(len(codes))
     x = standardized_by(codes, fit)
     areas = []
@@ -154,7 +154,7 @@ def importance_scores(codes: Codes, factors: Factors, *, seed: int = 0) -> Impor
     """
     from sklearn.ensemble import GradientBoostingClassifier  # takes a while to load
 
-    codes, factors = checked_codes(codes, factors)
+    codes, factors = paired_codes(codes, factors)
     fit, test = halves_of(len(codes))
     importance = np.zeros((codes.shape[1], factors.shape[1]))
     accuracies = []
