@@ -25,9 +25,9 @@ from vaejax.stages.shards import (
     LatentsManifest,
     Scaling,
     is_latents_folder,
-    read_manifest,
+    read_latents_manifest,
     read_shard,
-    write_manifest,
+    write_latents_manifest,
     write_shard,
 )
 from vaejax.stages.sources import is_diffusers, open_first
@@ -135,7 +135,9 @@ def claim_folder(out: Path, manifest: LatentsManifest) -> None:
     InputError where it holds something else, with what differs.
     """
     if is_latents_folder(out):
-        old, new = (as_json(m.to_json()) for m in (read_manifest(out), manifest))
+        old, new = (
+            as_json(m.to_json()) for m in (read_latents_manifest(out), manifest)
+        )
         differing = [name for name in new if old[name] != new[name]]
         if differing:
             raise InputError(
@@ -146,7 +148,7 @@ def claim_folder(out: Path, manifest: LatentsManifest) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--out {out}: give a folder that is empty or not there")
     out.mkdir(parents=True, exist_ok=True)
-    write_manifest(out, manifest)
+    write_latents_manifest(out, manifest)
 
 
 def as_json(value: Any) -> Any:
@@ -160,7 +162,7 @@ def open_folder_of_latents(folder: Path) -> tuple[LatentsManifest, dict[str, Arr
     Raises:
       InputError: a shard is missing or damaged, or they do not fit the memory.
     """
-    manifest = read_manifest(folder)
+    manifest = read_latents_manifest(folder)
     sizes = manifest.source.sizes
     needed = sum(sizes.values()) * int(np.prod(manifest.latents.shape)) * 8
     check_fits(needed, f"the latents of {folder}", "encode fewer examples")

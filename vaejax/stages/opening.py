@@ -15,7 +15,7 @@ from vaejax.samplers.record import state_digest
 from vaejax.sharing.manifest import hub_address, is_of_hub
 from vaejax.stages.bulk import open_folder_of_latents
 from vaejax.stages.cache import keep_latents, kept_latents
-from vaejax.stages.encoding import Latents, encode_rows, latents_of
+from vaejax.stages.encoding import LatentsKind, encode_rows, latents_of
 from vaejax.stages.shards import is_latents_folder
 from vaejax.training.workdir import load, readable_workdir
 
@@ -38,7 +38,9 @@ def open_latents(name: str) -> Dataset:
     """
     if not is_of_hub(name) and is_latents_folder(absolute(name)):
         manifest, splits = open_folder_of_latents(absolute(name))
-        return latents_data(manifest.source, manifest.latents, manifest.first, splits)
+        return dataset_of_latents(
+            manifest.source, manifest.latents, manifest.first, splits
+        )
     place = hub_address(name) if is_of_hub(name) else str(absolute(name))
     experiment, state = load(place)
     latents = latents_of(experiment, state)
@@ -48,11 +50,11 @@ def open_latents(name: str) -> Dataset:
     if splits is None:
         splits = encode_splits(experiment, state, latents, place)
         keep_latents(workdir, first, splits)
-    return latents_data(experiment.dataset.spec, latents, first, splits)
+    return dataset_of_latents(experiment.dataset.spec, latents, first, splits)
 
 
 def encode_splits(
-    experiment: Experiment, state: TrainState, latents: Latents, place: str
+    experiment: Experiment, state: TrainState, latents: LatentsKind, place: str
 ) -> dict[str, Arrays]:
     """Latents of all splits, encoded now."""
     spec = experiment.dataset.spec
@@ -68,14 +70,14 @@ def encode_splits(
     return found
 
 
-def latents_digest(source: Spec, latents: Latents, first: FirstStage) -> str:
+def latents_digest(source: Spec, latents: LatentsKind, first: FirstStage) -> str:
     """blake2b of what latents are made of: other machines round them differently."""
     made = (source.digest, first.what, first.digest, latents.shape)
     return hashlib.blake2b(repr(made).encode(), digest_size=16).hexdigest()
 
 
-def latents_data(
-    source: Spec, latents: Latents, first: FirstStage, splits: Mapping[str, Arrays]
+def dataset_of_latents(
+    source: Spec, latents: LatentsKind, first: FirstStage, splits: Mapping[str, Arrays]
 ) -> Dataset:
     """The data set of latents, which has the labels of what was encoded."""
     flat = {
