@@ -89,7 +89,7 @@ def test_a_killed_encoding_goes_on_as_if_it_had_not_been(
         "manifest.json",
         *(path.name for path in times),
     }
-    with pytest.raises(InputError, match="is missing: run the same"):
+    with pytest.raises(InputError, match="is missing: run the same encode"):
         open_dataset(f"latents:{out}")
     encode(run, "digits", out, "--shard-rows", 500)
     assert {path: path.stat().st_mtime_ns for path in times} == times

@@ -22,6 +22,10 @@ PAIRS = list(itertools.product(PRIORS, POSTERIORS))
 FEW = [("vamp", "full"), ("maf", "iaf"), ("realnvp", "sylvester"), ("vamp", "planar")]
 
 
+NEED_MOMENTS = ("beta_tcvae", "dip_vae")
+NEED_REAL = ("factor_vae", "hamiltonian_vae", "info_vae")
+
+
 def misfit(name, prior, posterior):
     """Words of the refusal of a pair; empty where it fits."""
     if name == "vae_two_layer" and prior == "vamp":
@@ -30,6 +34,12 @@ def misfit(name, prior, posterior):
         return "batch norm"
     if posterior == "categorical" and (prior != "standard" or name == "vae_two_layer"):
         return "categorical"
+    if name in NEED_MOMENTS and posterior not in GAUSSIAN:
+        return "of which --posterior"
+    if name in NEED_REAL and posterior == "categorical":
+        return "and --posterior categorical has none"
+    if name == "info_vae" and prior != "standard":
+        return "a learned prior learns nothing"
     if prior == "vamp" and posterior not in GAUSSIAN:
         return "vamp mixes"
     return ""

@@ -173,7 +173,7 @@ def test_a_restored_state_takes_the_same_next_steps(played, tmp_path):
 # Presets whose z given x, or x given z, is a point mass, or that lack one of them.
 NO_DENSITY = ("autoencoder", "gan", "gan_conv", "wgan_gp", "vaegan", "vaegan_paper")
 NO_DENSITY += ("vaegan_authors_code", "cvaegan", "aae", "ali", "classifier")
-NO_DENSITY += ("latent_flow",)
+NO_DENSITY += ("latent_flow", "rae", "wae")
 NOT_INFERRED = ("gan", "gan_conv", "wgan_gp", "latent_flow", "classifier")
 # Presets whose x is drawn and weighed without latents.
 NO_LATENTS = ("code_transformer",)

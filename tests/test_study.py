@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import jax
 import numpy as np
@@ -99,6 +100,7 @@ def test_a_replica_is_a_run_like_any_other(four, tmp_path):
         ("wgan_gp", {"epochs": 1}),
         ("vae_conv", {"epochs": 1, "batch_size": 500, "channels": (4,)}),
         ("cvae", {"epochs": 1}),
+        ("beta_tcvae", {"epochs": 1, "estimator": "stratified"}),
     ],
 )
 def test_games_and_convolutions_equal_their_single_runs(preset, settings, tmp_path):
@@ -123,6 +125,23 @@ def test_numbers_vary_inside_one_program(monkeypatch, tmp_path):
     replicas = run(presets.vae, tmp_path, vary, **settings, seeds=1)
     assert len(replicas) == 8
     assert len(programs) == 2
+
+
+def changed(make, now, changes):
+    return make(**now | changes)
+
+
+def test_weights_of_disentangling_are_traced():
+    """So that a study of them is one program."""
+    weights = {
+        "beta_tcvae": ("alpha", "beta", "gamma"),
+        "dip_vae": ("off_diagonal", "diagonal_factor"),
+        "factor_vae": ("gamma",),
+    }
+    for name, settings in weights.items():
+        make = partial(presets.PRESETS[name], **TINY)
+        vary = dict.fromkeys(settings, (1.0, 2.0))
+        assert traceable(partial(changed, make), make(), vary) == list(settings)
 
 
 def test_settings_that_python_looks_at_are_not_traced():

@@ -29,6 +29,7 @@ class OfLaboratory(IntEnum):
     RATE_DISTORTION = 4
     POSTERIOR = 5
     GRADIENTS = 6
+    ENCODINGS = 7
 
 
 @unique
@@ -62,6 +63,8 @@ class OfObjective(IntEnum):
     DROPOUT = 4
     TIMES = 5
     NULL_LABELS = 6
+    ORDER = 7
+    DIRECTION = 8
     HOLES = 2**31
 
 
@@ -70,3 +73,4 @@ class OfLayer(IntEnum):
     """The key of one draw of a hierarchy, whose first block uses it whole."""
 
     TOP = 1
+    MOMENTUM = 2

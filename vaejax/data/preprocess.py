@@ -1,9 +1,10 @@
 """From stored examples to what a model sees, on the device, as pure functions of keys.
 
 A raw batch holds `x` flat as stored, `index` (the example's place in its split), `y`
-where there are labels, and where there are holes `mask` (1 = observed) and `hidden`
-(1 = hidden on purpose). A batch holds `x` in its own shape and the model's units, 0
-where it is not observed; what was hidden is in `truth`, for measures alone.
+where there are labels, `factors` where these are known, and where there are holes
+`mask` (1 = observed) and `hidden` (1 = hidden on purpose). A batch holds `x` in its own
+shape and the model's units, 0 where it is not observed; what was hidden is in `truth`,
+for measures alone.
 """
 
 import math
@@ -171,6 +172,8 @@ def blank(spec: Spec, size: Size = 1) -> Batch:
     }
     if spec.classes:
         raw["y"] = raw["index"]
+    if spec.factors:
+        raw["factors"] = jnp.zeros((size, len(spec.factors)), jnp.int32)
     if spec.masked:
         raw["mask"] = jnp.ones(raw["x"].shape, jnp.uint8)
     if spec.hidden:

@@ -44,6 +44,15 @@ class Column(NamedTuple):
     """Share of its cells that are holes, over all rows of a CSV file."""
 
 
+class Factor(NamedTuple):
+    """A known factor of variation: a column of `factors`, of numbers 0 .. size - 1."""
+
+    name: str
+    size: int
+    values: tuple[str, ...] = ()
+    """Names of the numbers 0, 1, ...; empty where these are their names."""
+
+
 class Pixels(NamedTuple):
     """The scale of pictures that were not given as uint8."""
 
@@ -129,6 +138,8 @@ class Spec(NamedTuple):
     """The scale of the pictures as they were given; None of uint8, and of tables."""
     first: FirstStage | None = None
     """The model whose latents these are, where they are any."""
+    factors: tuple[Factor, ...] = ()
+    """The known factors of variation; then every split has `factors`, a column each."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -179,6 +190,8 @@ def check_spec(spec: Spec) -> None:
         "columns.kind": all(fits(column) for column in spec.columns),
         "names": len(spec.names) in (0, spec.classes),
         "pixels": spec.pixels is None or is_scale(spec.pixels),
+        "factors": all(is_factor(factor) for factor in spec.factors)
+        and len({factor.name for factor in spec.factors}) == len(spec.factors),
     }
     for name, holds in sound.items():
         if not holds:
@@ -194,6 +207,11 @@ def is_scale(pixels: Pixels) -> bool:
     except TypeError:
         return False
     return pixels.rule in RULES and kind in "biuf"
+
+
+def is_factor(factor: Factor) -> bool:
+    """Whether it has values, and as many names of them, or none."""
+    return 0 < factor.size < 2**31 and len(factor.values) in (0, factor.size)
 
 
 def fits(column: Column) -> bool:

@@ -27,8 +27,10 @@ from vaejax.models.conditions import Conditioned, Label, conditional, conditions
 from vaejax.models.conv_ladder import ConvLadderVAE
 from vaejax.models.critic import Classifier, CriticNetwork, Critique, JointCritic
 from vaejax.models.deep import DeepVAE
+from vaejax.models.hamiltonian import HamiltonianVAE, LearnedDynamics
 from vaejax.models.hierarchical import TwoLayerVAE
 from vaejax.models.holes import Blind, Constant, SetEncoder, WithMask
+from vaejax.models.joint import JointVAE, MixedEncoder
 from vaejax.models.ladder import HVAE, LadderVAE
 from vaejax.models.missing import LogisticMissingness, MissingVAE, SelfMasking
 from vaejax.models.priors import MixturePrior, StandardNormal, VampPrior
@@ -76,14 +78,18 @@ __all__ = [
     "GaussianEncoder",
     "GaussianNetwork",
     "Generator",
+    "HamiltonianVAE",
     "JointCritic",
+    "JointVAE",
     "Judge",
     "Label",
     "LadderVAE",
     "LatentModel",
+    "LearnedDynamics",
     "LogisticMissingness",
     "MapEncoder",
     "MissingVAE",
+    "MixedEncoder",
     "MixturePrior",
     "QuantizedVAE",
     "RectifiedFlow",

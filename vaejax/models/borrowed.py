@@ -56,7 +56,7 @@ class BorrowedCodes(LatentModel):
     def prior(self, batch: Batch) -> Distribution:
         book = self.network.quantize()
         shape = (batch["x"].shape[0], *self.sides, 1)
-        return UniformCodes(Partial(vectors_of_codes, book), len(book), shape)
+        return UniformCodes(Partial(single_level, book), len(book), shape)
 
     def likelihood(self, z: Array, batch: Batch) -> Distribution:
         return unit_images(self.network.decode(z))
@@ -66,7 +66,7 @@ class BorrowedCodes(LatentModel):
         return self.network.values_of(codes)
 
 
-def vectors_of_codes(book: Array, codes: Codes) -> Array:
+def single_level(book: Array, codes: Codes) -> Array:
     """The vectors of codes with one level."""
     return book[codes[..., 0]]
 

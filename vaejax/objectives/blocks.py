@@ -1,4 +1,4 @@
-"""The ELBO of models with several blocks of latents."""
+"""ELBOs of models with several blocks of latents."""
 
 import jax.numpy as jnp
 
@@ -42,3 +42,39 @@ def block_elbo(
     floored = jnp.where(free_bits > 0, jnp.maximum(kls, free_bits), kls)
     rate = beta * jnp.mean(floored.sum(0))
     return rate - jnp.mean(i.log_px), terms(i, rate) | gaussian_terms(i, beta)
+
+
+def block_capacity(
+    model: LatentModel,
+    batch: Batch,
+    key: Key,
+    *,
+    gamma: float | Array = 30.0,
+    target_z: float | Array = 5.0,
+    target_c: float | Array = 5.0,
+) -> tuple[Array, Metrics]:
+    """Holds the KL of continuous and of categorical latents at a target each, nats.
+
+    loss = E_q[-log p(x | z, c)] + gamma |KL_z - target_z| + gamma |KL_c - target_c|
+    [Dupont 2018, eq. 7], with each KL the mean over the batch.
+
+    Args:
+      model: a bound model with the blocks `z` and `c`, as `vaejax.models.JointVAE`.
+      batch: `x` `[batch, *shape]`, and what the model conditions on.
+      key: a `jax.random.key`.
+      gamma: weight of the distances between KLs and targets.
+      target_z: the KL of continuous latents that is held, nats.
+      target_c: that of the categorical ones, of which log K each is the most.
+
+    Returns:
+      The loss, a scalar, and its terms as those of `elbo`, beside `kl_z` and `kl_c`;
+      nats.
+    """
+    i = infer(model, batch, key)
+    targets = {"z": target_z, "c": target_c}
+    away = [
+        jnp.abs(jnp.mean(i.latents[name].kl.sum(-1)) - target)
+        for name, target in targets.items()
+    ]
+    rate = gamma * jnp.stack(away).sum()
+    return rate - jnp.mean(i.log_px), terms(i, rate)

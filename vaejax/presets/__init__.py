@@ -15,12 +15,17 @@ from vaejax.presets import (
     conditional,
     conv_ladder,
     deep,
+    disentangling,
     generic,
+    geometry,
     hierarchies,
     larsen,
+    latent_autoencoders,
+    matching,
     missing,
     published,
     quantized,
+    regularized,
     second_stages,
     sylvester,
     tomczak,
@@ -31,12 +36,17 @@ from vaejax.presets.burda import *
 from vaejax.presets.conditional import *
 from vaejax.presets.conv_ladder import *
 from vaejax.presets.deep import *
+from vaejax.presets.disentangling import *
 from vaejax.presets.generic import *
+from vaejax.presets.geometry import *
 from vaejax.presets.hierarchies import *
 from vaejax.presets.larsen import *
+from vaejax.presets.latent_autoencoders import *
+from vaejax.presets.matching import *
 from vaejax.presets.missing import *
 from vaejax.presets.published import *
 from vaejax.presets.quantized import *
+from vaejax.presets.regularized import *
 from vaejax.presets.second_stages import *
 from vaejax.presets.signature import presets_of
 from vaejax.presets.sylvester import *
@@ -45,6 +55,10 @@ from vaejax.presets.vae_gan import *
 
 FAMILIES: Mapping[str, tuple[ModuleType, ...]] = {
     "autoencoders": (generic,),
+    "disentangling": (disentangling,),
+    "matched to the prior": (matching,),
+    "other penalties": (regularized,),
+    "geometry of latents": (geometry,),
     "published settings": (published, burda, tomczak, sylvester),
     "hierarchies": (hierarchies, conv_ladder, deep),
     "conditional": (conditional,),
@@ -53,6 +67,7 @@ FAMILIES: Mapping[str, tuple[ModuleType, ...]] = {
     "VAE-GAN as published": (larsen,),
     "missing data": (missing,),
     "codes": (quantized,),
+    "latent autoencoders": (latent_autoencoders,),
     "second stages": (second_stages,),
 }
 """The modules of presets, by what their tables are headed with."""
@@ -67,6 +82,10 @@ PRESETS: Mapping[str, Callable[..., Experiment]] = {
 
 __all__ = ["FAMILIES", "PRESETS"]
 __all__ += generic.__all__
+__all__ += disentangling.__all__
+__all__ += matching.__all__
+__all__ += regularized.__all__
+__all__ += geometry.__all__
 __all__ += deep.__all__
 __all__ += published.__all__
 __all__ += burda.__all__
@@ -80,4 +99,5 @@ __all__ += vae_gan.__all__
 __all__ += larsen.__all__
 __all__ += missing.__all__
 __all__ += quantized.__all__
+__all__ += latent_autoencoders.__all__
 __all__ += second_stages.__all__

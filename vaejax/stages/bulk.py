@@ -27,7 +27,7 @@ from vaejax.stages.shards import (
     is_latents_folder,
     read_latents_manifest,
     read_shard,
-    write_latents_manifest,
+    write_manifest,
     write_shard,
 )
 from vaejax.stages.sources import is_diffusers, open_first
@@ -148,7 +148,7 @@ def claim_folder(out: Path, manifest: LatentsManifest) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--out {out}: give a folder that is empty or not there")
     out.mkdir(parents=True, exist_ok=True)
-    write_latents_manifest(out, manifest)
+    write_manifest(out, manifest)
 
 
 def as_json(value: Any) -> Any:

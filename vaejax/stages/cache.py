@@ -14,7 +14,7 @@ from vaejax.data.dataset import Arrays, arrays_digest
 from vaejax.data.spec import FirstStage, Spec
 from vaejax.errors import InputError
 from vaejax.sharing.manifest import is_shared
-from vaejax.stages.encoding import LatentsKind
+from vaejax.stages.encoding import EncodedLatents
 
 FOLDER = "latents"
 
@@ -25,7 +25,7 @@ def latents_place(workdir: Path, first: FirstStage) -> Path:
 
 
 def kept_latents(
-    workdir: Path, first: FirstStage, latents: LatentsKind, source: Spec
+    workdir: Path, first: FirstStage, latents: EncodedLatents, source: Spec
 ) -> dict[str, Arrays] | None:
     """The latents that were kept of this state; None where there are none.
 

@@ -33,7 +33,7 @@ KINDS = {1: "table", 3: "latent map"}
 """Kinds of data of latents that are no codes, by the number of their axes."""
 
 
-class LatentsKind(NamedTuple):
+class EncodedLatents(NamedTuple):
     """The latents of a model as examples of data."""
 
     what: str
@@ -51,7 +51,7 @@ class LatentsKind(NamedTuple):
         return np.int32 if self.levels else np.float32
 
 
-def latents_of(experiment: Experiment, state: TrainState) -> LatentsKind:
+def latents_of(experiment: Experiment, state: TrainState) -> EncodedLatents:
     """What the latents of a model are as data.
 
     Raises:
@@ -68,7 +68,7 @@ def latents_of(experiment: Experiment, state: TrainState) -> LatentsKind:
     if has_codes(experiment.model):
         prior = parallel.compile_verb(experiment.model, "prior")
         p: Any = jax.eval_shape(prior, variables_of(state), batch)
-        return LatentsKind("codes", "code map", tuple(p.codes_shape[1:]), p.size)
+        return EncodedLatents("codes", "code map", tuple(p.codes_shape[1:]), p.size)
     means = parallel.compile_function(posterior_mean, experiment.model)
     shape = jax.eval_shape(means, variables_of(state), batch).shape[1:]
     if shape != latent_shape(experiment, state) or len(shape) not in KINDS:
@@ -77,7 +77,7 @@ def latents_of(experiment: Experiment, state: TrainState) -> LatentsKind:
             f"{list(latent_shape(experiment, state))}: latents are one vector or map "
             "of an example"
         )
-    return LatentsKind("means", KINDS[len(shape)], shape, 0)
+    return EncodedLatents("means", KINDS[len(shape)], shape, 0)
 
 
 def posterior_mean(model: nn.Module, variables: Variables, batch: Batch) -> Array:
@@ -115,7 +115,7 @@ def batch_rows(shape: tuple[int, ...]) -> int:
 def encode_rows(
     experiment: Experiment,
     state: TrainState,
-    latents: LatentsKind,
+    latents: EncodedLatents,
     split: str,
     rows: range,
     batch_size: int = 0,

@@ -15,7 +15,7 @@ from vaejax.samplers.record import state_digest
 from vaejax.sharing.manifest import hub_address, is_of_hub
 from vaejax.stages.bulk import open_folder_of_latents
 from vaejax.stages.cache import keep_latents, kept_latents
-from vaejax.stages.encoding import LatentsKind, encode_rows, latents_of
+from vaejax.stages.encoding import EncodedLatents, encode_rows, latents_of
 from vaejax.stages.shards import is_latents_folder
 from vaejax.training.workdir import load, readable_workdir
 
@@ -54,7 +54,7 @@ def open_latents(name: str) -> Dataset:
 
 
 def encode_splits(
-    experiment: Experiment, state: TrainState, latents: LatentsKind, place: str
+    experiment: Experiment, state: TrainState, latents: EncodedLatents, place: str
 ) -> dict[str, Arrays]:
     """Latents of all splits, encoded now."""
     spec = experiment.dataset.spec
@@ -70,14 +70,17 @@ def encode_splits(
     return found
 
 
-def latents_digest(source: Spec, latents: LatentsKind, first: FirstStage) -> str:
+def latents_digest(source: Spec, latents: EncodedLatents, first: FirstStage) -> str:
     """blake2b of what latents are made of: other machines round them differently."""
     made = (source.digest, first.what, first.digest, latents.shape)
     return hashlib.blake2b(repr(made).encode(), digest_size=16).hexdigest()
 
 
 def dataset_of_latents(
-    source: Spec, latents: LatentsKind, first: FirstStage, splits: Mapping[str, Arrays]
+    source: Spec,
+    latents: EncodedLatents,
+    first: FirstStage,
+    splits: Mapping[str, Arrays],
 ) -> Dataset:
     """The data set of latents, which has the labels of what was encoded."""
     flat = {

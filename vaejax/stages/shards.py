@@ -25,7 +25,7 @@ from vaejax.errors import InputError
 from vaejax.runtime.jsonlines import parsed
 from vaejax.runtime.limits import check_count
 from vaejax.runtime.storage import SCRATCH, write_whole
-from vaejax.stages.encoding import LatentsKind
+from vaejax.stages.encoding import EncodedLatents
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -60,7 +60,7 @@ class LatentsManifest(NamedTuple):
 
     format: int
     first: FirstStage
-    latents: LatentsKind
+    latents: EncodedLatents
     scaling: Scaling
     source: Spec
     """The data that were encoded."""
@@ -113,7 +113,7 @@ def read_latents_manifest(folder: Path) -> LatentsManifest:
     found = LatentsManifest(
         format=FORMAT,
         first=read_record(FirstStage, content.get("first"), "first"),
-        latents=read_record(LatentsKind, content.get("latents"), "latents"),
+        latents=read_record(EncodedLatents, content.get("latents"), "latents"),
         scaling=read_record(Scaling, content.get("scaling"), "scaling"),
         source=Spec.from_json(content.get("source", {})),
         shards=read_as(FormatName, content.get("shards"), "shards"),
@@ -124,7 +124,7 @@ def read_latents_manifest(folder: Path) -> LatentsManifest:
     return found
 
 
-def write_latents_manifest(folder: Path, manifest: LatentsManifest) -> None:
+def write_manifest(folder: Path, manifest: LatentsManifest) -> None:
     """Writes the manifest whole."""
     write_whole(folder / MANIFEST, json.dumps(manifest.to_json(), indent=2) + "\n")
 
