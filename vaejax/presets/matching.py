@@ -53,7 +53,8 @@ def info_vae(
 ) -> Experiment:
     """The InfoVAE: a lighter KL term, and an MMD of q(z) to p(z) [Zhao et al. 2019].
 
-    Of the family the maximum mean discrepancy; with alpha = 1 it is the MMD-VAE.
+    Of the family the maximum mean discrepancy; with alpha = 1 it is the MMD-VAE. A
+    learned prior learns from its draws too, but for the weights of a mixture.
 
     Args:
       alpha: 1 - weight of the KL term: 0 is a VAE beside the discrepancy, 1 has no KL.
@@ -65,11 +66,6 @@ def info_vae(
     require(strength >= 0, "strength", strength, "at least 0")
     require_pairs(training)
     require_real(latent, "info_vae compares real latents")
-    if latent.prior != "standard":
-        raise InputError(
-            "info_vae compares z with draws of p(z), of which a learned prior learns "
-            f"nothing: choose --prior standard, or vae for {latent.prior}"
-        )
     objective = partial(
         objectives.info,
         alpha=alpha,
