@@ -29,7 +29,7 @@ def test_no_code_compares_the_name_of_a_kind():
 @pytest.fixture
 def series(monkeypatch):
     """A kind that the package does not know: 8-bit signals of two channels."""
-    kind = Kind(("time", "channels"), np.uint8, jnp.uint8, False, (".npz",))
+    kind = Kind(("time", "channels"), np.uint8, jnp.uint8, (".npz",), scaled=True)
     monkeypatch.setitem(KINDS, "series", kind)
     spec = spec_of("series", SHAPE)._replace(nearly_binary=False)
     x = np.random.default_rng(0).integers(0, 256, (48, 24), np.uint8)

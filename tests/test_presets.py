@@ -24,6 +24,8 @@ from vaejax.training.evaluator import conditions_to_generate, held_out_examples
 from vaejax.training.loop import first_state
 from vaejax.training.workdir import claim, recorded_experiment, write_json
 
+from .latents import DATA
+
 
 @pytest.fixture(scope="module", autouse=True)
 def narrow():
@@ -37,6 +39,7 @@ def tiny(name, **settings):
     common = {"dataset": "digits", "batch_size": 8, "epochs": 1, "ema": 0.9}
     # In bf16 the devices' gradients differ by their rounding.
     common["precision"] = "f32"
+    common |= {"dataset": DATA[name]()} if name in DATA else {}
     return PRESETS[name](**common | tiny_settings(PRESETS[name]) | settings)
 
 
@@ -172,14 +175,22 @@ NO_DENSITY = ("autoencoder", "gan", "gan_conv", "wgan_gp", "vaegan", "vaegan_pap
 NO_DENSITY += ("vaegan_authors_code", "cvaegan", "aae", "ali", "classifier")
 NO_DENSITY += ("latent_flow", "rae", "wae")
 NOT_INFERRED = ("gan", "gan_conv", "wgan_gp", "latent_flow", "classifier")
+# Presets whose x is drawn and weighed without latents.
+NO_LATENTS = ("code_transformer",)
 KEY = jax.random.key(5)
+
+
+def latents_of(experiment, state):
+    """The shape of an example's latents, where there are any."""
+    if experiment.name in ("classifier", *NO_LATENTS):
+        return (2,)
+    return latent_shape(experiment, state)
 
 
 def queries_of(experiment, state, x, given):
     """Every query of a preset as a function of nothing, whose arrays are finite."""
     run, rows = (experiment, state), len(x)
-    generates = experiment.name != "classifier"
-    z = np.zeros((rows, *(latent_shape(*run) if generates else (2,))))
+    z = np.zeros((rows, *latents_of(experiment, state)))
     return {
         "encode": lambda: vaejax.encode(*run, x, given).mean,
         "reconstruct": lambda: vaejax.reconstruct(*run, x, given),
@@ -205,8 +216,9 @@ def test_queries_with_and_without_conditions(played):
     of_x = {"encode", "reconstruct", "attribute"}
     lacking |= of_x if name in NOT_INFERRED else set()
     lacking |= {"log_likelihood"} if name in NO_DENSITY else set()
+    lacking |= of_x | {"decode"} if name in NO_LATENTS else set()
     labelled = "y" in conditions_of(experiment.model)
-    z_size = 0 if name == "classifier" else latent_shape(experiment, state)[0]
+    z_size = latents_of(experiment, state)[0]
     for query, ask in asks.items():
         if query in lacking:
             for each in (ask, bare[query]):
@@ -298,14 +310,15 @@ def test_raw_inputs_are_units_and_wrong_ones_one_line(played):
         (x, given | {"y": np.full(4, 10)}),
         (x, given | {"mask": x[:1]}),
     ]
+    if experiment.name in DATA:
+        del wrong[:2]  # codes are their own units
     run = (experiment, state)
     for bad, conditions in wrong:
         for ask, more in ((vaejax.encode, ()), (vaejax.log_likelihood, (KEY, 2))):
             with pytest.raises(InputError) as caught:
                 ask(*run, bad, *more, given=conditions)
             assert "\n" not in str(caught.value)
-    generates = experiment.name != "classifier"
-    z = np.zeros((4, *(latent_shape(*run) if generates else (2,))))
+    z = np.zeros((4, *latents_of(*run)))
     for _, conditions in wrong[-4:]:
         for ask in (
             partial(vaejax.sample, *run, KEY, 4),

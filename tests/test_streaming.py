@@ -393,7 +393,7 @@ def test_records_read_together_are_those_read_alone():
     arrays, notes = examples.read(rows)
     alone = [examples.example(row) for row in rows.tolist()]
     np.testing.assert_array_equal(arrays["x"], [x.ravel() for x, _, _ in alone])
-    np.testing.assert_array_equal(arrays["y"], [y for _, y, _ in alone])
+    np.testing.assert_array_equal(arrays["y"], [record.label for _, record, _ in alone])
     assert not notes
 
 

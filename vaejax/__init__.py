@@ -23,6 +23,7 @@ from vaejax.objectives import elbo
 from vaejax.reports import compare, report
 from vaejax.samplers.fit import fit_sampler
 from vaejax.sharing.diffusers import from_diffusers, to_diffusers
+from vaejax.stages.decoding import decoded
 from vaejax.sweeps.sweep import study
 from vaejax.training.evaluator import evaluate
 from vaejax.training.loop import train
@@ -45,6 +46,7 @@ __all__ = [
     "attribute",
     "compare",
     "decode",
+    "decoded",
     "elbo",
     "encode",
     "evaluate",

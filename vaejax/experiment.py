@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
@@ -98,6 +98,31 @@ class Metric(NamedTuple):
         return self.each.fold(acc, found, batch["weight"]), told
 
 
+class Frozen(Protocol):
+    """A network that objectives read and nobody trains, by the setting that names it.
+
+    Its weights are a file or a run of the user's: no part of the model, and of no
+    checkpoint. A run records their digest.
+    """
+
+    @property
+    def digest(self) -> str:
+        """The recorded digest, or else that of the weights, which are opened for it."""
+        ...
+
+    def expect(self, digest: str) -> None:
+        """Records the digest: other weights will be refused when they are opened."""
+        ...
+
+    def check(self) -> str:
+        """Opens the weights; InputError where there are none, or others than recorded.
+
+        Returns:
+          A line about them.
+        """
+        ...
+
+
 class TrainState(NamedTuple):
     """All that training changes: arrays only, so that a checkpoint is only arrays.
 
@@ -140,10 +165,12 @@ class Experiment:
     that need so many importance samples. `selection(values)` is the number that is
     least for the best state, from the values on held-out data. `begin(state)` changes
     the first state by what the data says (and is not asked where only shapes matter);
-    `order(size, batch_size, seed)` says which examples a step sees. `notes` are said
-    when training starts. `likelihood` is that which settings chose, by name, `auto`
-    resolved; empty where they do not choose one. `name` and `arguments` are stamped on
-    by `@preset`: calling that preset with those arguments gives this experiment again.
+    `order(size, batch_size, seed)` says which examples a step sees. `frozen` are
+    networks that objectives read, by the setting that names their weights. `notes` are
+    said when training starts. `likelihood` is that which settings chose, by name,
+    `auto` resolved; empty where they do not choose one. `name` and `arguments` are
+    stamped on by `@preset`: calling that preset with those arguments gives this
+    experiment again.
     """
 
     model: nn.Module
@@ -155,6 +182,7 @@ class Experiment:
     training: Training
     begin: Callable[[TrainState], TrainState] = lambda state: state
     order: Callable[[int, int, int], Order] = Shuffled
+    frozen: Mapping[str, Frozen] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
     likelihood: str = ""
     name: str = ""

@@ -15,6 +15,7 @@ class OfRun(IntEnum):
     EVALUATION = 1
     LABORATORY = 2
     SAMPLER = 3
+    ENCODING = 4
 
 
 @unique
@@ -28,6 +29,7 @@ class OfLaboratory(IntEnum):
     RATE_DISTORTION = 4
     POSTERIOR = 5
     GRADIENTS = 6
+    ENCODINGS = 7
 
 
 @unique

@@ -7,12 +7,12 @@ from vaejax.apply.inputs import blank_batch
 from vaejax.distributions import has_density
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState, variables_of
-from vaejax.models import generates, infers
+from vaejax.models import encodes, generates, infers
 
 
 def require_encoder(experiment: Experiment, hint: str = "") -> None:
     """InputError where the model has no encoder."""
-    if not infers(experiment.model):
+    if not encodes(experiment.model):
         raise InputError(f"{experiment.name or 'the model'} has no encoder{hint}")
 
 

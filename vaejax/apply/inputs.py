@@ -112,7 +112,7 @@ def checked_given(
     found = {n: checked_like_x(n, given[n], shape) for n in LIKE_X if n in given}
     if "y" in given:
         found["y"] = checked_labels(given["y"], spec, shape[0])
-    pixels = not kind_of(spec).has_columns
+    pixels = kind_of(spec).scaled
     if "context" in found and pixels and is_concrete(found["context"]):
         seen = np.asarray(found.get("seen", np.ones(found["context"].shape)))
         check_pixels(np.asarray(found["context"])[seen == 1], "given['context']")

@@ -18,10 +18,9 @@ from vaejax.data.dataset import Arrays, in_memory
 from vaejax.data.folder import read_own_folder
 from vaejax.data.holes import hide
 from vaejax.data.kinds import kind_of, with_channels
-from vaejax.data.own import levels_of
+from vaejax.data.own import levels_of, stored_rows
 from vaejax.data.reading import Reading
 from vaejax.data.spec import Spec
-from vaejax.data.units import standardized
 from vaejax.data.wanted import check_counts
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
@@ -93,15 +92,13 @@ def from_npz(path: Path, spec: Spec) -> tuple[Arrays, np.ndarray]:
     shape = with_channels(x, spec).shape[1:]
     if shape != spec.shape:
         raise InputError(f"{what} holds examples {shape}: the model's are {spec.shape}")
-    if not kind_of(spec).has_columns:
-        found = {"x": levels_of(x, spec, what, mask).reshape(len(x), -1)}
-    else:
+    if kind_of(spec).named:
         order = columns_in_order(arrays.get("columns"), spec, str(path))
         x, mask = x[:, order], mask[:, order]
         names = [column.name for column in spec.columns]
         counts = {column.name for column in spec.columns if column.kind == "count"}
         check_counts(np.where(mask, x, np.nan), names, counts, str(path))
-        found = {"x": standardized(np.where(mask, x, np.nan), spec)}
+    found = {"x": stored_rows(x, mask, spec, what).reshape(len(x), -1)}
     if f"y{end}" in arrays and spec.classes:
         y = plain(arrays[f"y{end}"])
         check_y(y, len(x), f"y{end} of {path}")

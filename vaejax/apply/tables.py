@@ -141,7 +141,9 @@ def open_array_table(path: Path, spec: Spec) -> Holey:
     x = arrays.get("x", arrays.get("x_train"))
     if x is None:
         raise InputError(f"{path} has no array x: it has {', '.join(arrays)}")
-    has_columns, shaped = kind_of(spec).has_columns, with_channels(x, spec)
+    kind, shaped = kind_of(spec), with_channels(x, spec)
+    if kind.coded:
+        raise InputError(f"{spec.name} holds codes, which have no holes to fill")
     if shaped.shape[1:] != spec.shape:
         raise InputError(
             f"{path} holds examples {shaped.shape[1:]}: the model's are {spec.shape}"
@@ -152,13 +154,13 @@ def open_array_table(path: Path, spec: Spec) -> Holey:
     mask = (mask == 1) & ~np.isnan(x)
 
     def write(filled: np.ndarray, out: Path) -> None:
-        own = in_units(filled, spec) if has_columns else given_scale(filled, x, spec)
+        own = given_scale(filled, x, spec) if kind.scaled else in_units(filled, spec)
         values = np.rint(own) if x.dtype.kind in "iub" else own
         values = values.reshape(x.shape).astype(x.dtype)
         with written_whole(out) as file:
             np.savez_compressed(file, x=np.where(mask, x, values))
 
-    if has_columns:
+    if not kind.scaled:
         return Holey(standardized(x, spec), mask, write)
     levels = levels_of(x, spec, f"x of {path}", mask) / np.float32(spec.levels - 1)
     return Holey(levels.reshape(shaped.shape), mask.reshape(shaped.shape), write)

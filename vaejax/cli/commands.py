@@ -28,6 +28,7 @@ from vaejax.runtime.limits import check_count
 from vaejax.runtime.storage import is_remote, write_whole
 from vaejax.samplers.cache import sampler_of_run
 from vaejax.samplers.record import Sampler, SamplerName
+from vaejax.stages.decoding import decoded
 from vaejax.sweeps.summary import summarize
 from vaejax.sweeps.sweep import study
 from vaejax.training.card import keep_card, kept_card
@@ -151,9 +152,12 @@ def evaluate_run(
     check_example_file(examples_out)
     keep_compiled()
     experiment, state = load(workdir)
-    check_measuring(experiment, samples, split, classifier, num)
+    shown = experiment
+    if classifier or features or inception:
+        shown, _ = decoded(experiment, state)
+    check_measuring(shown, samples, split, classifier, num)
     fitted = sampler_of_run(workdir, experiment, state, sampler)
-    comparisons = open_comparisons(experiment, features, inception, num, fitted)
+    comparisons = open_comparisons(shown, features, inception, num, fitted)
     experiment, named = measure_lpips(experiment, lpips)
     comparisons += named
     settings = samples, split, batch_size, classifier, num, devices, comparisons, fitted
@@ -218,12 +222,16 @@ def measured(
     multihost.same(settings | given, setting_differences)
     whole = measure_split(experiment, state, split, samples, batch_size, devices)
     seen = {}
+    # Samples of a second stage are judged as what the first one makes of them.
+    shown = experiment, state
+    if classifier is not None or comparisons:
+        shown = decoded(experiment, state)
     if classifier is not None:
         from vaejax.metrics.classifier import judged  # loads SciPy
 
-        seen = judged(experiment, state, classifier, num, sampler=sampler)
+        seen = judged(*shown, classifier, num, sampler=sampler)
     for compare in comparisons:
-        seen |= compare(experiment, state)
+        seen |= compare(*shown)
     if sampler is not None:
         seen["sampler"] = sampler.kind
     return Measured(settings | {"step": int(state.step)}, whole, seen)

@@ -13,6 +13,7 @@ from vaejax.cli.tables import print_table
 from vaejax.errors import InputError
 from vaejax.metrics.quantities import quantities_of
 from vaejax.runtime.limits import check_count
+from vaejax.stages.bulk import BulkSettings, encode_bulk
 from vaejax.training.evaluator import measure_split
 from vaejax.training.per_example import check_example_file, measurement_of
 from vaejax.training.workdir import load, readable_workdir
@@ -31,6 +32,18 @@ def encode_file(
     write_codes(codes, out)
     count, latents = codes.mean.shape
     print(f"encoded {count:,} examples to {latents} latents; wrote {out}")
+
+
+def encode_data(place: str, out: Path, settings: BulkSettings) -> None:
+    """Writes the latents of a whole data set into a folder."""
+    keep_compiled()
+    manifest = encode_bulk(place, out, settings)
+    latents = manifest.latents
+    shape = " x ".join(map(str, latents.shape))
+    what = f"codes of {latents.levels:,}" if latents.levels else "means"
+    count = sum(manifest.source.sizes.values())
+    scale = " scaled" if manifest.scaling.applied else ""
+    print(f"encoded {count:,} examples as {shape}{scale} {what}; wrote {out}")
 
 
 def check_out(out: Path) -> None:

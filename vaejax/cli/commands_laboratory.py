@@ -52,6 +52,8 @@ def measure_run(
                 experiment, state, name, lab, samples, split, num, folder
             )
             settings = measurement_settings(name, lab, samples, num)
+            if scores := settings.get("scores"):
+                print(f"{name}: {', '.join(scores)} ...", file=sys.stderr)
             values = means_and_doubts(name, found, settings)
             count = len(next(iter(found[name].values())))
             about = {
@@ -60,6 +62,8 @@ def measure_run(
                 "examples": count,
                 "settings": settings,
             }
+            if factors := experiment.dataset.spec.factors:
+                about["factors"] = [factor.name for factor in factors]
             entries[name] = {**about, "values": values}
             print_measurement(name, entries[name], title_of(experiment, split))
             if allowed or out is not None:

@@ -1,5 +1,6 @@
 """Mains of the scripts that draw and fill examples."""
 
+import dataclasses
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,21 +19,24 @@ from vaejax.data.classes import labels_of
 from vaejax.data.kinds import kind_of
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
-from vaejax.models import conditional, generates
+from vaejax.models import conditional, generates, with_top_k
 from vaejax.samplers.cache import sampler_of_run
 from vaejax.samplers.record import Sampler, SamplerName
+from vaejax.stages.decoding import decoded
 from vaejax.training.evaluator import conditions_to_generate
 from vaejax.training.workdir import load
 from vaejax.types import Key
 
 
 class Choice(NamedTuple):
-    """The settings of what latents are drawn from."""
+    """The settings of what latents are drawn from, and what decodes them."""
 
     sampler: SamplerName = "prior"
     components: int = 0
     refit: bool = False
     temperature: float | None = None
+    top_k: int | None = None
+    first: Path | None = None
 
 
 PRIOR = Choice()
@@ -50,7 +54,12 @@ def write_samples(
 ) -> None:
     """Writes samples as a picture, as arrays, or as rows of a table."""
     keep_compiled()
+    name, components, again, heat, top_k, first = choice
     experiment, state = load(workdir)
+    if top_k is not None:
+        drawing = with_top_k(experiment.model, top_k)
+        experiment = dataclasses.replace(experiment, model=drawing)
+    experiment, state = decoded(experiment, state, first)
     spec = experiment.dataset.spec
     if out.suffix not in (files := kind_of(spec).files):
         raise InputError(
@@ -60,7 +69,6 @@ def write_samples(
     if not generates(experiment.model):
         raise InputError(f"{workdir} holds {experiment.name}, which generates nothing")
     check_sampling(experiment, num, out.suffix == ".png")
-    name, components, again, heat = choice
     settings = {"components": components, "refit": again}
     sampler = sampler_of_run(workdir, experiment, state, name, **settings)
     given = conditions_to_generate(experiment, num)

@@ -18,7 +18,9 @@ def print_measurement(name: str, entry: Mapping[str, Any], title: str) -> None:
 
     values = entry["values"]
     heads, rows = TABLES[name](values)
-    about = f"{title}, {entry['examples']:,} examples: {name}"
+    codes = entry["settings"].get("codes")
+    of_codes = f" of the {codes} of q(z | x)" if codes else ""
+    about = f"{title}, {entry['examples']:,} examples: {name}{of_codes}"
     table = Table(*heads, title=about)
     for row in rows:
         table.add_row(*row)
@@ -70,14 +72,17 @@ def values_of(column: list[Any], digits: str) -> list[str]:
 
 
 def rows_of_values(
-    values: Values, meanings: Mapping[str, str], digits: str = ".3f"
+    values: Values,
+    meanings: Mapping[str, str],
+    digits: str = ".3f",
+    errors: str = ".2f",
 ) -> list[Row]:
     """A line for each value that is there: name, number, error and meaning."""
     return [
         (
             name,
             number_text(values[name], digits),
-            number_text(values.get(f"{name}_se")),
+            number_text(values.get(f"{name}_se"), errors),
             text,
         )
         for name, text in meanings.items()
@@ -123,7 +128,32 @@ OF_POSTERIOR = {
     "information_without": "the same with the example left out of q(z)",
     "marginal_kl": "KL(q(z) || p(z)), from above",
     "marginal_kl_without": "the same, from below; under 0 it says nothing",
+    "total_correlation": "KL(q(z) || product of q(z_j)), the dependence of latents",
+    "dimension_kl": "KL of the marginals q(z_j) to the prior: the three add up to kl",
     "log_examples": "log N",
+}
+OF_DISENTANGLEMENT = {
+    "beta_vae": "BetaVAE score: accuracy on the factor that pairs share",
+    "factor_vae": "FactorVAE score: accuracy on the factor that is held",
+    "mig": "mutual information gap, by a histogram of 20 bins",
+    "mig_chen": "mutual information gap, by the densities of q(z | x)",
+    "sap": "separated attribute predictability",
+    "dci_disentanglement": "DCI: each latent is important for one factor",
+    "dci_completeness": "DCI: each factor by one latent",
+    "dci_informativeness": "DCI: accuracy of boosted trees on factors",
+    "modularity": "each latent informs of one factor",
+    "explicitness": "area under the ROC curve of a logistic regression",
+    "irs": "interventional robustness score",
+    "infomec_modularity": "InfoM: each latent informs of one factor",
+    "infomec_explicitness": "InfoE: information by a logistic regression",
+    "infomec_compactness": "InfoC: each factor is in one latent",
+}
+OF_REPRESENTATION = {
+    "neighbour_accuracy": "accuracy of 5 nearest neighbours among the codes",
+    "probe_accuracy": "accuracy of a logistic regression on the codes",
+    "rand": "adjusted Rand index of k-means clusters and labels",
+    "information": "normalized mutual information of clusters and labels",
+    "classes": "labels, and clusters",
 }
 
 
@@ -142,6 +172,16 @@ def table_of_gaps(values: Values) -> tuple[Row, list[Row]]:
 def table_of_posterior(values: Values) -> tuple[Row, list[Row]]:
     """Numbers of the aggregated posterior."""
     return HEADS, rows_of_values(values, OF_POSTERIOR)
+
+
+def table_of_disentanglement(values: Values) -> tuple[Row, list[Row]]:
+    """Scores by known factors."""
+    return HEADS, rows_of_values(values, OF_DISENTANGLEMENT, errors=".3f")
+
+
+def table_of_representation(values: Values) -> tuple[Row, list[Row]]:
+    """How codes tell labels."""
+    return HEADS, rows_of_values(values, OF_REPRESENTATION, errors=".3f")
 
 
 def table_of_curve(values: Values) -> tuple[Row, list[Row]]:
@@ -183,4 +223,6 @@ TABLES: Mapping[str, Callable[[Values], tuple[Row, list[Row]]]] = {
     "rate_distortion": table_of_curve,
     "posterior": table_of_posterior,
     "gradients": table_of_gradients,
+    "disentanglement": table_of_disentanglement,
+    "representation": table_of_representation,
 }

@@ -21,6 +21,7 @@ from vaejax.data.checks import (
 )
 from vaejax.data.classes import check_y, numbered_labels, of_training, plain
 from vaejax.data.dataset import Arrays, Dataset, describe
+from vaejax.data.factors import factors_of_arrays
 from vaejax.data.holders import unmasked
 from vaejax.data.levels import (
     RULES,
@@ -46,6 +47,10 @@ _UNREADABLE = (
 )
 
 
+ENTRIES = ("x", "y", "mask", "factors")
+"""What a split can have of its examples."""
+
+
 def from_arrays(
     x_train: Any,
     y_train: np.ndarray | None = None,
@@ -54,6 +59,9 @@ def from_arrays(
     *,
     mask_train: np.ndarray | None = None,
     mask_test: np.ndarray | None = None,
+    factors_train: np.ndarray | None = None,
+    factors_test: np.ndarray | None = None,
+    factor_names: Sequence[str] = (),
     columns: Sequence[str] = (),
     counts: Sequence[str] = (),
     name: str = "arrays",
@@ -72,6 +80,10 @@ def from_arrays(
       y_test: their labels.
       mask_train: of the shape of `x_train`, 1 where an entry is observed.
       mask_test: the same of `x_test`.
+      factors_train: the known factors of variation of each example, whole numbers from
+        0 on, `[N, F]`.
+      factors_test: the same of `x_test`.
+      factor_names: names of these factors; factor_0, factor_1, ... by default.
       columns: names of a table's columns; 0, 1, ... by default.
       counts: columns whose numbers are counts: names, patterns as `g*`, or `all`.
       name: what it is called in `config.json`.
@@ -83,12 +95,15 @@ def from_arrays(
       InputError: an array has another shape, type or range than these, or does not fit
         the others.
     """
-    all_of = (x_train, y_train, x_test, y_test, mask_train, mask_test)
+    masks, factors = (mask_train, mask_test), (factors_train, factors_test)
+    all_of = (x_train, y_train, x_test, y_test, *masks, *factors)
     given = dict(zip(ARRAYS, all_of, strict=True))
     there = {key: a for key, a in given.items() if a is not None}
     arrays = {key: array_of(a, key) for key, a in unmasked(there).items()}
     if listed := names_of(columns, "columns"):
         arrays["columns"] = np.array(listed)
+    if listed := names_of(factor_names, "factor_names"):
+        arrays["factor_names"] = np.array(listed)
     return standardize(of_training(with_bits(check_arrays(arrays, name, counts))))
 
 
@@ -128,6 +143,8 @@ def check_arrays(arrays: Arrays, name: str, counts: Sequence[str] = ()) -> Datas
             check_y(pair["y"], len(pair["x"]), f"y_{split} of {name!r}")
         if "mask" in pair:
             check_mask(pair["mask"], pair["x"], f"mask_{split} of {name!r}")
+    named = names_of(arrays.get("factor_names"), "factor_names")
+    factors = factors_of_arrays((train, test), named, repr(name))
     listed = names_of(arrays.get("columns"), "columns")
     counted = names_of(counts, "counts")
     check_table_named(train["x"], listed, counted, repr(name))
@@ -137,7 +154,7 @@ def check_arrays(arrays: Arrays, name: str, counts: Sequence[str] = ()) -> Datas
     splits, names = numbered_labels({"train": train, "test": test})
     columns = of_arrays(splits, listed, counted, repr(name))
     shaped = {key: _shaped(pair) for key, pair in splits.items()}
-    found = describe(name, shaped, columns=columns, names=names)
+    found = describe(name, shaped, columns=columns, names=names, factors=factors)
     remarks = tuple(line.format(levels=found.spec.levels) for line in taken)
     return found._replace(spec=found.spec._replace(remarks=remarks, pixels=pixels))
 
@@ -184,7 +201,7 @@ def _to_levels(
 
 
 def _pair(arrays: Arrays, split: str) -> Arrays:
-    pair = {key: arrays.get(f"{key}_{split}") for key in ("x", "y", "mask")}
+    pair = {key: arrays.get(f"{key}_{split}") for key in ENTRIES}
     return {key: array for key, array in pair.items() if array is not None}
 
 
@@ -192,4 +209,5 @@ def _shaped(pair: Arrays) -> Arrays:
     """Images of rank 3 have one channel."""
     if pair["x"].ndim != 3:
         return pair
-    return {k: a if k == "y" else a[..., None] for k, a in pair.items()}
+    like_x = ("x", "mask")
+    return {k: a[..., None] if k in like_x else a for k, a in pair.items()}

@@ -16,7 +16,7 @@ SHARE = 0.6
 
 def with_bits(dataset: Dataset) -> Dataset:
     """The set with `Spec.nearly_binary` found out; tables stay as they are."""
-    if kind_of(dataset.spec).has_columns:
+    if not kind_of(dataset.spec).scaled:
         return dataset
     found = nearly_binary(dataset)
     return dataset._replace(spec=dataset.spec._replace(nearly_binary=found))

@@ -1,9 +1,9 @@
 """Decoded data sets, kept as plain arrays beside the prepared set.
 
-A cache is a folder `vaejax` of `x_<split>.npy`, `y_<split>.npy` and `spec.json`. It is
-written elsewhere and renamed, so that it is whole or absent, whoever is killed and
-however many write at once. One that cannot be read, or whose arrays do not have its
-digest, is made again.
+A cache is a folder `vaejax` of `x_<split>.npy`, `y_<split>.npy` (and other entries
+alike) and `spec.json`. It is written elsewhere and renamed, so that it is whole or
+absent, whoever is killed and however many write at once. One that cannot be read, or
+whose arrays do not have its digest, is made again.
 """
 
 import functools
@@ -28,9 +28,18 @@ def load_cached(folder: Path, size: int = 0) -> Dataset | None:
     `size` is that to which images were resized, if they were.
     """
     for place in _places(folder, size):
-        if found := read_cache(place):
+        found = read_cache(place)
+        if found and not _lacks_factors(place, folder):
             return found
     return None
+
+
+def _lacks_factors(place: Path, folder: Path) -> bool:
+    """Whether a cache is older than known factors, of a set that has some."""
+    if "factors" in json.loads((place / "spec.json").read_text()):
+        return False
+    features = folder / "features.json"
+    return features.is_file() and features.read_text().count('"label_') > 1
 
 
 def read_cache(place: Path, named: bool = False) -> Dataset | None:
@@ -100,6 +109,9 @@ def _read_split(place: Path, spec: Spec, split: str) -> Arrays:
     arrays = {"x": x}
     if spec.classes:
         arrays["y"] = _read_array(place / f"y_{split}.npy", (count,), np.int32)
+    if spec.factors:
+        shape = (count, len(spec.factors))
+        arrays["factors"] = _read_array(place / f"factors_{split}.npy", shape, np.int32)
     if spec.masked:
         mask = place / f"mask_{split}.npy"
         arrays["mask"] = _read_array(mask, (count, width), np.uint8)

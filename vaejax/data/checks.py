@@ -7,8 +7,17 @@ import numpy as np
 from vaejax.data.dataset import Arrays
 from vaejax.errors import InputError
 
-ARRAYS = ("x_train", "y_train", "x_test", "y_test", "mask_train", "mask_test")
-KEYS = (*ARRAYS, "columns")
+ARRAYS = (
+    "x_train",
+    "y_train",
+    "x_test",
+    "y_test",
+    "mask_train",
+    "mask_test",
+    "factors_train",
+    "factors_test",
+)
+KEYS = (*ARRAYS, "columns", "factor_names")
 
 
 def array_of(value: Any, what: str) -> np.ndarray:
@@ -33,11 +42,19 @@ def check_keys(arrays: Arrays, name: str) -> None:
         raise InputError(f"{name!r} has unknown keys {unknown}: allowed are {allowed}")
     if "x_train" not in arrays:
         raise InputError(f"{name!r} has no x_train: it holds the training examples")
-    for key in ("y_test", "mask_test"):
+    for key in ("y_test", "mask_test", "factors_test"):
         if key in arrays and "x_test" not in arrays:
             raise InputError(f"{name!r} has {key} but no x_test: give both or neither")
     if "x_test" in arrays and ("y_train" in arrays) != ("y_test" in arrays):
         raise InputError(f"{name!r} labels one split only: give y_train and y_test")
+    pair = [f"factors_{split}" in arrays for split in ("train", "test")]
+    if pair[0] != pair[1] and (pair[1] or "x_test" in arrays):
+        raise InputError(
+            f"{name!r} has factors of one split only: give factors_train and "
+            "factors_test"
+        )
+    if "factor_names" in arrays and not pair[0]:
+        raise InputError(f"{name!r} names factors and has no factors_train")
 
 
 def check_x(x: np.ndarray, what: str) -> None:

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from vaejax.data.spec import Column, Spec
+from vaejax.data.spec import Column, Factor, Spec
 from vaejax.errors import InputError
 
 if TYPE_CHECKING:
     from vaejax.data.examples import Examples
 
 Arrays = dict[str, np.ndarray]
-"""The examples of one split: `x`, and where there are any, labels `y` and a `mask`."""
+"""The examples of one split: `x`, and where there are any, labels `y`, a `mask` and
+`factors`."""
 
 
 def no_stream(name: str) -> "Examples":
@@ -28,9 +29,11 @@ class Dataset(NamedTuple):
     (0 and 1 where they are binary), float32 `[N, D]`, standardized, for tables; `y` is
     int32 `[N]` and there only where the set has labels; `mask` is uint8 like `x`, 1
     where an entry is observed, and there only where the set has holes (`x` is 0 in
-    those of a table). Each call may make the arrays anew, so keep them. A split that
-    does not exist is an `InputError`, and so is any of a set that streams: there
-    `examples(name)` reads those that are asked for.
+    those of a table); `factors` is int32 `[N, F]`, the value of each known factor of
+    variation, and there only where these are known (`Spec.factors`). Each call may make
+    the arrays anew, so keep them. A split that does not exist is an `InputError`, and
+    so is any of a set that streams: there `examples(name)` reads those that are asked
+    for.
     """
 
     spec: Spec
@@ -83,13 +86,14 @@ def describe(
     classes: int | None = None,
     columns: tuple[Column, ...] = (),
     names: tuple[str, ...] = (),
+    factors: tuple[Factor, ...] = (),
 ) -> Dataset:
     """A data set of shaped arrays: uint8 `[N, H, W, C]`, or real numbers `[N, D]`.
 
     Images are flattened, and those with two values only (0 and 1, or 0 and 255) become
     0 and 1. Tables are kept in float64, not yet standardized, with NaN in their holes.
     `classes` is counted from the labels unless given; `names` are the texts that labels
-    stand for, if any; a split may bring a `mask`.
+    stand for, if any; a split may bring a `mask`, and `factors`, which are described.
     """
     splits = with_masks(splits)
     train = splits["train"]
@@ -110,6 +114,7 @@ def describe(
         columns=columns,
         masked="mask" in plain["train"],
         names=names,
+        factors=factors,
     )
     return in_memory(spec, plain)
 
@@ -144,6 +149,8 @@ def _plain(arrays: Arrays, binary: bool) -> Arrays:
         plain = {"x": x.astype(np.float64)}
     if "y" in arrays:
         plain["y"] = arrays["y"].astype(np.int32)
+    if "factors" in arrays:
+        plain["factors"] = np.ascontiguousarray(arrays["factors"], np.int32)
     if "mask" in arrays:
         mask = arrays["mask"].reshape(len(x), -1)
         plain["mask"] = np.ascontiguousarray(mask, np.uint8)

@@ -48,13 +48,13 @@ def _decode(
     sizes = counts(info)
     _check_format(name, builder)
     if frame := roles.frame:
-        has_y = roles.y is not None
+        how = frame, roles.y is not None, reading.skip, 0, len(roles.factors)
         images = {
-            split: Examples(Shards(folder, split, roles), frame, has_y, reading.skip)
-            for split in sizes
+            split: Examples(Shards(folder, split, roles), *how) for split in sizes
         }
         stored = [_stored(info, split) for split in sizes]
-        found = dataset_of(name, images, roles.classes, reading, stored)
+        classes, factors = roles.classes, roles.factors
+        found = dataset_of(name, images, classes, reading, stored, factors)
         return _called(found, roles.names)
     check_table_size(sum(sizes.values()), roles, name)
     with quiet():

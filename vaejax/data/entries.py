@@ -10,7 +10,7 @@ from jax.core import Tracer
 from vaejax.data.checks import array_of
 from vaejax.data.classes import listed, plain
 from vaejax.data.kinds import kind_of
-from vaejax.data.own import check_codes, check_shape
+from vaejax.data.own import check_codes, check_shape, stored_rows
 from vaejax.data.spec import Spec
 from vaejax.errors import InputError, as_text, shortened
 from vaejax.types import Array, ArrayLike, Key, Size
@@ -64,15 +64,19 @@ def checked_x(
     """
     values = numbers(np.ma.getdata(x) if np.ma.isMaskedArray(x) else x, "x")
     check_shape(values.shape, spec)
+    kind = kind_of(spec)
     if not is_concrete(values):
-        return values, None
+        return values.astype(jnp.int32) if kind.coded else values, None
     array = np.asarray(values)
     holes = np.isnan(array)
     if np.ma.isMaskedArray(x):
         holes |= np.ma.getmaskarray(x)
     if np.isinf(array[~holes]).any():
         raise InputError("x has infinite values: replace them, or make them NaN")
-    if not kind_of(spec).has_columns:
+    if kind.coded:
+        codes = stored_rows(array, ~holes, spec, "x")
+        return jnp.asarray(codes), None
+    if kind.scaled:
         check_pixels(array[~holes], "x")
         whole = np.asarray(x).dtype.kind in "iu"
         if whole and not binary:

@@ -25,7 +25,8 @@ Notes = tuple[str, ...]
 class Examples:
     """The examples of one split; small, and can be sent to other processes.
 
-    `one` is the grey level of ones where images are black and white, else 0. With
+    `one` is the grey level of ones where images are black and white, else 0; `factors`
+    is the number of known factors. With
     `skip` the next sound record of the split stands for one that is not: the batch is
     still a pure function of the step.
     """
@@ -35,6 +36,7 @@ class Examples:
     labelled: bool
     skip: bool = False
     one: int = 0
+    factors: int = 0
 
     def __len__(self) -> int:
         return len(self.records)
@@ -42,20 +44,27 @@ class Examples:
     def read(
         self, rows: np.ndarray, u: np.ndarray | None = None
     ) -> tuple[Arrays, Notes]:
-        """`x` uint8 `[rows, H * W * C]` and, where there are labels, `y` int32.
+        """`x` uint8 `[rows, H * W * C]` and, where there are any, labels `y` int32 and
+        `factors` int32 `[rows, F]`.
 
         `u` `[rows, 3]` are uniform numbers to augment with. InputError names a record
         that cannot be decoded.
         """
         x = np.empty((len(rows), *self.frame.shape), np.uint8)
         y, notes = np.empty(len(rows), np.int32), []
+        factors = np.empty((len(rows), self.factors), np.int32)
         records = self._together(rows.tolist())
         for place, row in enumerate(rows.tolist()):
             noise = None if u is None else u[place]
-            x[place], y[place], note = self.example(row, noise, records.get(row))
+            x[place], record, note = self.example(row, noise, records.get(row))
+            y[place], factors[place] = record.label, record.factors
             notes += note
-        arrays = {"x": x.reshape(len(rows), -1)}
-        return arrays | ({"y": y} if self.labelled else {}), tuple(notes)
+        arrays: Arrays = {"x": x.reshape(len(rows), -1)}
+        if self.labelled:
+            arrays["y"] = y
+        if self.factors:
+            arrays["factors"] = factors
+        return arrays, tuple(notes)
 
     def _together(self, rows: list[int]) -> "dict[int, Record]":
         """The records of these rows; none where one of them cannot be read.
@@ -69,8 +78,8 @@ class Examples:
 
     def example(
         self, row: int, u: np.ndarray | None = None, record: "Record | None" = None
-    ) -> tuple[np.ndarray, int, Notes]:
-        """One example: `[H, W, C]`, its label, a note if another stands for it.
+    ) -> "tuple[np.ndarray, Record, Notes]":
+        """One example: `[H, W, C]`, its record, a note if another stands for it.
 
         `record` is that of the row, where it has been read already.
         """
@@ -78,21 +87,21 @@ class Examples:
         for number in range(REACH if self.skip else 1):
             place = (row + number) % len(self)
             try:
-                x, label = self.decoded(place, u, None if number else record)
+                x, read = self.decoded(place, u, None if number else record)
             except InputError as error:
                 if not self.skip:
                     raise
                 found = found or error
             else:
                 other = self.records.where(place)
-                return x, label, (f"{found}: {other} stands for it",) if found else ()
+                return x, read, (f"{found}: {other} stands for it",) if found else ()
         raise InputError(
             f"{found}, and so are {REACH - 1} after it: {self.records.remedy}"
         )
 
     def decoded(
         self, row: int, u: np.ndarray | None, record: "Record | None" = None
-    ) -> tuple[np.ndarray, int]:
+    ) -> "tuple[np.ndarray, Record]":
         """One example as its own record has it; InputError where that is corrupt."""
         from vaejax.data.pictures import decode_picture  # loads PIL
 
@@ -110,7 +119,7 @@ class Examples:
                 f"{self.records.where(row)} has grey levels, unlike those looked at "
                 "first: set --stream no"
             )
-        return (x > 0).astype(np.uint8) if self.one else x, record.label
+        return (x > 0).astype(np.uint8) if self.one else x, record
 
 
 class Warned:

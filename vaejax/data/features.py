@@ -11,6 +11,7 @@ from tensorflow_datasets.core import features as tfds_features
 from vaejax.data.classes import names_unless_numbers
 from vaejax.data.pictures import Frame, frame_of
 from vaejax.data.reading import LIMIT, Reading
+from vaejax.data.spec import Factor
 from vaejax.errors import InputError
 
 SPLITS = ("train", "validation", "test")
@@ -32,6 +33,8 @@ class Roles(NamedTuple):
     """The names of classes; none where they have numbers only."""
     skip: tuple[str, ...]
     """Other images, which need not be decoded."""
+    factors: tuple[Factor, ...] = ()
+    """Known factors of variation: `label_NAME` is the feature of each."""
 
 
 def choose_features(features: Any, name: str, reading: Reading = Reading()) -> Roles:
@@ -39,6 +42,7 @@ def choose_features(features: Any, name: str, reading: Reading = Reading()) -> R
 
     Of several, "image" and "label" go first and then the alphabet decides, since a
     stored set does not keep the order its features were declared in.
+    Beside images, two or more labels `label_NAME` are known factors of variation.
     InputError where there is neither, or where images differ in size and are to be
     kept as they are.
     """
@@ -61,7 +65,30 @@ def choose_features(features: Any, name: str, reading: Reading = Reading()) -> R
     classes = (by_name[y].num_classes or 0) if y else 0
     names = names_unless_numbers(by_name[y].names) if y else ()
     shape = frame.shape if frame else stored
-    return Roles(x, y, shape, frame, classes, names, tuple(images[1:]))
+    factors = factors_of(by_name) if images else ()
+    return Roles(x, y, shape, frame, classes, names, tuple(images[1:]), factors)
+
+
+OF_FACTOR = "label_"
+"""Start of the names of features that are known factors of variation."""
+
+
+def factors_of(features: Mapping[str, Any]) -> tuple[Factor, ...]:
+    """The known factors, in the order of their names: labels `label_NAME`, where there
+    are at least two. Those with a single value are left out.
+    """
+    labels = _of(features, tfds_features.ClassLabel, "")
+    named = [name for name in labels if name.startswith(OF_FACTOR)]
+    found = [
+        Factor(
+            name.removeprefix(OF_FACTOR),
+            features[name].num_classes or 0,
+            names_unless_numbers(features[name].names or ()),
+        )
+        for name in named
+    ]
+    varied = tuple(factor for factor in found if factor.size > 1)
+    return varied if len(named) > 1 else ()
 
 
 def counts(info: dataset_info.DatasetInfo) -> dict[str, int]:

@@ -12,7 +12,7 @@ from vaejax.data.dataset import Arrays, Dataset, describe, streamed
 from vaejax.data.examples import Examples, Warned
 from vaejax.data.reading import Reading
 from vaejax.data.records import Subset
-from vaejax.data.spec import Spec
+from vaejax.data.spec import Factor, Spec
 from vaejax.data.splits import TEST_SHARE, held_rows
 from vaejax.errors import InputError
 
@@ -27,6 +27,7 @@ def dataset_of(
     classes: int,
     reading: Reading,
     parts: Sequence[Any],
+    factors: tuple[Factor, ...] = (),
 ) -> Dataset:
     """The data set of these splits.
 
@@ -39,9 +40,10 @@ def dataset_of(
         splits = {**splits, **halved(splits["train"], TEST_SHARE, 0, name, "test")}
     shape = splits["train"].frame.shape
     if reading.streams(len(splits["train"]), shape):
-        return stream(name, splits, classes, parts)
+        return stream(name, splits, classes, parts, factors)
     arrays = images_in_memory(name, splits)
-    return describe(name, arrays, classes if "y" in arrays["train"] else 0)
+    classes = classes if "y" in arrays["train"] else 0
+    return describe(name, arrays, classes, factors=factors)
 
 
 def halved(
@@ -70,7 +72,10 @@ def labelled(splits: dict[str, Arrays]) -> dict[str, Arrays]:
     """TFDS writes -1 where a split has no labels: then no split has any here."""
     if all(arrays["y"].min() >= 0 for arrays in splits.values() if "y" in arrays):
         return splits
-    return {split: {"x": arrays["x"]} for split, arrays in splits.items()}
+    return {
+        split: {key: array for key, array in arrays.items() if key != "y"}
+        for split, arrays in splits.items()
+    }
 
 
 def all_examples(examples: Examples, warned: Warned) -> Arrays:
@@ -86,7 +91,11 @@ def all_examples(examples: Examples, warned: Warned) -> Arrays:
 
 
 def stream(
-    name: str, splits: Mapping[str, Examples], classes: int, parts: Sequence[Any]
+    name: str,
+    splits: Mapping[str, Examples],
+    classes: int,
+    parts: Sequence[Any],
+    factors: tuple[Factor, ...] = (),
 ) -> Dataset:
     """A data set whose examples are decoded when they are needed."""
     has_y = all(each.labelled and label_of(each) >= 0 for each in splits.values())
@@ -105,13 +114,14 @@ def stream(
         sizes={split: len(each) for split, each in splits.items()},
         digest=files_digest([*parts, frame.size, frame.crop]),
         streams=True,
+        factors=factors,
     )
     return streamed(spec, splits)
 
 
 def label_of(examples: Examples) -> int:
     """The first label: negative where a split has none."""
-    return examples.example(0)[1]
+    return examples.example(0)[1].label
 
 
 def common_one(splits: Sequence[Examples]) -> int:

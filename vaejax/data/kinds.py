@@ -24,20 +24,49 @@ class Kind(NamedTuple):
     """The type in which arrays of the data set hold an entry."""
     on_device: type
     """The type in which a raw batch holds an entry."""
-    has_columns: bool
-    """Whether entries have units, names and statistics of their own, by the last
-    axis; else they are levels, which a model sees scaled to [0, 1]."""
     files: tuple[str, ...]
     """Endings of the files that hold samples, the usual one first."""
+    scaled: bool = False
+    """Whether entries are levels, which a model sees scaled to [0, 1]."""
+    standardized: bool = False
+    """Whether entries have units of their own, by the last axis: a model sees them in
+    standard deviations from their mean."""
+    named: bool = False
+    """Whether the last axis is of columns, which have names and kinds."""
+
+    @property
+    def coded(self) -> bool:
+        """Whether entries are whole numbers that a model sees as they are."""
+        return not (self.scaled or self.standardized)
 
 
 KINDS: Mapping[str, Kind] = {
     "image": Kind(
-        ("height", "width", "channels"), np.uint8, jnp.uint8, False, (".png", ".npz")
+        ("height", "width", "channels"),
+        np.uint8,
+        jnp.uint8,
+        (".png", ".npz"),
+        scaled=True,
     ),
-    "table": Kind(("columns",), np.float64, jnp.float32, True, (".csv", ".npz")),
+    "table": Kind(
+        ("columns",),
+        np.float64,
+        jnp.float32,
+        (".csv", ".npz"),
+        standardized=True,
+        named=True,
+    ),
+    "code map": Kind(("height", "width", "levels"), np.int32, jnp.int32, (".npz",)),
+    "latent map": Kind(
+        ("height", "width", "channels"),
+        np.float32,
+        jnp.float32,
+        (".npz",),
+        standardized=True,
+    ),
 }
-"""The kinds of data, by the name in `Spec.kind`."""
+"""The kinds of data, by the name in `Spec.kind`. Maps are those of another model's
+latents; such latents that are vectors are a table."""
 
 
 class Described(Protocol):

@@ -1,6 +1,6 @@
 """One name for every source of data."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from vaejax.data.arrays import open_npz
 from vaejax.data.bits import with_bits
@@ -14,6 +14,10 @@ from vaejax.data.reading import Reading, check_reading
 from vaejax.data.schema import open_csv
 from vaejax.data.splits import hold_out, restore, standardize
 from vaejax.errors import InputError
+
+Opener = Callable[[str], Dataset]
+OPENERS: dict[str, Opener] = {}
+"""Functions that open what follows `PREFIX:`, of rooms above this one."""
 
 
 def open_dataset(
@@ -31,8 +35,8 @@ def open_dataset(
       name: one of ours ("mnist_5k", "digits", "breast_cancer"), any TFDS set with
         images or with a float vector `features` ("mnist", "name/config:1.0.0"), a file
         "npz:PATH" or "csv:PATH", a folder of pictures "folder:PATH", a set of
-        Hugging Face `datasets` on this disk "hf:PATH" or "hf:NAME", or a `Dataset`,
-        which passes through.
+        Hugging Face `datasets` on this disk "hf:PATH" or "hf:NAME", latents of a
+        trained run "latents:RUN", or a `Dataset`, which passes through.
       validation: what of the training split is held out as the split "validation",
         the same examples in every run: in [0, 1) a fraction, at random, from 2 on the
         number of the last examples. A set which ships that split keeps its own. Tables
@@ -95,6 +99,11 @@ def _open(
         usual = Csv()._asdict()
         given = [f"--{n}" for n, v in table._asdict().items() if v != usual[n]]
         raise InputError(f"{', '.join(given)}: these are of a csv: data set")
+    prefix, _, rest = name.partition(":")
+    if rest and prefix in OPENERS:
+        if counts:
+            raise InputError("--counts are columns of a csv:, npz: or hf: data set")
+        return OPENERS[prefix](rest)
     if name.startswith("npz:"):
         return open_npz(name.removeprefix("npz:"), counts)
     if name.startswith("hf:"):
@@ -113,7 +122,7 @@ def _open(
 
 def _streams(dataset: Dataset, reading: Reading) -> bool:
     spec = dataset.spec
-    if kind_of(spec).has_columns:
+    if not kind_of(spec).scaled:
         return False
     return reading.streams(spec.sizes["train"], spec.shape)
 

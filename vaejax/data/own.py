@@ -38,10 +38,7 @@ def own_inputs(
     rows = rows_in_units(x, spec)
     observed = observed_of(x, mask, rows)
     check_codes(rows, observed, spec)
-    if kind_of(spec).has_columns:
-        rows = standardized(np.where(observed, rows, np.nan), spec)
-    else:
-        rows = levels_of(rows, spec, "x", observed)
+    rows = stored_rows(rows, observed, spec, "x")
     flat = {"x": rows, "mask": observed.astype(np.uint8)}
     raw = {name: jnp.asarray(a.reshape(len(rows), -1)) for name, a in flat.items()}
     if observed.all():
@@ -49,6 +46,33 @@ def own_inputs(
     batch = preprocess.apply(raw | {"index": jnp.arange(len(rows))}, key)
     found = {name: batch[name] for name in ("x", "mask") if name in batch}
     return found if y is None else found | {"y": label_indices(y, len(rows), spec)}
+
+
+def stored_rows(
+    x: np.ndarray, observed: np.ndarray, spec: Spec, what: str
+) -> np.ndarray:
+    """Examples in the data's own units as a split has them, in the shape of `x`."""
+    kind = kind_of(spec)
+    if kind.scaled:
+        return levels_of(x, spec, what, observed)
+    if kind.standardized:
+        return standardized(np.where(observed, x, np.nan), spec)
+    if not observed.all():
+        raise InputError(f"{what} has holes: give whole maps of codes")
+    return checked_code_map(x, spec, what).astype(np.int32)
+
+
+def checked_code_map(x: np.ndarray, spec: Spec, what: str) -> np.ndarray:
+    """The codes; InputError where one is no whole number from 0 to `levels` - 1."""
+    if not np.array_equal(x, np.round(x)):  # NaN is not equal to itself
+        raise InputError(f"{what} holds fractions: give codes, which are whole numbers")
+    low, high = x.min(initial=0), x.max(initial=0)
+    if low < 0 or high >= spec.levels:
+        raise InputError(
+            f"{what} goes from {low:g} to {high:g}: the codes of {spec.name} are 0 to "
+            f"{spec.levels - 1}"
+        )
+    return x
 
 
 def label_indices(y: Any, count: int, spec: Spec) -> Array:
@@ -78,15 +102,15 @@ def rows_in_units(x: Any, spec: Spec) -> np.ndarray:
 
     InputError where they are of another shape or type than the data.
     """
-    has_columns = kind_of(spec).has_columns
-    x = frame_rows(x, spec) if has_columns else x
+    kind = kind_of(spec)
+    x = frame_rows(x, spec) if kind.named else x
     array = np.ma.getdata(x) if np.ma.isMaskedArray(x) else array_of(x, "x")
     if array.dtype.kind not in "biuf":
         raise InputError(f"x holds {array.dtype}: give numbers")
     if array.shape != spec.shape and spec.shape[-1] == 1:
         array = with_channels(array, spec)
     check_shape(array.shape, spec)
-    if has_columns:
+    if not kind.scaled:
         check_no_infinity(array, "x")
         return array.astype(np.float64)
     check_x(array, "x")

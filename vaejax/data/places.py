@@ -15,16 +15,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vaejax.data.builders import VERSIONS
+from vaejax.data.grids import GRIDS, folder_name, plain_subset
 from vaejax.errors import InputError
 from vaejax.runtime.lock import scratch
 from vaejax.runtime.storage import absolute, copy_folder, is_remote, reached
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
-_ADDRESS = re.compile(rf"(\w+)(?:/([\w.\-]+))?(?::({_VERSION.pattern}))?")
+_ADDRESS = re.compile(rf"(\w+)(?:/([\w.\-=,+]+))?(?::({_VERSION.pattern}))?")
 
 
 class Address(NamedTuple):
-    """A parsed TFDS name: "name", "name/config", "name:1.0.0"."""
+    """A parsed TFDS name: "name", "name/config", "name:1.0.0".
+
+    The config of a grid of ours is a subset, in its one plain form.
+    """
 
     name: str
     config: str | None
@@ -43,8 +47,13 @@ def parse_name(name: str) -> Address:
         raise InputError(f"{name!r} is no data set name such as 'mnist_5k'{hint}")
     address = Address(*match.groups())
     ours = VERSIONS.get(address.name)
-    if ours and (address.config or address.version not in (None, ours)):
-        raise InputError(f"{address.name!r} has no configs and one version, {ours}")
+    if ours and address.version not in (None, ours):
+        raise InputError(f"{address.name!r} has one version, {ours}")
+    if address.name in GRIDS:
+        subset = plain_subset(address.name, address.config or "")
+        return address._replace(config=subset or None, version=ours)
+    if ours and address.config:
+        raise InputError(f"{address.name!r} has no configs: give its name alone")
     return address._replace(version=ours or address.version)
 
 
@@ -137,6 +146,8 @@ def publish(made: Path, place: Path) -> None:
 def _base(root: Path, address: Address) -> Path:
     base = root / address.name
     config = address.config
+    if config and address.name in GRIDS:
+        return base / folder_name(config)
     # TFDS notes there which config a bare name means.
     note = base / ".config" / "metadata.json"
     if config is None and note.is_file():

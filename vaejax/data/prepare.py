@@ -4,21 +4,25 @@ import contextlib
 import difflib
 import importlib
 import importlib.util
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import registered
 
 from vaejax.data.builders import VERSIONS
 from vaejax.data.features import choose_features
+from vaejax.data.grids import GRIDS, chosen_values
 from vaejax.data.places import Address, publish, roots, writable
 from vaejax.data.quiet import one_line, quiet
 from vaejax.data.reading import Reading
 from vaejax.errors import InputError
 from vaejax.runtime.lock import scratch
 
+_SLOW = 20_000
 _ELSEWHERE = "set TFDS_DATA_DIR to where it is prepared already, as array_record"
 
 
@@ -32,6 +36,11 @@ def prepare(address: Address, reading: Reading = Reading()) -> Path:
     if root is None:
         raise InputError(f"{roots()[0]} cannot be written: set TFDS_DATA_DIR")
     if address.name in VERSIONS:
+        if address.name in GRIDS:
+            values = chosen_values(address.name, address.config or "")
+            count = math.prod(map(len, values))
+            if count >= _SLOW:
+                print(f"Drawing {count:,} of {address}, once ...", file=sys.stderr)
         return _prepare(address, root, reading)
     _check_known(address)
     if not has_tensorflow():
@@ -54,7 +63,7 @@ def _prepare(address: Address, root: Path, reading: Reading) -> Path:
     with _plainly(str(address)), quiet(), scratch(home) as made:
         if ours := address.name in VERSIONS:  # the import registers the builder
             importlib.import_module(f"vaejax.data.builders.{address.name}")
-        builder = tfds.builder(str(address), data_dir=made, file_format="array_record")
+        builder = builder_of(address, made)
         choose_features(
             builder.info.features, str(address), reading
         )  # before any download
@@ -65,6 +74,17 @@ def _prepare(address: Address, root: Path, reading: Reading) -> Path:
         if (made / address.name / ".config").exists():
             publish(made / address.name / ".config", home / ".config")
     return root / inside
+
+
+def builder_of(address: Address, data_dir: Path) -> tfds.core.DatasetBuilder:
+    """TFDS's builder of a set; a subset of a grid of ours is a config of its own."""
+    how: dict[str, Any] = {"data_dir": data_dir, "file_format": "array_record"}
+    if address.name in GRIDS and address.config:
+        from vaejax.data.builders._grid import grid_config
+
+        config = grid_config(address.config)
+        return tfds.builder(address.name, config=config, **how)
+    return tfds.builder(str(address), **how)
 
 
 def _download(builder: tfds.core.DatasetBuilder, downloads: Path) -> None:

@@ -1,9 +1,10 @@
 """From stored examples to what a model sees, on the device, as pure functions of keys.
 
 A raw batch holds `x` flat as stored, `index` (the example's place in its split), `y`
-where there are labels, and where there are holes `mask` (1 = observed) and `hidden`
-(1 = hidden on purpose). A batch holds `x` in its own shape and the model's units, 0
-where it is not observed; what was hidden is in `truth`, for measures alone.
+where there are labels, `factors` where these are known, and where there are holes
+`mask` (1 = observed) and `hidden` (1 = hidden on purpose). A batch holds `x` in its own
+shape and the model's units, 0 where it is not observed; what was hidden is in `truth`,
+for measures alone.
 """
 
 import math
@@ -28,7 +29,8 @@ BINARIZE = ("dynamic", "static", "none")
 class Preprocess(NamedTuple):
     """How data becomes a batch and back.
 
-    `values` says what a likelihood must fit: binary, grey, dequantized or real.
+    `values` says what a likelihood must fit: binary, grey, dequantized, real, latent
+    (standardized latents of another model) or codes.
     `log_bin` is the log width of one grey level in the model's units, which turns a
     density into bits/dim of the stored levels (0 where values are their own units).
     `derive(batch, shape)` adds the conditions that follow from the other entries of a
@@ -56,8 +58,15 @@ def preprocess(
     """
     if binarize not in BINARIZE:
         raise InputError(f"--binarize {binarize}: choose of {', '.join(BINARIZE)}")
-    if kind_of(spec).has_columns:
-        return table(spec)
+    kind = kind_of(spec)
+    if not (kind.scaled or kind.named) and (binarize != "none" or dequantize):
+        raise InputError(
+            f"--binarize and --dequantize are of pictures: {spec.name} is a {spec.kind}"
+        )
+    if kind.coded:
+        return code_map(spec)
+    if kind.standardized:
+        return table(spec, "real" if kind.named else "latent")
     if spec.levels == 2:
         return scaled(spec, lambda x, raw, key: x, "binary")
     if binarize != "none":
@@ -67,12 +76,22 @@ def preprocess(
     return scaled(spec, lambda x, raw, key: x, "grey", spec.levels - 1)
 
 
-def table(spec: Spec) -> Preprocess:
-    """Standardized columns, as stored; restored to the columns' own units."""
+def code_map(spec: Spec) -> Preprocess:
+    """Codes as they are stored, in the shape of their map."""
     return Preprocess(
-        apply=lambda raw, key: unseen(dict(raw)),
+        apply=lambda raw, key: {**raw, "x": raw["x"].reshape(-1, *spec.shape)},
+        restore=lambda x: np.asarray(x).astype(np.int32),
+        values="codes",
+        log_bin=0.0,
+    )
+
+
+def table(spec: Spec, values: str = "real") -> Preprocess:
+    """Standardized columns or channels, as stored; restored to their own units."""
+    return Preprocess(
+        apply=lambda raw, key: unseen({**raw, "x": raw["x"].reshape(-1, *spec.shape)}),
         restore=lambda x: in_units(x, spec),
-        values="real",
+        values=values,
         log_bin=0.0,
     )
 
@@ -153,6 +172,8 @@ def blank(spec: Spec, size: Size = 1) -> Batch:
     }
     if spec.classes:
         raw["y"] = raw["index"]
+    if spec.factors:
+        raw["factors"] = jnp.zeros((size, len(spec.factors)), jnp.int32)
     if spec.masked:
         raw["mask"] = jnp.ones(raw["x"].shape, jnp.uint8)
     if spec.hidden:

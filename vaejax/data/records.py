@@ -8,10 +8,11 @@ import numpy as np
 
 
 class Record(NamedTuple):
-    """An encoded image and its label, 0 where there are none."""
+    """An encoded image, its label, 0 where there are none, and its known factors."""
 
     content: bytes
     label: int
+    factors: tuple[int, ...] = ()
 
 
 class Records(Protocol):

@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from vaejax.data.features import Roles
+from vaejax.data.features import OF_FACTOR, Roles
 from vaejax.data.quiet import quiet
 from vaejax.data.records import Record
 
@@ -44,8 +44,13 @@ class Shards:
 
     def take(self, rows: Sequence[int]) -> list[Record]:
         x, y = self._roles.x, self._roles.y
+        factors = [OF_FACTOR + factor.name for factor in self._roles.factors]
         return [
-            Record(example[x], int(example[y]) if y else 0)
+            Record(
+                example[x],
+                int(example[y]) if y else 0,
+                tuple(int(example[name]) for name in factors),
+            )
             for example in self._opened().__getitems__(rows)
         ]
 

@@ -44,6 +44,15 @@ class Column(NamedTuple):
     """Share of its cells that are holes, over all rows of a CSV file."""
 
 
+class Factor(NamedTuple):
+    """A known factor of variation: a column of `factors`, of numbers 0 .. size - 1."""
+
+    name: str
+    size: int
+    values: tuple[str, ...] = ()
+    """Names of the numbers 0, 1, ...; empty where these are their names."""
+
+
 class Pixels(NamedTuple):
     """The scale of pictures that were not given as uint8."""
 
@@ -53,17 +62,45 @@ class Pixels(NamedTuple):
     """The type of the pixels, as NumPy names it."""
 
 
+class FirstStage(NamedTuple):
+    """The trained model whose latents are the data of another one."""
+
+    run: str
+    """Its folder, or its address on the hub."""
+    what: str
+    """`codes`, or `means` of q(z | x)."""
+    digest: str
+    """Of the parameters that encoded, as `state_digest` gives it."""
+    step: int
+    """Of its training."""
+    source: str = ""
+    """What it encoded, by name, where that is not what it was trained on."""
+    side: int = 0
+    """Pixels of a side that images were resized to; 0: those of training."""
+
+    def change(self, found: "FirstStage") -> str:
+        """The line about another first stage that was found in this one's place."""
+        return (
+            f"the first stage {found.run} is not the one that encoded the data: its "
+            f"parameters have digest {found.digest} (step {found.step:,}), those had "
+            f"{self.digest} (step {self.step:,}); give those back, or train a second "
+            "stage anew"
+        )
+
+
 class Spec(NamedTuple):
     """A description of a data set for models: small, kept in a run's `config.json`."""
 
     name: str
     """As it was asked for: "mnist_5k", "npz:/abs/path.npz", "arrays"."""
     kind: str
-    """A name in `vaejax.data.kinds.KINDS`: "image" or "table"."""
+    """A name in `vaejax.data.kinds.KINDS`, as "image" or "table"."""
     shape: tuple[int, ...]
-    """Shape of one example: (height, width, channels), or (columns,)."""
+    """Shape of one example: (height, width, channels), (columns,), or of codes
+    (height, width, levels)."""
     levels: int
-    """Grey levels of an image: 2 where it is binary already, else 256; 0 for tables."""
+    """Grey levels of an image: 2 where it is binary already, else 256; of codes their
+    number; 0 of others."""
     classes: int
     """Number of classes; 0 without labels."""
     sizes: Mapping[str, int]
@@ -71,7 +108,8 @@ class Spec(NamedTuple):
     digest: str
     """Digest of every split before hold-out; if streamed, of file names and sizes."""
     mean: tuple[float, ...] = ()
-    """Mean of each column of the training split, which standardizes `x` (tables)."""
+    """Mean of each column of the training split, which standardizes `x` (tables), or of
+    each channel of a map of latents."""
     scale: tuple[float, ...] = ()
     """Standard deviation of each column, 1 where it is constant (tables)."""
     columns: tuple[Column, ...] = ()
@@ -98,6 +136,10 @@ class Spec(NamedTuple):
     """Whether `auto` takes pixels as bits; older runs always did."""
     pixels: Pixels | None = None
     """The scale of the pictures as they were given; None of uint8, and of tables."""
+    first: FirstStage | None = None
+    """The model whose latents these are, where they are any."""
+    factors: tuple[Factor, ...] = ()
+    """The known factors of variation; then every split has `factors`, a column each."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -139,15 +181,17 @@ def check_spec(spec: Spec) -> None:
         "shape": len(spec.shape) == len(kind.axes)
         and all(side > 0 for side in spec.shape)
         and width < 2**31,
-        "levels": 0 <= spec.levels <= 2**16,
+        "levels": 0 <= spec.levels <= 2**24,
         "classes": 0 <= spec.classes < 2**31,
         "sizes": "train" in spec.sizes and min(spec.sizes.values()) > 0,
         "mean": np.isfinite(spec.mean).all(),
         "scale": all(0 < scale < math.inf for scale in spec.scale),
-        "columns": not kind.has_columns or all(n in (0, width) for n in wide),
+        "columns": not kind.standardized or all(n in (0, spec.shape[-1]) for n in wide),
         "columns.kind": all(fits(column) for column in spec.columns),
         "names": len(spec.names) in (0, spec.classes),
         "pixels": spec.pixels is None or is_scale(spec.pixels),
+        "factors": all(is_factor(factor) for factor in spec.factors)
+        and len({factor.name for factor in spec.factors}) == len(spec.factors),
     }
     for name, holds in sound.items():
         if not holds:
@@ -163,6 +207,11 @@ def is_scale(pixels: Pixels) -> bool:
     except TypeError:
         return False
     return pixels.rule in RULES and kind in "biuf"
+
+
+def is_factor(factor: Factor) -> bool:
+    """Whether it has values, and as many names of them, or none."""
+    return 0 < factor.size < 2**31 and len(factor.values) in (0, factor.size)
 
 
 def fits(column: Column) -> bool:

@@ -27,7 +27,7 @@ def binarized_once(dataset: Dataset, seed: int = 777) -> Dataset:
     any binarization leaves as they are. Binary images stay.
     """
     spec = dataset.spec
-    if spec.levels == 2 or kind_of(spec).has_columns:
+    if spec.levels == 2 or not kind_of(spec).scaled:
         return dataset
     top = spec.levels - 1
 
@@ -109,7 +109,8 @@ def _hold_out_of_stream(dataset: Dataset, fraction: float) -> Dataset:
 
 
 def standardize(dataset: Dataset) -> Dataset:
-    """Tables to mean 0 and deviation 1 in each column of the training split, float32.
+    """Tables to mean 0 and deviation 1 in each column of the training split, float32,
+    and maps of latents alike in each channel, over all places.
 
     By the entries that are observed; holes are 0 afterwards. The statistics are kept in
     the `Spec`; a constant column has scale 1, and numbers that stand for something else
@@ -118,9 +119,9 @@ def standardize(dataset: Dataset) -> Dataset:
     InputError where a column has no entry in the training split, or too large ones.
     """
     spec = dataset.spec
-    if not kind_of(spec).has_columns:
+    if not kind_of(spec).standardized:
         return dataset
-    x = dataset.split("train")["x"]
+    x = dataset.split("train")["x"].reshape(-1, spec.shape[-1])
     check_columns(x, spec)
     # A sum can round, so a constant column is told by its range, not its deviation.
     low, high = np.nanmin(x, 0), np.nanmax(x, 0)
@@ -128,8 +129,10 @@ def standardize(dataset: Dataset) -> Dataset:
     kinds = [column.kind for column in spec.columns] or ["real"] * x.shape[1]
     plain = np.array([kind in ("binary", "category", "count") for kind in kinds])
     with np.errstate(over="ignore", invalid="ignore"):
-        mean = np.where(plain, 0.0, np.where(constant, low, np.nanmean(x, 0)))
-        scale = np.where(plain | constant, 1.0, np.nanstd(x, 0))
+        mean = np.where(
+            plain, 0.0, np.where(constant, low, np.nanmean(x, 0, np.float64))
+        )
+        scale = np.where(plain | constant, 1.0, np.nanstd(x, 0, np.float64))
     if not np.isfinite(mean).all() or not np.isfinite(scale).all():
         raise InputError(f"{spec.name!r} holds numbers too large to standardize")
 

@@ -21,14 +21,14 @@ LARGEST = 1 - 1e-5
 TINY = 1e-12
 
 
-def dot(x: Array, y: Array) -> Array:
+def inner_product(x: Array, y: Array) -> Array:
     """Inner products, with a last axis of one."""
     return (x * y).sum(-1, keepdims=True)
 
 
 def length(x: Array) -> Array:
     """Norms with a last axis of one, and slopes at 0."""
-    return jnp.sqrt(dot(x, x) + TINY)
+    return jnp.sqrt(inner_product(x, x) + TINY)
 
 
 def inside(x: Array, c: float) -> Array:
@@ -39,12 +39,12 @@ def inside(x: Array, c: float) -> Array:
 
 def conformal(x: Array, c: float) -> Array:
     """lambda(x) = 2 / (1 - c |x|^2), with a last axis of one."""
-    return 2 / (1 - c * dot(x, x))
+    return 2 / (1 - c * inner_product(x, x))
 
 
 def mobius_add(x: Array, y: Array, c: float) -> Array:
     """The addition of the ball, x + y where c is 0."""
-    xy, xx, yy = dot(x, y), dot(x, x), dot(y, y)
+    xy, xx, yy = inner_product(x, y), inner_product(x, x), inner_product(y, y)
     total = (1 + 2 * c * xy + c * yy) * x + (1 - c * xx) * y
     return total / (1 + 2 * c * xy + c**2 * xx * yy)
 
@@ -83,8 +83,8 @@ def hyperplane_distance(x: Array, points: Array, normals: Array, c: float) -> Ar
     lead = (1,) * (x.ndim - 1)
     points, normals = (a.reshape(*lead, *a.shape) for a in (points, normals))
     between = mobius_add(-points, x[..., None, :], c)
-    top = 2 * math.sqrt(c) * dot(between, normals)
-    bottom = (1 - c * dot(between, between)) * length(normals)
+    top = 2 * math.sqrt(c) * inner_product(between, normals)
+    bottom = (1 - c * inner_product(between, between)) * length(normals)
     return jnp.arcsinh(top / bottom)[..., 0] / math.sqrt(c)
 
 

@@ -12,7 +12,13 @@ from vaejax.apply.capabilities import weighs
 from vaejax.apply.inputs import blank_batch
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
-from vaejax.models import conditional, conditions_of, generates, infers
+from vaejax.models import (
+    conditional,
+    conditions_of,
+    draws_latents,
+    encodes,
+    generates,
+)
 from vaejax.types import Array
 
 PRNG = "threefry2x32"
@@ -37,10 +43,11 @@ def functions(
     label = ("y",) if conditional(model) else ()
     mask = ("mask",) if "mask" in batch else ()
     found = {}
-    if infers(model):
+    if encodes(model):
         found["encode"] = ExportedQuery(export_encode, ("x", *label, *context, *mask))
-    if generates(model):
+    if draws_latents(model):
         found["decode"] = ExportedQuery(export_decode, ("z", *label, *context))
+    if generates(model):
         count = context or ("y",)
         given = dict.fromkeys((*label, *count))
         found["sample"] = ExportedQuery(export_sample, ("key", *given))

@@ -27,9 +27,10 @@ from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.export import load as loader
 from vaejax.export.functions import PRNG, ExportedQuery, functions
-from vaejax.models import generates
+from vaejax.models import draws_latents
 from vaejax.runtime.limits import check_count
 from vaejax.runtime.storage import whole_folder
+from vaejax.stages.decoding import decoded
 from vaejax.training.workdir import load, write_json
 from vaejax.types import Array
 
@@ -55,7 +56,8 @@ Arguments = dict[str, jax.ShapeDtypeStruct]
 def export(workdir: Path, out: Path, samples: int) -> None:
     """Exports the model of a run and says what was written."""
     check_count("samples", samples, 1)
-    experiment, state = load(workdir)
+    # A second stage is exported with the first one, which decodes its samples.
+    experiment, state = decoded(*load(workdir))
     write_export(experiment, state, out, samples)
     for path in sorted(out.iterdir()):
         print(path)
@@ -135,11 +137,11 @@ def shapes_of(experiment: Experiment, state: TrainState) -> Arguments:
     (n,) = symbolic_shape("n")
     batch = jax.eval_shape(lambda: blank_batch(experiment))
     shapes = {
-        name: jax.ShapeDtypeStruct((n, *batch[name].shape[1:]), jnp.float32)
+        name: jax.ShapeDtypeStruct((n, *batch[name].shape[1:]), batch[name].dtype)
         for name in ("x", "mask", "context", "seen")
         if name in batch
     }
-    if generates(experiment.model):
+    if draws_latents(experiment.model):
         latents = latent_shape(experiment, state)
         shapes["z"] = jax.ShapeDtypeStruct((n, *latents), jnp.float32)
     return shapes | {
@@ -182,8 +184,13 @@ def manifest(
 def units(experiment: Experiment) -> dict[str, str]:
     """The model's units, and how the data's own become those."""
     spec = experiment.dataset.spec
-    if kind_of(spec).has_columns:
-        return {"x": "standardized columns: (column - mean) / scale, 0 in holes"}
+    kind = kind_of(spec)
+    if kind.coded:
+        return {"x": f"codes, whole numbers from 0 to {spec.levels - 1}"}
+    if kind.standardized:
+        axis = kind.axes[-1]
+        one = axis.removesuffix("s")
+        return {"x": f"standardized {axis}: ({one} - mean) / scale, 0 in holes"}
     binary = ", rounded or drawn to be 0 or 1" if spec.levels == 2 else ""
     rule = f", where levels are {RULES[spec.pixels.rule].code}" if spec.pixels else ""
     return {"x": f"in [0, 1]: grey levels / {spec.levels - 1}{binary}{rule}"}

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, get_args
 
 import jax
@@ -17,6 +18,7 @@ from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.laboratory.aggregate import index_code_terms
 from vaejax.laboratory.ais import annealed_log_likelihood, bidirectional_bounds
 from vaejax.laboratory.chunks import Chunks, tree_digest
+from vaejax.laboratory.encodings import encode_examples
 from vaejax.laboratory.gaps import inference_gaps
 from vaejax.laboratory.gradients import gradient_ratios
 from vaejax.laboratory.over_k import bounds_over_k
@@ -35,7 +37,7 @@ Tell = Callable[[str, int, int], None]
 """Told of progress: the measurement, and how many of its examples are done."""
 NOT_READ = ("index", "weight")
 """Entries of a batch that no model reads."""
-POSTERIOR_DRAWS, ENCODER_DRAWS = 1, 200
+POSTERIOR_DRAWS, ENCODER_DRAWS, ENCODED = 1, 200, 500
 
 
 class Procedure(NamedTuple):
@@ -47,6 +49,10 @@ class Procedure(NamedTuple):
     examples: int
     against_all: bool = False
     """Whether it needs all examples at once, beside those of the chunk."""
+    least_chunk: int = 1
+    """Examples of a chunk, at least."""
+    summary: Mapping[str, Any] = MappingProxyType({})
+    """Settings of what follows from the numbers of all examples."""
 
 
 def procedures_of(
@@ -86,7 +92,12 @@ def procedures_of(
         }
         batch = min(count, lab.chunk)
         return {what: Procedure(gradient_ratios, given, OfLaboratory.GRADIENTS, batch)}
-    given = {"draws": POSTERIOR_DRAWS}
+    if what in ("disentanglement", "representation"):
+        scores = {"scores": list(lab.scores)} if what == "disentanglement" else {}
+        plan = Procedure(encode_examples, {}, OfLaboratory.ENCODINGS, num)
+        summary = {"codes": lab.codes, "seed": 0, **scores}
+        return {what: plan._replace(least_chunk=ENCODED, summary=summary)}
+    given = {"draws": POSTERIOR_DRAWS, "marginals": True}
     return {what: Procedure(index_code_terms, given, OfLaboratory.POSTERIOR, num, True)}
 
 
@@ -108,11 +119,11 @@ def measure(
       experiment: what was trained.
       state: its parameters, as `train` and `load` return them.
       what: the measurements: nll_over_k, ais, gaps, rate_distortion, posterior,
-        gradients.
+        gradients, disentanglement, representation.
       lab: how much is measured, and how precisely.
       samples: importance samples of nll_over_k and gaps, for each example.
       split: train, validation or test.
-      num: examples of posterior, at most.
+      num: examples of posterior, disentanglement and representation, at most.
       folder: where chunks are kept, so that a measurement that was stopped goes on.
       tell: called after each chunk.
 
@@ -133,6 +144,7 @@ def measure(
             raise InputError(
                 f"no measurement {name!r}: {nearest(name, get_args(WhatName))}"
             )
+    check_known(experiment, what)
     if "posterior" in what and "context" in conditions_of(experiment.model):
         raise InputError(
             f"{experiment.name} has another prior for each context, and no posterior "
@@ -153,6 +165,21 @@ def measure(
     return found
 
 
+def check_known(experiment: Experiment, what: Sequence[str]) -> None:
+    """InputError where the data has no factors, or no labels, that are asked for."""
+    spec = experiment.dataset.spec
+    if "disentanglement" in what and not spec.factors:
+        raise InputError(
+            f"disentanglement needs data with known factors, and {spec.name} has none: "
+            "train on sprites, xy_squares, or arrays with factors_train"
+        )
+    if "representation" in what and not spec.classes:
+        raise InputError(
+            f"representation needs data with labels, and {spec.name} has none: train "
+            "on labelled data"
+        )
+
+
 def carried_out(
     experiment: Experiment,
     state: TrainState,
@@ -166,7 +193,7 @@ def carried_out(
     """A plan, chunk by chunk; those that are kept are read."""
     batch = permuted_examples(experiment, plan.examples, split)
     count = len(batch["x"])
-    size = min(chunk, count)
+    size = min(max(chunk, plan.least_chunk), count)
     key = jax.random.fold_in(jax.random.key(experiment.training.seed), OfRun.LABORATORY)
     key = jax.random.fold_in(key, plan.purpose)
     apply = parallel.compile_function(plan.function, experiment.model, **plan.settings)
@@ -214,4 +241,5 @@ def measurement_settings(
 ) -> Mapping[str, Any]:
     """The settings of a measurement, for its record."""
     plan = procedures_of(what, lab, samples, num)[what]
-    return {"chunk": lab.chunk, **plan.settings}
+    chunk = max(lab.chunk, plan.least_chunk)
+    return {"chunk": chunk, **plan.settings, **plan.summary}

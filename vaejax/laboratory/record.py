@@ -1,8 +1,11 @@
 """The file with the results of a run's laboratory."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from vaejax.errors import InputError
 from vaejax.runtime.jsonlines import read_object
@@ -12,6 +15,14 @@ NAME = "laboratory.json"
 FORMAT = 1
 Entries = dict[str, dict[str, Any]]
 """By measurement: `step`, `split`, number of `examples`, `settings` and `values`."""
+
+
+def plain_number(value: Any) -> Any:
+    """Python numbers, in lists where there are several; None where not finite."""
+    if np.ndim(value):
+        return [plain_number(each) for each in value]
+    number = float(value)
+    return number if math.isfinite(number) else None
 
 
 def with_earlier(entries: Entries, place: Path) -> dict[str, Any]:

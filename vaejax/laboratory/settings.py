@@ -1,15 +1,23 @@
 """Settings of the laboratory."""
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
 from vaejax.errors import InputError, require
 from vaejax.inference.gradients import GradientName
 from vaejax.laboratory.ais import StartName
+from vaejax.laboratory.encodings import CodesName, ScoreName
 from vaejax.runtime.limits import check_count, check_setting
 
 WhatName = Literal[
-    "nll_over_k", "ais", "gaps", "rate_distortion", "posterior", "gradients"
+    "nll_over_k",
+    "ais",
+    "gaps",
+    "rate_distortion",
+    "posterior",
+    "gradients",
+    "disentanglement",
+    "representation",
 ]
 """The measurements."""
 
@@ -32,6 +40,8 @@ class Laboratory:
       gradients: estimators of the gradient, whose noise is compared.
       gradient_samples: numbers K of importance samples of their bounds.
       gradient_draws: gradients that means and variances are taken over.
+      scores: scores of disentanglement; dci and infomec may take minutes.
+      codes: what they and representation take of q(z | x): its mean, or a sample.
     """
 
     examples: int = 100
@@ -46,6 +56,8 @@ class Laboratory:
     gradients: tuple[GradientName, ...] = ("pathwise", "dreg")
     gradient_samples: tuple[int, ...] = (1, 8, 64)
     gradient_draws: int = 200
+    scores: tuple[ScoreName, ...] = get_args(ScoreName)
+    codes: CodesName = "mean"
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -53,7 +65,7 @@ class Laboratory:
             check_setting(field.name, field.type, value)
             if field.type is int:
                 check_count(field.name, value, LEAST.get(field.name, 1))
-        for name in ("gradients", "gradient_samples"):
+        for name in ("gradients", "gradient_samples", "scores"):
             if not vars(self)[name]:
                 flag = name.replace("_", "-")
                 raise InputError(f"--{flag} is empty: give one or more")

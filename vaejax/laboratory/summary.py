@@ -1,15 +1,17 @@
 """Means, standard errors and doubts from the numbers of single examples."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from vaejax.inference.imputation import LEAST_ESS
+from vaejax.laboratory import encodings
 from vaejax.laboratory.measure import Numbers
 from vaejax.laboratory.over_k import counts_up_to
 from vaejax.laboratory.rate_distortion import curve_points, curve_schedule
+from vaejax.laboratory.record import plain_number
 from vaejax.laboratory.signal import doubts_of_gradients, of_gradients
 from vaejax.metrics.weights import FEW, HIGH_KHAT
 
@@ -34,14 +36,6 @@ def with_error(name: str, values: np.ndarray) -> Values:
     else:
         error = values.std(0, ddof=1) / math.sqrt(len(values))
     return {name: plain_number(mean), f"{name}_se": plain_number(error)}
-
-
-def plain_number(value: Any) -> Any:
-    """Python numbers, in lists where there are several; None where not finite."""
-    if np.ndim(value):
-        return [plain_number(each) for each in value]
-    number = float(value)
-    return number if math.isfinite(number) else None
 
 
 def error_of_draws(errors: np.ndarray) -> Any:
@@ -168,6 +162,12 @@ def of_posterior(found: Numbers) -> Values:
         **with_error("information_without", high),
         **with_error("marginal_kl", kl - low),
         **with_error("marginal_kl_without", kl - high),
+        **{
+            name: value
+            for part in ("total_correlation", "dimension_kl")
+            if part in found
+            for name, value in with_error(part, found[part]).items()
+        },
     }
 
 
@@ -193,6 +193,8 @@ def means_and_doubts(
         "rate_distortion": lambda: of_rate_distortion(found[what], settings),
         "posterior": lambda: of_posterior(found[what]),
         "gradients": lambda: of_gradients(found[what], settings),
+        "disentanglement": lambda: encodings.of_disentanglement(found[what], settings),
+        "representation": lambda: encodings.of_representation(found[what], settings),
     }
     values = makes[what]()
     return values | {"doubts": list(DOUBTS[what](values))}
@@ -279,11 +281,13 @@ def doubts_of_posterior(values: Values) -> list[str]:
     ]
 
 
-DOUBTS: Mapping[str, Callable[[Values], list[str]]] = {
+DOUBTS: Mapping[str, Callable[[Values], Sequence[str]]] = {
     "nll_over_k": doubts_of_nll,
     "ais": doubts_of_ais,
     "gaps": doubts_of_gaps,
     "rate_distortion": doubts_of_moves,
     "posterior": doubts_of_posterior,
     "gradients": doubts_of_gradients,
+    "disentanglement": encodings.doubts_of_disentanglement,
+    "representation": encodings.no_doubts,
 }

@@ -97,7 +97,7 @@ def seen_again(
     of a model that makes none.
     """
     spec = experiment.dataset.spec
-    if kind_of(spec).has_columns or not reconstructs(experiment):
+    if not kind_of(spec).scaled or not reconstructs(experiment):
         return {}
     x = held_out_units(experiment, num).astype(np.float32) / (spec.levels - 1)
     _, real = looked_at(judge, trained, pieces_of(x))

@@ -4,6 +4,7 @@ For a loss, `perceptual.distance(x, y)` `[batch]`; as a metric, `perceptual_erro
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from vaejax.data.kinds import require_images
 from vaejax.data.spec import Spec
@@ -34,6 +36,7 @@ BRING_LPIPS = (
     "give a folder with .npz or .safetensors of torchvision's vgg16 (features.0.weight "
     "...) and of the linear layers of LPIPS v0.1 (lin0.model.1.weight ...)"
 )
+TWO = "--perceptual and --lpips are two losses: give one of them"
 READERS = {".npz": weights_from_npz, ".safetensors": weights_from_safetensors}
 UNUSED = ("classifier.",)
 """Tensors of torchvision's vgg16 that follow its convolutions."""
@@ -48,10 +51,66 @@ def open_perceptual(classifier: str, lpips: str, spec: Spec) -> Perceptual | Non
       InputError: both are given, or what is given does not fit.
     """
     if classifier and lpips:
-        raise InputError("--perceptual and --lpips are two losses: give one of them")
+        raise InputError(TWO)
     if classifier:
         return classifier_perceptual(Path(classifier), spec)
     return lpips_perceptual(Path(lpips), spec) if lpips else None
+
+
+class OpenedLater:
+    """What `open_perceptual` gives, opened when it is first used.
+
+    So a trained run can be loaded, sampled and shared where the weights of its loss are
+    not. Training opens them before it begins.
+    """
+
+    def __init__(self, classifier: str, lpips: str, spec: Spec) -> None:
+        if classifier and lpips:
+            raise InputError(TWO)
+        self._given = (classifier, lpips, spec)
+        self._recorded = ""
+
+    @functools.cached_property
+    def opened(self) -> Perceptual:
+        """The features; InputError where there are none, or others than recorded."""
+        with jax.ensure_compile_time_eval():  # a step may be traced meanwhile
+            found = open_perceptual(*self._given)
+        if found is None:
+            raise InputError("--perceptual or --lpips must name weights")
+        if self._recorded not in ("", found.digest):
+            raise InputError(
+                f"{self.setting}: its weights have the digest {found.digest}, and the "
+                f"run began with {self._recorded}: give those, or another --workdir"
+            )
+        return found
+
+    @property
+    def setting(self) -> str:
+        """The setting as it was given."""
+        classifier, lpips, _ = self._given
+        return f"--perceptual {classifier}" if classifier else f"--lpips {lpips}"
+
+    @property
+    def digest(self) -> str:
+        """The recorded digest of the weights, or else theirs, which opens them."""
+        return self._recorded or self.opened.digest
+
+    def expect(self, digest: str) -> None:
+        """Records the digest: other weights will be refused."""
+        self._recorded = digest
+
+    def check(self) -> str:
+        """Opens the weights, and returns a line about them."""
+        name, digest = self.opened.name, self.opened.digest
+        return f"{self.setting}: {name}, weights {digest}, which are not trained"
+
+    def distance(
+        self,
+        x: Float[Array, "batch height width channels"],
+        y: Float[Array, "batch height width channels"],
+    ) -> Float[Array, " batch"]:
+        """The distance of each pair of images in [0, 1]."""
+        return self.opened.distance(x, y)
 
 
 def classifier_perceptual(path: Path, spec: Spec) -> Perceptual:

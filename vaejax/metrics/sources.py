@@ -170,7 +170,7 @@ def held_out_units(experiment: Experiment, num: int) -> np.ndarray:
         )
     index = permutation(dataset.size("test"), seed=0, epoch=0)[:num]
     x = dataset.some("test", index)["x"].reshape(-1, *spec.shape)
-    if not kind_of(spec).has_columns:
+    if kind_of(spec).scaled:
         x = x.astype(np.float32) / (spec.levels - 1)
     return experiment.preprocess.restore(x)
 

@@ -3,13 +3,18 @@
 from vaejax.models.adversarial import CVAEGAN, GAN, CriticVAE, Judge
 from vaejax.models.autoregressive import CodePrior
 from vaejax.models.base import Generator, LatentModel
+from vaejax.models.borrowed import borrowed
 from vaejax.models.capabilities import (
     classifies,
     completes,
+    draws_latents,
+    encodes,
     generates,
     has_baseline,
+    has_codes,
     infers,
     weighs_latents,
+    with_top_k,
 )
 from vaejax.models.completion import (
     ArbitraryCompletion,
@@ -25,7 +30,7 @@ from vaejax.models.deep import DeepVAE
 from vaejax.models.hamiltonian import HamiltonianVAE, LearnedDynamics
 from vaejax.models.hierarchical import TwoLayerVAE
 from vaejax.models.holes import Blind, Constant, SetEncoder, WithMask
-from vaejax.models.joint import JointEncoder, JointVAE
+from vaejax.models.joint import JointVAE, MixedEncoder
 from vaejax.models.ladder import HVAE, LadderVAE
 from vaejax.models.missing import LogisticMissingness, MissingVAE, SelfMasking
 from vaejax.models.priors import MixturePrior, StandardNormal, VampPrior
@@ -36,6 +41,7 @@ from vaejax.models.quantized import (
     SignQuantizer,
 )
 from vaejax.models.rectified_flow import RectifiedFlow
+from vaejax.models.staged import TwoStages
 from vaejax.models.vae import (
     VAE,
     Decoder,
@@ -74,7 +80,6 @@ __all__ = [
     "Generator",
     "HamiltonianVAE",
     "JointCritic",
-    "JointEncoder",
     "JointVAE",
     "Judge",
     "Label",
@@ -84,6 +89,7 @@ __all__ = [
     "LogisticMissingness",
     "MapEncoder",
     "MissingVAE",
+    "MixedEncoder",
     "MixturePrior",
     "QuantizedVAE",
     "RectifiedFlow",
@@ -92,16 +98,22 @@ __all__ = [
     "SignQuantizer",
     "StandardNormal",
     "TwoLayerVAE",
+    "TwoStages",
     "VampPrior",
     "VectorQuantizer",
     "Whole",
     "WithMask",
+    "borrowed",
     "classifies",
     "completes",
     "conditional",
     "conditions_of",
+    "draws_latents",
+    "encodes",
     "generates",
     "has_baseline",
+    "has_codes",
     "infers",
     "weighs_latents",
+    "with_top_k",
 ]

@@ -15,7 +15,7 @@ from vaejax.inference.terms import Inference, log_observed
 from vaejax.models.base import LatentModel
 from vaejax.models.conditions import condition_of
 from vaejax.nn.transformer import CausalTransformer
-from vaejax.types import Array, Batch, Distribution
+from vaejax.types import Array, Batch, Distribution, Size
 
 
 class CodePrior(LatentModel):
@@ -53,7 +53,7 @@ class CodePrior(LatentModel):
         """
         x = checked_codes(batch, self.network)
         c = condition_of(self.condition, batch)
-        logits = self.network(x.reshape(len(x), -1), c)
+        logits = self.network(x.reshape(x.shape[0], -1), c)
         logits = logits.reshape(1, *x.shape, -1)
         return dist.CategoricalLogits(logits, validate_args=False)
 
@@ -137,7 +137,7 @@ def most_probable(
     return jnp.where(logits >= least, logits, -jnp.inf)
 
 
-def gumbel_of_each(keys: Keys, shape: tuple[int, ...]) -> Array:
+def gumbel_of_each(keys: Keys, shape: tuple[Size, ...]) -> Array:
     """Standard Gumbel noise `[samples, *shape]`, one key a draw.
 
     The largest of logits plus such noise times T is a draw of softmax(logits / T).
@@ -145,7 +145,7 @@ def gumbel_of_each(keys: Keys, shape: tuple[int, ...]) -> Array:
     return jax.vmap(lambda key: jax.random.gumbel(key, shape))(keys)
 
 
-def check_places(shape: tuple[int, ...], network: CausalTransformer) -> None:
+def check_places(shape: tuple[Size, ...], network: CausalTransformer) -> None:
     """InputError where maps of codes have other places or levels than the network."""
     _, height, width, levels = shape if len(shape) == 4 else (0, 0, 0, 0)
     if levels != network.levels or height * width * levels != network.length:

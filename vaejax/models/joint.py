@@ -12,7 +12,7 @@ from vaejax.models.vae import gaussian
 from vaejax.types import Array, Batch, Distribution
 
 
-class JointEncoder(nn.Module):
+class MixedEncoder(nn.Module):
     """q(z | x) q(c | x): a diagonal Gaussian, and categories, off the same features."""
 
     body: nn.Module

@@ -41,7 +41,7 @@ LikelihoodName = Literal[
 """The names of likelihoods in settings."""
 GREY = frozenset({"grey"})
 UNIT = frozenset({"binary", "grey", "dequantized"})
-REAL = UNIT | {"real"}
+REAL = UNIT | {"real", "latent"}
 FLOOR = 1e-3
 """The least scale of a continuous likelihood, in units of the preprocessed data."""
 
@@ -51,6 +51,8 @@ class Likelihood(nn.Module):
 
     fits = REAL
     discrete = False
+    words = ""
+    """What a run says of it, where that is not its name."""
 
     def outputs(self, channels: int) -> int:
         """Numbers that the body gives where the data has `channels`."""
@@ -239,8 +241,25 @@ class Implicit(Likelihood):
     Images pass through a sigmoid, as the data is in [0, 1]; tables are as they are.
     """
 
+    fits = UNIT | {"real"}
+    words = "no likelihood"
+
     def __call__(self, out: Array, batch: Batch) -> Distribution:
         return d.Delta(nn.sigmoid(out) if batch["x"].ndim == 4 else out)
+
+
+class OfFlow(Likelihood):
+    """No decoder reads this: the model moves x itself, of any real values."""
+
+    words = "no likelihood"
+
+
+class OfCodes(Likelihood):
+    """No decoder reads this: the model has the probability of each code itself."""
+
+    fits = frozenset({"codes"})
+    discrete = True
+    words = "exact likelihood of codes"
 
 
 LIKELIHOODS: Mapping[str, Callable[[], Likelihood]] = {
@@ -261,10 +280,16 @@ def check_fit(likelihood: Likelihood, values: str, fixed: bool = False) -> None:
     """Raises InputError where `likelihood` is none for data with these `values`; the
     advice depends on whether it is `fixed` by a preset.
     """
-    if values not in likelihood.fits:
-        fitting = [n for n, make in LIKELIHOODS.items() if values in make().fits]
-        choice = f"choose --likelihood of {', '.join(fitting)}"
-        raise InputError(
-            f"likelihood {type(likelihood).__name__} does not fit {values} data: "
-            f"{'choose a preset with a --likelihood, as vae' if fixed else choice}"
-        )
+    if values in likelihood.fits:
+        return
+    fitting = [n for n, make in LIKELIHOODS.items() if values in make().fits]
+    advice = f"choose --likelihood of {', '.join(fitting)}"
+    if fixed:
+        advice = "choose a preset with a --likelihood, as vae"
+    if values == "codes":
+        advice = "choose code_transformer"
+    elif "codes" in likelihood.fits:
+        advice = "give --dataset latents:RUN, RUN being a quantized autoencoder"
+    raise InputError(
+        f"likelihood {type(likelihood).__name__} does not fit {values} data: {advice}"
+    )

@@ -1,5 +1,7 @@
 """The variational autoencoder and its parts [Kingma & Welling 2014]."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -92,6 +94,14 @@ class Decoder(nn.Module):
     body: nn.Module
     likelihood: nn.Module
     condition: nn.Module | None = None
+
+    @property
+    def last_kernel(self) -> tuple[str, ...]:
+        """Place of the kernel of the last layer in the parameters, where the body
+        names that of its own: slopes there weigh losses against each other.
+        """
+        body: Any = self.body
+        return ("body", *body.last_kernel)
 
     def __call__(self, z: Array, batch: Batch) -> Distribution:
         z = append_condition(z, condition_of(self.condition, batch))

@@ -87,6 +87,11 @@ class FeatureMapDecoder(nn.Module):
     sizes: MapSizes = MapSizes()
     projected: int | None = None
 
+    @property
+    def last_kernel(self) -> tuple[str, ...]:
+        """Place of the kernel of the last convolution in the parameters."""
+        return ("conv_out", "kernel")
+
     @nn.compact
     def features(self, z: Array) -> Array:
         """All before the last norm: `[..., f h, f w, widths[0]]`."""

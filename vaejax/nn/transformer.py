@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 
 from vaejax.errors import InputError, require
 from vaejax.nn.layers import Dropout, hidden_dtype
-from vaejax.types import Array
+from vaejax.types import Array, Size
 
 SPREAD = 0.02
 """Standard deviation of embeddings and kernels at first [Radford et al. 2019, code]."""
@@ -165,16 +165,16 @@ class CausalTransformer(nn.Module):
         The last code has no influence.
         """
         x = jnp.concatenate(
-            [self.start(len(codes), c)[:, None], self._embedded(codes)[:, :-1]], 1
+            [self.start(codes.shape[0], c)[:, None], self._embedded(codes)[:, :-1]], 1
         )
         x = self.drop(x + self.places[None])
         for block in self.blocks:
             x = block(x)
-        h = self.norm(x).reshape(len(codes), -1, self.levels, self.width)
+        h = self.norm(x).reshape(codes.shape[0], -1, self.levels, self.width)
         logits = jnp.einsum("rplw,lkw->rplk", h.astype(jnp.float32), self.output)
         return (logits + self.bias[None, None]).reshape(*codes.shape, self.vocabulary)
 
-    def start(self, rows: int, c: Array | None = None) -> Float[Array, "rows width"]:
+    def start(self, rows: Size, c: Array | None = None) -> Float[Array, "rows width"]:
         """The token in front of the sequence, as `step` takes it at place 0."""
         begin = jnp.broadcast_to(self.begin, (rows, self.width))
         return begin if c is None else begin + self.condition(c)
@@ -198,7 +198,7 @@ class CausalTransformer(nn.Module):
         h = self.norm(x)[:, 0].astype(jnp.float32)
         return h @ self.output[level].T + self.bias[level][None], tuple(after)
 
-    def empty_cache(self, rows: int) -> Cache:
+    def empty_cache(self, rows: Size) -> Cache:
         """The cache before the first place."""
         shape = (rows, self.length, self.heads, self.width // self.heads)
         zeros = jnp.zeros(shape, hidden_dtype() or jnp.float32)

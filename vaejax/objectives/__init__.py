@@ -7,6 +7,7 @@ from vaejax.objectives.covariance import disentangled_prior
 from vaejax.objectives.elbo import capacity, elbo, reconstruction
 from vaejax.objectives.flow_matching import flow_matching
 from vaejax.objectives.importance import averaged_elbo, iwae, weighted
+from vaejax.objectives.latent_autoencoder import latent_autoencoder
 from vaejax.objectives.mmd import info, wasserstein
 from vaejax.objectives.quantized import quantization
 from vaejax.objectives.regularized import regularized
@@ -33,6 +34,7 @@ __all__ = [
     "flow_matching",
     "info",
     "iwae",
+    "latent_autoencoder",
     "permuted_latents",
     "quantization",
     "reconstruction",

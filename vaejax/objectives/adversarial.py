@@ -102,6 +102,11 @@ def rebuilt(model: Any, batch: Batch, key: Key) -> Subjects:
     return Subjects(batch["x"], fakes)
 
 
+def reconstruction_alone(model: Any, batch: Batch, key: Key) -> Subjects:
+    """x against Dec(z), z ~ q(z | x) [Esser et al. 2021, eq. 5]."""
+    return Subjects(batch["x"], {"reconstruction": infer(model, batch, key).px.mean[0]})
+
+
 def encoded(model: Any, batch: Batch, key: Key) -> Subjects:
     """z ~ p(z) against z ~ q(z | x) [Makhzani et al. 2016]."""
     z = shared_latents(model, batch, key)

@@ -53,7 +53,7 @@ class Kernel(NamedTuple):
 IMQ = Kernel()
 
 
-def squared_distances(a: Points, b: Others) -> Float[Array, "points others"]:
+def pairwise_squares(a: Points, b: Others) -> Float[Array, "points others"]:
     """Squared distances between all pairs, not below zero by rounding."""
     squares = jnp.square(a).sum(-1)[:, None] + jnp.square(b).sum(-1)[None]
     return jnp.maximum(squares - 2 * a @ b.T, 0)
@@ -69,11 +69,11 @@ def squared_discrepancy(a: Points, b: Others, kernel: Kernel) -> Array:
 
     def within(points: Points) -> Array:
         count = len(points)
-        values = kernel.at(squared_distances(points, points), latents)
+        values = kernel.at(pairwise_squares(points, points), latents)
         # Of one point, of which parameters are initialized, there are no pairs.
         return (values.sum() - jnp.trace(values)) / max(count * (count - 1), 1)
 
-    between = kernel.at(squared_distances(a, b), latents).mean()
+    between = kernel.at(pairwise_squares(a, b), latents).mean()
     return within(a) + within(b) - 2 * between
 
 

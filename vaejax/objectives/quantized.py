@@ -56,14 +56,21 @@ def quantization(
       `bits_per_pixel` of the codes, and `revived`, dead codes that were replaced.
     """
     i = infer(model, batch, key)
-    q = cast(Quantized, i.latents["z"].q)
-    weights = {"commitment": commitment, "codebook": codebook, "entropy": entropy}
-    parts = {"commitment": commitment_of, "codebook": codebook_of, "entropy": certainty}
-    losses = {n: w * parts[n](q) for n, w in weights.items() if w is not None}
+    losses = code_losses(i, commitment, codebook, entropy)
     distortion, kl = -jnp.mean(i.log_px), jnp.mean(i.kl)
     loss = distortion + sum(losses.values())
     terms = {"loss": loss, "elbo": -distortion - kl, "distortion": distortion, "kl": kl}
     return loss, terms | losses | code_terms(i, batch) | sigma_term(i)
+
+
+def code_losses(
+    i: Inference, commitment: Weight, codebook: Weight, entropy: Weight
+) -> Metrics:
+    """The weighted losses of codes, those that have a weight; nats per example."""
+    q = cast(Quantized, i.latents["z"].q)
+    weights = {"commitment": commitment, "codebook": codebook, "entropy": entropy}
+    parts = {"commitment": commitment_of, "codebook": codebook_of, "entropy": certainty}
+    return {n: w * parts[n](q) for n, w in weights.items() if w is not None}
 
 
 def commitment_of(q: Quantized) -> Array:
@@ -102,10 +109,14 @@ def code_terms(i: Inference, batch: Batch) -> Metrics:
     term = i.latents["z"]
     q, p = cast(Quantized, term.q), cast(UniformCodes, term.p)
     counts = sum_over_devices(cb.count_codes(q.codes, p.size))
-    pixels = math.prod(batch["x"].shape[1:-1])
     return {
         "usage": cb.share_used(counts),
         "perplexity": jnp.exp(cb.code_entropy(counts)),
-        "bits_per_pixel": jnp.mean(i.kl) / math.log(2) / pixels,
         "revived": q.revived,
-    }
+    } | rate_of_pixels(i, batch)
+
+
+def rate_of_pixels(i: Inference, batch: Batch) -> Metrics:
+    """The KL in bits for each pixel: `bits_per_pixel`."""
+    pixels = math.prod(batch["x"].shape[1:-1])
+    return {"bits_per_pixel": jnp.mean(i.kl) / math.log(2) / pixels}

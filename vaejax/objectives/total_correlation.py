@@ -119,7 +119,7 @@ def pairwise_log_prob(
     return jax.vmap(jax.vmap(at_all))(z)
 
 
-def weighted(batch: int, examples: int) -> LogWeights:
+def minibatch_weights(batch: int, examples: int) -> LogWeights:
     """Minibatch weights 1 / (N M) [Chen et al. 2018, eq. 3 and appendix C.1].
 
     The expected estimate of q(z) is below q(z), by a factor of about M.
@@ -127,7 +127,7 @@ def weighted(batch: int, examples: int) -> LogWeights:
     return jnp.full((batch, batch), -jnp.log(float(batch) * examples))
 
 
-def stratified(batch: int, examples: int) -> LogWeights:
+def stratified_weights(batch: int, examples: int) -> LogWeights:
     """Stratified weights [Chen et al. 2018, appendix C.2]: unbiased for q(z).
 
     z_i is drawn from q(z | x_i), which has the weight 1 / N; the other M = batch - 1
@@ -144,8 +144,8 @@ def stratified(batch: int, examples: int) -> LogWeights:
 
 
 ESTIMATORS: Mapping[str, Callable[[int, int], LogWeights]] = {
-    "weighted": weighted,
-    "stratified": stratified,
+    "weighted": minibatch_weights,
+    "stratified": stratified_weights,
 }
 
 

@@ -47,6 +47,15 @@ def make_mesh(devices: int | None, batch_size: int, fsdp: int = 1) -> Mesh:
     )
 
 
+def local_mesh(batch_size: int) -> Mesh:
+    """A mesh over as many devices of this host as a batch divides over."""
+    here = jax.local_devices()
+    count = max(n for n in range(1, len(here) + 1) if batch_size % n == 0)
+    return jax.make_mesh(
+        (count,), (DATA,), axis_types=(AxisType.Auto,), devices=here[:count]
+    )
+
+
 def axes(count: int, fsdp: int) -> dict[str, int]:
     """The axes of a mesh and their sizes; InputError where `fsdp` does not divide."""
     if count % fsdp:

@@ -7,6 +7,7 @@ The figures belong to no window and to no pyplot: a notebook shows them, `savefi
 writes them, and the backend stays as the user set it. `x` is in the model's units.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from vaejax.plots.examples import (
     require_context,
     require_encoded_images,
     require_imputer,
+    require_labelled_latents,
     require_labels,
     require_latents,
     require_plane,
@@ -40,14 +42,18 @@ from vaejax.plots.plane import latents
 from vaejax.plots.terms import curves
 from vaejax.runtime.storage import written_whole
 from vaejax.sharing.manifest import is_shared
+from vaejax.stages.decoding import decoded
 from vaejax.training.workdir import load, readable_workdir
 
 Draw = Callable[[Experiment, TrainState, Path], Picture]
 
 
 def of_state(draw: Callable[[Experiment, TrainState], Picture]) -> Draw:
-    """A picture that reads nothing of the workdir, called like one that does."""
-    return lambda experiment, state, workdir: draw(experiment, state)
+    """A picture that reads nothing of the workdir, called like one that does.
+
+    Of a second stage it shows what the first one decodes.
+    """
+    return lambda experiment, state, workdir: draw(*decoded(experiment, state))
 
 
 PICTURES: Mapping[str, Draw] = {
@@ -82,7 +88,7 @@ REQUIREMENTS: Mapping[str, Callable[[Experiment, TrainState, str], None]] = {
     "latents": require_posterior,
     "manifold": require_plane,
     "classes": require_labels,
-    "labels": require_labels,
+    "labels": require_labelled_latents,
     "attributes": require_attributes,
     "completions": require_context,
     "imputations": require_imputer,
@@ -97,6 +103,8 @@ def applicable(experiment: Experiment, state: TrainState) -> list[str]:
     Imputations are among them where the model is of incomplete examples: data with
     holes, or a training that hides parts. Others draw them when asked by name.
     """
+    with contextlib.suppress(InputError):  # which the pictures say
+        experiment, state = decoded(experiment, state)
     spec = experiment.dataset.spec
     holes = spec.masked or spec.hidden or "seen" in conditions_of(experiment.model)
 
@@ -142,7 +150,7 @@ def write(
     there = (name for name in applicable(experiment, state) if name not in lost)
     for name in names or there:
         if name in REQUIREMENTS:
-            REQUIREMENTS[name](experiment, state, name)
+            REQUIREMENTS[name](*decoded(experiment, state), name)
         yield save_figure(known[name](experiment, state, workdir), folder, name)
 
 

@@ -11,12 +11,14 @@ import numpy as np
 from vaejax import parallel
 from vaejax.apply import query
 from vaejax.experiment import Experiment, TrainState, variables_of
+from vaejax.models import draws_latents
 from vaejax.plots.examples import (
     MOST,
     conditions_at,
     posterior_means,
     require_attributes,
     require_context,
+    require_labelled_latents,
     require_labels,
 )
 from vaejax.plots.frame import Picture, heading
@@ -31,17 +33,24 @@ ROWS = 8
 def classes(experiment: Experiment, state: TrainState, *, seed: int = 0) -> Picture:
     """E[x | z, y]: a column for each class, a row for each z from the prior.
 
+    Of a model without latents, samples of each class.
+
     Raises:
       InputError: the data are no images, or the model is not conditioned on labels.
     """
     require_labels(experiment, state, "classes")
     columns = min(experiment.dataset.spec.classes, images_per_row(experiment, 20))
-    z = prior_draws(experiment, state, ROWS, seed).repeat(columns, 0)
-    given = {"y": np.tile(np.arange(columns), ROWS)}
-    x = decode_grid(experiment, state, z, given)
+    given, title = {"y": np.tile(np.arange(columns), ROWS)}, "samples of each class"
+    if draws_latents(experiment.model):
+        z = prior_draws(experiment, state, ROWS, seed).repeat(columns, 0)
+        x = decode_grid(experiment, state, z, given)
+        title = "E[x | z, y], a z from the prior in each row"
+    else:
+        key, count = jax.random.key(seed), ROWS * columns
+        x = np.asarray(query.sample(experiment, state, key, count, given=given))
     return grid_figure(
         enlarge(x),
-        heading(experiment, "E[x | z, y], a z from the prior in each row"),
+        heading(experiment, title),
         columns,
         column_labels=abbreviated(experiment.dataset.spec.class_names[:columns]),
     )
@@ -53,7 +62,7 @@ def labels(experiment: Experiment, state: TrainState, *, seed: int = 0) -> Pictu
     Raises:
       InputError: the data are no images, or the model is not conditioned on labels.
     """
-    require_labels(experiment, state, "labels")
+    require_labelled_latents(experiment, state, "labels")
     count = experiment.dataset.spec.classes
     pairs = list(pairwise([*range(count), 0]))[:ROWS]
     names = abbreviated(experiment.dataset.spec.class_names)

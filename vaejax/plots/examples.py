@@ -14,6 +14,8 @@ from vaejax.experiment import Experiment, TrainState
 from vaejax.models import (
     conditional,
     conditions_of,
+    draws_latents,
+    encodes,
     generates,
     has_baseline,
     infers,
@@ -62,7 +64,7 @@ def conditions_at(
 def require_posterior(experiment: Experiment, state: TrainState, what: str) -> None:
     """Raises InputError where the model has no encoder."""
     del state  # as in the other requirements
-    if not infers(experiment.model):
+    if not encodes(experiment.model):
         raise InputError(f"{what} needs a model with an encoder")
 
 
@@ -86,6 +88,15 @@ def require_labels(experiment: Experiment, state: TrainState, what: str) -> None
     require_pictures(experiment, state, what)
     if not conditional(experiment.model):
         raise InputError(f"{what} needs a model that is conditioned on labels")
+
+
+def require_labelled_latents(
+    experiment: Experiment, state: TrainState, what: str
+) -> None:
+    """Raises InputError where no latents can be decoded with one label and another."""
+    require_labels(experiment, state, what)
+    if not draws_latents(experiment.model):
+        raise InputError(f"{what} needs a model with latents")
 
 
 def require_attributes(experiment: Experiment, state: TrainState, what: str) -> None:

@@ -20,6 +20,7 @@ from vaejax.presets import (
     geometry,
     hierarchies,
     larsen,
+    latent_autoencoders,
     matching,
     missing,
     published,
@@ -40,6 +41,7 @@ from vaejax.presets.generic import *
 from vaejax.presets.geometry import *
 from vaejax.presets.hierarchies import *
 from vaejax.presets.larsen import *
+from vaejax.presets.latent_autoencoders import *
 from vaejax.presets.matching import *
 from vaejax.presets.missing import *
 from vaejax.presets.published import *
@@ -65,6 +67,7 @@ FAMILIES: Mapping[str, tuple[ModuleType, ...]] = {
     "VAE-GAN as published": (larsen,),
     "missing data": (missing,),
     "codes": (quantized,),
+    "latent autoencoders": (latent_autoencoders,),
     "second stages": (second_stages,),
 }
 """The modules of presets, by what their tables are headed with."""
@@ -96,4 +99,5 @@ __all__ += vae_gan.__all__
 __all__ += larsen.__all__
 __all__ += missing.__all__
 __all__ += quantized.__all__
+__all__ += latent_autoencoders.__all__
 __all__ += second_stages.__all__

@@ -26,12 +26,12 @@ from vaejax.types import Objective
 adversarial = objectives.adversarial
 
 
-def open_generator_data(data: Data) -> a.View:
-    """The data of a model that generates x itself, without a density.
+def open_generator_data(data: Data, likelihood: li.Likelihood | None = None) -> a.View:
+    """The data of a model that generates x itself, without a decoder's density.
 
     InputError where the data has holes: a critic would tell examples by them.
     """
-    view = a.open_data(data, li.Implicit())
+    view = a.open_data(data, likelihood or li.Implicit())
     a.require_complete(view)
     return view
 

@@ -12,6 +12,8 @@ import optax
 from vaejax.configs import Data, Latents, Network, Training, Weight
 from vaejax.data import Dataset, open_dataset
 from vaejax.data.holes import hide
+from vaejax.data.kinds import kind_of
+from vaejax.data.opening import OPENERS
 from vaejax.data.preprocess import Preprocess, preprocess
 from vaejax.data.splits import binarized_once
 from vaejax.distributions.columns import Table, mixed
@@ -43,8 +45,11 @@ from vaejax.presets.posteriors import build_encoder
 from vaejax.presets.priors import build_prior
 from vaejax.presets.rates import for_counts
 from vaejax.runtime.limits import MOST
+from vaejax.stages.opening import PREFIX, open_latents
 from vaejax.training.schedules import SCHEDULES
 from vaejax.types import Array, Objective, Shape
+
+OPENERS[PREFIX] = open_latents  # as the data are opened here, and nowhere below
 
 OF_LINEN = ("parent", "name")
 """Fields of a Linen module that are none of its parts."""
@@ -109,7 +114,8 @@ def open_data(settings: Data, likelihood: li.Likelihood | Network) -> View:
             "preset with a --likelihood, as vae or miwae"
         )
     if binarize == "auto":
-        binarize = "dynamic" if isinstance(likelihood, li.Bernoulli) else "none"
+        bits = isinstance(likelihood, li.Bernoulli) and kind_of(dataset.spec).scaled
+        binarize = "dynamic" if bits else "none"
     pre = preprocess(dataset.spec, binarize, settings.dequantize)
     li.check_fit(likelihood, pre.values, fixed=not name)
     note = likelihood_note(dataset.spec, words or fixed_words(likelihood))

@@ -14,8 +14,8 @@ from vaejax.metrics import critic_scores
 from vaejax.models import (
     CriticNetwork,
     CriticVAE,
-    JointEncoder,
     JointVAE,
+    MixedEncoder,
     StandardNormal,
 )
 from vaejax.models.posteriors import CategoricalHead
@@ -44,7 +44,7 @@ def require_gaussian(latent: Latents, why: str) -> None:
         )
 
 
-def require_real(latent: Latents, why: str) -> None:
+def require_real_latents(latent: Latents, why: str) -> None:
     """InputError where latents are categories."""
     if latent.posterior == "categorical":
         raise InputError(
@@ -125,7 +125,7 @@ def factor_vae(
     widths = bool(critic_hidden) and min(critic_hidden) >= 1
     require(widths, "critic_hidden", critic_hidden, "widths of at least 1")
     require_pairs(training)
-    require_real(latent, "factor_vae permutes real latents")
+    require_real_latents(latent, "factor_vae permutes real latents")
     view = a.open_data(data, network)
     vae = a.vae_model(build_bodies(network, view.dataset), latent, view)
     model = CriticVAE(
@@ -240,7 +240,7 @@ def joint_vae(
     body = build_bodies(network, view.dataset)
     head = CategoricalHead(number, values, temperature)
     model = JointVAE(
-        encoder=JointEncoder(body.encoder, latent.latents, head, a.reader_of(view)),
+        encoder=MixedEncoder(body.encoder, latent.latents, head, a.reader_of(view)),
         decoder=a.build_decoder(body, view),
         prior=StandardNormal(latent.latents),
         categories=UniformCategories(number, values),

@@ -17,7 +17,7 @@ from vaejax.models.poincare import (
 from vaejax.models.spherical import SpherePrior, VonMisesFisherHead
 from vaejax.presets import assemble as a
 from vaejax.presets.bodies import build_bodies
-from vaejax.presets.disentangling import require_real
+from vaejax.presets.disentangling import require_real_latents
 from vaejax.presets.signature import preset
 
 __all__ = ["hamiltonian_vae", "hyperspherical_vae", "poincare_vae"]
@@ -49,7 +49,7 @@ def hamiltonian_vae(
     inside = 0 < step_size < LARGEST_STEP
     require(inside, "step_size", step_size, f"above 0 and below {LARGEST_STEP}")
     require(0 < tempering <= 1, "tempering", tempering, "above 0 and at most 1")
-    require_real(latent, "hamiltonian_vae moves real latents")
+    require_real_latents(latent, "hamiltonian_vae moves real latents")
     view = a.open_data(data, network)
     vae = a.vae_model(build_bodies(network, view.dataset), latent, view)
     model = HamiltonianVAE(

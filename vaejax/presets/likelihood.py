@@ -28,7 +28,7 @@ def likelihood_name(spec: Spec, asked: str, binarize: str, dequantize: bool) -> 
     """
     if asked != "auto":
         return asked
-    if kind_of(spec).has_columns:
+    if not kind_of(spec).scaled:
         return "gaussian"
     if spec.nearly_binary or binarize in ("dynamic", "static"):
         return "bernoulli"
@@ -40,9 +40,10 @@ def likelihood_note(spec: Spec, words: str) -> str:
     """The line about the shape of an example and the likelihood of it."""
     kind = kind_of(spec)
     shape = " x ".join(map(str, spec.shape))
-    if kind.has_columns:
+    if kind.named:
         return f"table of {shape} {'column' if shape == '1' else 'columns'}: {words}"
-    return f"pictures {shape} ({', '.join(kind.axes)}): {words}"
+    noun = "pictures" if kind.scaled else f"{spec.kind}s"
+    return f"{noun} {shape} ({', '.join(kind.axes)}): {words}"
 
 
 def chosen_words(asked: str, name: str) -> str:
@@ -52,9 +53,9 @@ def chosen_words(asked: str, name: str) -> str:
 
 def fixed_words(likelihood: li.Likelihood) -> str:
     """The likelihood of a preset that has no setting for it."""
-    if isinstance(likelihood, li.Implicit):
-        return "no likelihood"
-    return f"likelihood {type(likelihood).__name__}, fixed by the preset"
+    return likelihood.words or (
+        f"likelihood {type(likelihood).__name__}, fixed by the preset"
+    )
 
 
 def named_likelihood(network: Network, dataset: Dataset) -> li.Likelihood:

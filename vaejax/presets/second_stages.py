@@ -1,6 +1,7 @@
 """Second stages: models of what a first stage made of data, or of the data itself."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Literal
@@ -9,22 +10,31 @@ import flax.linen as nn
 
 from vaejax import metrics, objectives
 from vaejax.configs import Data, Training, at_least
-from vaejax.data.kinds import by_kind, require_images
+from vaejax.data.kinds import by_kind
 from vaejax.errors import InputError, require
 from vaejax.experiment import Experiment, Metric, Player
 from vaejax.inference.ode import MethodName, OdePath
-from vaejax.models import RectifiedFlow
+from vaejax.models import CodePrior, RectifiedFlow
+from vaejax.models import likelihoods as li
+from vaejax.nn.transformer import CausalTransformer
 from vaejax.nn.velocity import VelocityMLP, VelocityUNet
 from vaejax.objectives.flow_matching import TimesName
 from vaejax.presets import arena
 from vaejax.presets import assemble as a
 from vaejax.presets.signature import preset
 
-__all__ = ["latent_flow"]
+__all__ = ["code_transformer", "latent_flow"]
 
-UNITS: Mapping[str, tuple[float, float]] = {"image": (0.5, 0.5), "table": (0.0, 1.0)}
+UNITS: Mapping[str, tuple[float, float]] = {
+    "image": (0.5, 0.5),
+    "table": (0.0, 1.0),
+    "latent map": (0.0, 1.0),
+}
 """Shift and spread that give x of a kind about mean 0 and deviation 1: levels in [0, 1]
-become [-1, 1], and columns are standardized already."""
+become [-1, 1], and columns and channels of latents are standardized already, by the
+training split."""
+BODIES = {"image": "unet", "latent map": "unet", "table": "mlp"}
+"""The body that auto stands for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +43,7 @@ class VelocityNetwork:
 
     body: Literal["auto", "mlp", "unet"] = "auto"
     """Dense layers, or residual blocks over maps with links between equal sizes; auto:
-    unet for images, mlp for tables."""
+    unet for images and maps, mlp for tables."""
     hidden: tuple[int, ...] = (256, 256, 256)
     """Widths of the dense layers of mlp."""
     channels: tuple[int, ...] = (32, 64)
@@ -52,6 +62,74 @@ class VelocityNetwork:
             fits = bool(value) and min(value) >= 1
             require(fits, name, value, "one width or more, of at least 1")
         require(0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
+
+
+@dataclasses.dataclass(frozen=True)
+class CodeNetwork:
+    """The Transformer over codes."""
+
+    layers: int = 4
+    """Blocks, each of attention and two dense layers."""
+    width: int = 256
+    """Features of a place; --heads must divide them."""
+    heads: int = 4
+    """Heads of the attention."""
+    dropout: float = 0.1
+    """Share of features dropped in training."""
+    top_k: int = 0
+    """Codes, the most probable at a place, that samples are drawn from; 0: all."""
+
+    def __post_init__(self) -> None:
+        at_least(1, self, "layers", "width", "heads")
+        at_least(0, self, "top_k")
+        require(0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
+        divides = self.width % self.heads == 0
+        require(divides, "heads", self.heads, f"a divisor of --width {self.width}")
+
+
+@preset(tiny={"layers": 1, "width": 8, "heads": 2, "labels": True})
+def code_transformer(
+    *,
+    data: Data = Data(binarize="none"),
+    network: CodeNetwork = CodeNetwork(),
+    labels: bool = False,
+    training: Training = Training(
+        epochs=50, learning_rate=3e-4, decay="cosine", clip=1.0
+    ),
+) -> Experiment:
+    """A causal Transformer over the codes of a quantized autoencoder.
+
+    [van den Oord et al. 2017, sec. 3.3; Esser et al. 2021, sec. 3.2] The data are codes
+    of a trained run, `--dataset latents:RUN`, in raster order, levels innermost. Its
+    likelihood is exact: `nll` in nats of an example's codes, and `bits_per_dim` of one
+    code, log2 K where all K are equally probable. Samples are decoded by that run.
+
+    Args:
+      labels: condition on the label, so that samples are of a class.
+    """
+    view = arena.open_generator_data(data, li.OfCodes())
+    spec = view.dataset.spec
+    most = f"at most {spec.levels}, as many as there are codes"
+    require(network.top_k <= spec.levels, "top_k", network.top_k, most)
+    transformer = CausalTransformer(
+        spec.levels,
+        math.prod(spec.shape),
+        spec.shape[-1],
+        width=network.width,
+        depth=network.layers,
+        heads=network.heads,
+        dropout=network.dropout,
+    )
+    condition = a.label(view.dataset) if labels else None
+    folds = {"codes": metrics.exact_likelihood(), "count": metrics.count()}
+    return a.one_player(
+        CodePrior(transformer, condition, network.top_k),
+        objectives.elbo,
+        view,
+        training,
+        lambda samples: folds,
+        selection=lambda values: values["nll"],
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,13 +180,16 @@ def latent_flow(
 ) -> Experiment:
     """A rectified flow from noise to data, by flow matching.
 
-    [Lipman et al. 2023; Liu et al. 2023; guidance: Ho & Salimans 2022] Its loss bounds
-    no likelihood; log p(x) is by its differential equation, with --density-steps.
+    [Lipman et al. 2023; Liu et al. 2023; guidance: Ho & Salimans 2022] Of latents of a
+    trained run, `--dataset latents:RUN` (latent diffusion: Rombach et al. 2022), the
+    means of q(z | x) in standard deviations from those of the training split, or of
+    pictures and tables. Its loss bounds no likelihood; log p(x) is by its differential
+    equation, with --density-steps.
 
     Args:
       labels: condition on the label, so that samples are of a class.
     """
-    view = arena.open_generator_data(data)
+    view = arena.open_generator_data(data, li.OfFlow())
     shift, spread = by_kind(view.dataset.spec, UNITS, "latent_flow")
     if not labels and flow.guidance != 1:
         raise InputError("--guidance is towards a label: set --labels, too")
@@ -143,10 +224,11 @@ def velocity_network(network: VelocityNetwork, view: a.View) -> nn.Module:
     spec = view.dataset.spec
     body = network.body
     if body == "auto":
-        body = by_kind(spec, {"image": "unet", "table": "mlp"}, "--body auto")
+        body = by_kind(spec, BODIES, "--body auto")
     if body == "mlp":
         return VelocityMLP(network.hidden, dropout=network.dropout)
-    require_images(spec, "--body unet")
+    maps = {kind: None for kind, best in BODIES.items() if best == "unet"}
+    by_kind(spec, maps, "--body unet")
     return VelocityUNet(
         network.channels, network.blocks, network.attention, network.dropout
     )

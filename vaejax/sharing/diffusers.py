@@ -83,6 +83,13 @@ class DiffusersAutoencoder(NamedTuple):
         shift, scale = self._affine(z)
         return z / scale + shift
 
+    @property
+    def of_channels(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Shift and factor of each channel of latents, as `scaled` takes them."""
+        numbers = self._affine(jnp.zeros(self.config.latent_channels))
+        shift, factor = (tuple(np.asarray(each).tolist()) for each in numbers)
+        return shift, factor
+
     def _affine(self, z: Array) -> tuple[Array, Array]:
         shift, scale = self.shift_factor or 0.0, self.scaling_factor
         mean = getattr(self.config, "latents_mean", None)

@@ -12,7 +12,7 @@ FILES = re.compile(r"(\w+):(?!:)(.+)", re.DOTALL)
 """Names of data sets that are files or folders, as `npz:PATH`."""
 ABSOLUTE = re.compile(r"[/~\\]|[A-Za-z]:[/\\]|\w+://")
 """Start of an absolute path, or of the address of a bucket."""
-LOCAL = ("npz", "csv", "folder")
+LOCAL = ("npz", "csv", "folder", "latents")
 """Kinds of data sets whose names are paths, relative ones among them."""
 READ = (".json", ".md")
 """Ends of the files that hold texts."""

@@ -32,7 +32,7 @@ from vaejax.sweeps.replicas import (
     open_replica,
     still_training,
 )
-from vaejax.training.loop import check_patience, run_intervals
+from vaejax.training.loop import check_patience, open_frozen, run_intervals
 from vaejax.training.metric_writer import Progress
 from vaejax.training.recorder import Recorder
 from vaejax.training.trackers import DEFAULT, tracking_of
@@ -123,6 +123,7 @@ def made(
             shapes = parallel.state_shapes(experiment)
             parallel.check_memory(shapes, mesh, count)
         check_patience(experiment)
+        open_frozen(experiment)
         check_parallel(experiment)
         found.append((changes, experiment))
     return found

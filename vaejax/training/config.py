@@ -68,6 +68,8 @@ def config_of(experiment: Experiment) -> dict[str, Any]:
         "likelihood": experiment.likelihood,
         "shape": experiment.dataset.spec.shape,
     }
+    if experiment.frozen:
+        config["frozen"] = {n: each.digest for n, each in experiment.frozen.items()}
     return json.loads(json.dumps(config))
 
 
@@ -99,11 +101,19 @@ def check_config(config: Mapping[str, Any]) -> None:
             )
         read_as(known[setting].annotation, value, setting)
     origin_in(config)
+    frozen = config.get("frozen", {})
+    if not isinstance(frozen, dict) or not all(map(is_text, frozen.values())):
+        raise InputError("frozen must be digests by setting")
     spec = Spec.from_json(config.get("data", {}))
     read_as(str, config.get("likelihood", ""), "likelihood")
     shape = read_as(tuple[int, ...], config.get("shape", spec.shape), "shape")
     if shape != spec.shape:
         raise InputError("shape is not that of the data")
+
+
+def is_text(value: Any) -> bool:
+    """Whether it is a text."""
+    return isinstance(value, str)
 
 
 def differences(
@@ -122,8 +132,19 @@ def differences(
         if before.get(name) != after.get(name):
             found.append(f"{name} {before.get(name)} (here {after.get(name)})")
     if not found and old["data"]["digest"] != new["data"]["digest"]:
-        found.append(f"the content of {new['data']['name']} has changed")
+        found.append(changed_content(*(Spec.from_json(c["data"]) for c in (old, new))))
+    if not found and old.get("frozen", {}) != new.get("frozen", {}):
+        names = " or ".join(f"{n} {after.get(n)}" for n in new.get("frozen", {}))
+        found.append(f"the weights of {names} have changed")
     return found
+
+
+def changed_content(known: Spec, found: Spec) -> str:
+    """The line about data that are not those of a run."""
+    before, now = known.first, found.first
+    if before is None or now is None or before == now:
+        return f"the content of {found.name} has changed"
+    return before.change(now)
 
 
 def host_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -165,7 +186,11 @@ def experiment_of(config: Mapping[str, Any]) -> Experiment:
     spec = Spec.from_json(config["data"])
     opened = recorded_dataset(spec, with_defaults(config))
     given = {n: tuple(v) if isinstance(v, list) else v for n, v in arguments.items()}
-    return PRESETS[name](**given | {"dataset": opened})
+    made = PRESETS[name](**given | {"dataset": opened})
+    for setting, digest in config.get("frozen", {}).items():
+        if setting in made.frozen:
+            made.frozen[setting].expect(digest)
+    return made
 
 
 def likelihood_of(config: Mapping[str, Any]) -> str:
@@ -196,7 +221,7 @@ def recorded_dataset(spec: Spec, arguments: Mapping[str, Any]) -> Dataset:
             table = table._replace(missing=HOLES)
         found = open_dataset(*chosen, data.reading, named=named, table=table)
         if found.spec.digest != spec.digest:
-            raise InputError(f"the content of {spec.name} is not what the run saw")
+            raise InputError(changed_content(spec, found.spec))
         return found
 
     return Dataset(

@@ -24,6 +24,16 @@ def until(steps: int) -> Gate:
     return lambda step, metrics: step < steps
 
 
+def since(steps: int) -> Gate:
+    """From step `steps` on, counted from 0."""
+    return lambda step, metrics: step >= steps
+
+
+def either(one: Gate, other: Gate) -> Gate:
+    """Where one of two gates is open."""
+    return lambda step, metrics: one(step, metrics) | other(step, metrics)
+
+
 def equilibrium(
     level: float, margin: float, real: str = "critic/loss_real"
 ) -> Mapping[str, Gate]:

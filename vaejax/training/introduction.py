@@ -8,6 +8,7 @@ import jax
 from jax.sharding import Mesh
 
 from vaejax.data.remarks import table_introduction as table_lines
+from vaejax.data.spec import Spec
 from vaejax.experiment import Experiment, TrainState
 from vaejax.runtime.environment import device_words
 from vaejax.training.schedules import stage_words
@@ -32,8 +33,10 @@ def introduction(
         f"{count_parameters(state):,} parameters; {device_words(mesh)}; "
         f"{'nothing is kept' if folder is None else f'writes to {folder}'}",
         *experiment.notes,
+        *(each.check() for each in experiment.frozen.values()),
         *decay_lines(experiment),
         *table_lines(spec),
+        *factor_lines(spec),
         *more,
     ]
     if step >= experiment.steps:
@@ -43,6 +46,12 @@ def introduction(
         why = f"the last {past} evaluations were no better, and more epochs change that"
         return [*lines, f"stopped early already, at step {step}: {why} not"]
     return [*lines, f"resuming at step {step}"] if step else lines
+
+
+def factor_lines(spec: Spec) -> list[str]:
+    """The line about known factors, where there are any."""
+    words = ", ".join(f"{factor.name} ({factor.size})" for factor in spec.factors)
+    return [f"known factors: {words}"] if words else []
 
 
 def decay_lines(experiment: Experiment) -> list[str]:

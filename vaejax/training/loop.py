@@ -69,6 +69,7 @@ def train(
       Stopped: SIGTERM, SIGHUP or Ctrl-C; the state has been saved, call again to go on.
     """
     check_patience(experiment)
+    open_frozen(experiment)
     training = experiment.training
     mesh = parallel.make_mesh(devices, training.batch_size, training.fsdp)
     init, given = parallel.compile_init(experiment, mesh), blank_start(experiment, mesh)
@@ -155,6 +156,15 @@ def check_patience(experiment: Experiment) -> None:
         raise InputError(
             "--patience needs validation data: hold it out by --validation"
         )
+
+
+def open_frozen(experiment: Experiment) -> None:
+    """Opens the networks that objectives read, before anything is compiled.
+
+    InputError where one is missing, or another than the run began with.
+    """
+    for each in experiment.frozen.values():
+        each.check()
 
 
 def first_state(experiment: Experiment, mesh: Mesh) -> TrainState:

@@ -41,6 +41,11 @@ def cyclical(value: float | Array, steps: int) -> optax.Schedule:
     return lambda step: value * jnp.minimum(2 * jnp.mod(step, steps) / steps, 1.0)
 
 
+def from_step(value: float | Array, start: int) -> optax.Schedule:
+    """0 before the step `start`, `value` from there on."""
+    return lambda step: jnp.where(jnp.asarray(step) >= start, value, 0.0)
+
+
 def constant(value: float | Array, steps: int) -> optax.Schedule:
     """`value` at every step."""
     del steps

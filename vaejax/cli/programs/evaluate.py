@@ -61,8 +61,9 @@ def main(
         or two_stage, fitted to encodings and kept in the run.
       what: measurements that take longer, instead of all that: the likelihood over K,
         by annealed importance sampling (ais), the gaps of inference, the
-        rate-distortion curve, the aggregated posterior, the noise of gradients; kept
-        in RUN/laboratory, where a command that was stopped goes on.
+        rate-distortion curve, the aggregated posterior, the noise of gradients, scores
+        of disentanglement by known factors, and how codes tell labels (representation);
+        kept in RUN/laboratory, where a command that was stopped goes on.
       lab: settings of --what.
     """
     judged = classifier is not None or inception is not None or features

@@ -19,6 +19,8 @@ def main(
     components: int = 0,
     refit: bool = False,
     temperature: float | None = None,
+    top_k: int | None = None,
+    first: Path | None = None,
 ) -> None:
     """Draws examples from a trained model, as a picture, arrays or rows of a table.
 
@@ -40,8 +42,13 @@ def main(
       refit: fit the sampler again instead of taking the one that the run keeps.
       temperature: multiplies the spread of p(z), in each block of latents, or of the
         sampler; below 1 samples are more typical and less diverse, 0 takes the means.
+        Of a model of codes it divides the logits of each code.
+      top_k: codes, the most probable at each place, that a model of codes draws from;
+        0: all. By default as it was trained.
+      first: folder of the run that decodes the samples of a second stage; by default
+        where that run was when it encoded.
     """
-    choice = examples.Choice(sampler, components, refit, temperature)
+    choice = examples.Choice(sampler, components, refit, temperature, top_k, first)
     examples.write_samples(workdir, num, out, label, noise, seed, mean, choice)
 
 

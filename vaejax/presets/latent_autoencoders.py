@@ -1,0 +1,293 @@
+"""First stages of latent diffusion and of token models: KL or codes, with a critic."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from vaejax import metrics, objectives
+from vaejax.configs import Critic, Data, Network, Training
+from vaejax.errors import InputError
+from vaejax.experiment import Experiment, Metric, Player
+from vaejax.metrics.perceptual import OpenedLater
+from vaejax.models import VAE, CriticVAE, QuantizedVAE, StandardNormal
+from vaejax.models import latent_autoencoder as la
+from vaejax.models.likelihoods import Likelihood
+from vaejax.nn.feature_maps import FeatureMapDecoder, FeatureMapEncoder
+from vaejax.objectives.latent_autoencoder import (
+    MOST,
+    BottleneckTerms,
+    Perceived,
+    code_bottleneck,
+    kl_bottleneck,
+)
+from vaejax.presets import arena
+from vaejax.presets import assemble as a
+from vaejax.presets.bodies import Bodies
+from vaejax.presets.bottlenecks import LEARNED, build_quantizer, with_first_codes
+from vaejax.presets.latent_settings import AnyBottleneck, Fidelity, MapNetwork, Opposed
+from vaejax.presets.likelihood import likelihood_note
+from vaejax.presets.quantized import map_sides
+from vaejax.presets.signature import preset
+from vaejax.training.gating import either, every, since, until
+from vaejax.training.schedules import from_step
+
+__all__ = ["autoencoder_kl", "vqgan"]
+
+adversarial = objectives.adversarial
+GREY = Data(binarize="none")
+
+
+PATCHES = Critic(
+    loss="hinge",
+    critic_body="patch",
+    critic_channels=16,
+    critic_norm="batch",
+    beta1=0.5,
+    beta2=0.9,
+)
+"""The critic of the published recipe, narrower."""
+MAPS, FAITHFUL = MapNetwork(), Fidelity()
+NUMBERS, CODES = AnyBottleneck(), AnyBottleneck(bottleneck="vq")
+SHORT = Training(epochs=40, batch_size=64, learning_rate=5e-4)
+TINY: Mapping[str, Any] = {
+    "width": 4,
+    "multipliers": (1, 2),
+    "critic_channels": 4,
+    "critic_layers": 1,
+    "critic_start": 1,
+}
+
+
+@preset(tiny={**TINY, "latent_channels": 2})
+def autoencoder_kl(
+    *,
+    data: Data = GREY,
+    network: MapNetwork = MAPS,
+    latent: AnyBottleneck = NUMBERS,
+    fidelity: Fidelity = FAITHFUL,
+    critic: Critic = PATCHES,
+    adversarial_weight: float = 0.5,
+    adaptive_weight: bool = True,
+    critic_start: int = 1000,
+    training: Training = SHORT,
+) -> Experiment:
+    """The autoencoder of latent diffusion, with a critic [Rombach et al. 2022].
+
+    The default has one place of its map for 4 x 4 pixels, and is narrow enough for two
+    cores. The published one for 8 x 8 pixels of 256 x 256: --width 128 --multipliers
+    1 2 4 4 --blocks 2 --critic-channels 64 --critic-start 50001 --image-size 256
+    --lpips FOLDER --learning-rate 4.5e-6 times the batch size, which is 12 a device.
+
+    Args:
+      adversarial_weight: weight of the critic; 0: there is none, and with kl and no
+        features this is a VAE.
+      adaptive_weight: multiply it by the ratio of slopes in the decoder's last layer,
+        of reconstruction to critic [Esser et al. 2021].
+      critic_start: step from which the critic trains and counts.
+    """
+    opposed = Opposed(critic, adversarial_weight, adaptive_weight, critic_start)
+    return latent_game(data, network, latent, fidelity, opposed, training)
+
+
+@preset(tiny={**TINY, "multipliers": (1,), "codes": 16, "code_channels": 4})
+def vqgan(
+    *,
+    data: Data = GREY,
+    network: MapNetwork = MAPS,
+    latent: AnyBottleneck = CODES,
+    fidelity: Fidelity = FAITHFUL,
+    critic: Critic = PATCHES,
+    adversarial_weight: float = 0.8,
+    adaptive_weight: bool = True,
+    critic_start: int = 1000,
+    training: Training = SHORT,
+) -> Experiment:
+    """Maps of codes, with a critic and in features [Esser et al. 2021].
+
+    Weights of codes are of mean squares beside the mean error of a pixel, as published.
+    The default is narrow; the published one, with a code for 16 x 16 pixels: --width
+    128 --multipliers 1 1 2 2 4 --blocks 2 --attention 16 --codes 1024 --code-channels
+    256 --critic-channels 64 --critic-start 250001 --image-size 256 --lpips FOLDER
+    --learning-rate 4.5e-6 times the batch size, which is 12 a device.
+
+    Args:
+      adversarial_weight: weight of the critic; 0: there is none.
+      adaptive_weight: multiply it by the ratio of slopes in the decoder's last layer,
+        of reconstruction to critic.
+      critic_start: step from which the critic trains and counts.
+    """
+    opposed = Opposed(critic, adversarial_weight, adaptive_weight, critic_start)
+    return latent_game(data, network, latent, fidelity, opposed, training)
+
+
+def latent_game(
+    data: Data,
+    network: MapNetwork,
+    latent: AnyBottleneck,
+    fidelity: Fidelity,
+    opposed: Opposed,
+    training: Training,
+) -> Experiment:
+    """A latent autoencoder by its settings, with or without a critic.
+
+    Raises:
+      InputError: the data are no whole images that these networks and this critic fit.
+    """
+    view = open_images(data, fidelity.reconstruction)
+    sides = map_sides(view, 2 ** (len(network.multipliers) - 1))
+    judge = None
+    if not opposed.absent:
+        judge = arena.critic_of(Network(), opposed.critic, view.dataset)
+    model = latent_model(network, latent, view, sides, judge)
+    spec, steps = view.dataset.spec, arena.total_steps(view, training)
+    distance = None
+    if fidelity.perceptual or fidelity.lpips:
+        distance = OpenedLater(fidelity.perceptual, fidelity.lpips, spec)
+    scale = math.prod(spec.shape) / math.prod((*sides, map_channels(latent)))
+    most = MOST if latent.bottleneck == "kl" else MOST * math.prod(spec.shape)
+    objective = partial(
+        objectives.latent_autoencoder,
+        bottleneck=bottleneck_of(latent, scale),
+        perceived=distance and Perceived(distance, fidelity.perceptual_weight),
+        loss=judge and adversarial.LOSSES[opposed.critic.loss],
+        adaptive=opposed.adaptive,
+        most=most,
+    )
+    players = players_of(objective, opposed, judge is not None, training, steps)
+    made = arena.game(model, players, view, training, {}, "distortion")
+    made = dataclasses.replace(
+        made,
+        metrics=with_metrics(made, latent, view, sides, judge is not None),
+        frozen={} if distance is None else {setting_of(fidelity): distance},
+    )
+    return made if latent.bottleneck == "kl" else with_first_codes(made, latent)
+
+
+def setting_of(fidelity: Fidelity) -> str:
+    """The setting that names the frozen network."""
+    return "perceptual" if fidelity.perceptual else "lpips"
+
+
+ERRORS: Mapping[str, Callable[[], Likelihood]] = {
+    "l1": la.AbsoluteError,
+    "l2": la.SquaredError,
+}
+
+
+def open_images(data: Data, reconstruction: Any) -> a.View:
+    """The data, and the likelihood of its pixels."""
+    if reconstruction in ERRORS:
+        view = a.open_data(data, ERRORS[reconstruction]())
+        words = f"--reconstruction {reconstruction}, summed over pixels in [-1, 1]"
+        view = view._replace(notes=(likelihood_note(view.dataset.spec, words),))
+    else:
+        view = a.open_data(data, Network(likelihood=reconstruction))
+    a.require_complete(view)
+    return view
+
+
+def map_channels(latent: AnyBottleneck) -> int:
+    """Numbers at each place of the map."""
+    if latent.bottleneck == "kl":
+        return latent.latent_channels
+    return build_quantizer(latent).channels
+
+
+def latent_model(
+    network: MapNetwork,
+    latent: AnyBottleneck,
+    view: a.View,
+    sides: tuple[int, int],
+    critic: Any,
+) -> Any:
+    """The model; without a critic it is a VAE, or one of codes."""
+    sizes, channels = network.sizes(view.dataset.spec.shape[0]), map_channels(latent)
+    gaussian = latent.bottleneck == "kl"
+    outputs = 2 * channels if gaussian else channels
+    body = Bodies(
+        FeatureMapEncoder(outputs, sizes, projected=outputs),
+        lambda shape: FeatureMapDecoder(shape[-1], sizes, projected=channels),
+    )
+    decoder = a.build_decoder(body, view)
+    opposed = {} if critic is None else {"critic": critic}
+    if gaussian:
+        parts = {
+            "encoder": la.GaussianMapEncoder(body.encoder),
+            "decoder": decoder,
+            "prior": StandardNormal((*sides, channels)),
+        }
+        return CriticVAE(**parts, **opposed) if opposed else VAE(**parts)
+    parts = {
+        "encoder": la.SignedEncoder(body.encoder),
+        "quantizer": build_quantizer(latent),
+        "decoder": decoder,
+        "sides": sides,
+    }
+    kind = la.QuantizedCriticVAE if opposed else QuantizedVAE
+    return kind(**parts, **opposed)
+
+
+def bottleneck_of(latent: AnyBottleneck, scale: float) -> BottleneckTerms:
+    """The terms of the latents; `scale` makes weights of mean squares those of sums,
+    beside the sum of the pixels' errors.
+    """
+    if latent.bottleneck == "kl":
+        return kl_bottleneck(latent.kl_weight)
+    learned = latent.bottleneck in LEARNED and latent.codebook == "gradient"
+    return code_bottleneck(
+        None if latent.bottleneck == "fsq" else scale * latent.commitment,
+        scale * latent.codebook_weight if learned else None,
+        latent.entropy and scale * latent.entropy,
+    )
+
+
+def players_of(
+    objective: Any, opposed: Opposed, judged: bool, training: Training, steps: int
+) -> dict[str, Player]:
+    """The autoencoder, and from the step on at which it starts the critic."""
+    critic, start = opposed.critic, opposed.start
+    owns = ("encoder", "quantizer", "decoder", "prior")
+    alone = arena.opponent(objective, owns, critic, training, steps)
+    if not judged:
+        return {"autoencoder": alone._replace(gate=None)}
+    if start >= steps:
+        raise InputError(
+            f"--critic-start {start} is after the last of {steps:,} steps: start "
+            "earlier, train for more --epochs, or set --adversarial-weight 0"
+        )
+    moves = critic.critic_moves
+    gate = either(until(start), every(moves)) if moves > 1 else None
+    schedules = {"adversarial": from_step(opposed.weight, start)}
+    judge = arena.critic_player(
+        critic, training, steps, adversarial.reconstruction_alone
+    )
+    return {
+        "autoencoder": alone._replace(gate=gate, schedules=schedules),
+        "critic": judge._replace(gate=since(start) if start else None),
+    }
+
+
+def with_metrics(
+    made: Experiment,
+    latent: AnyBottleneck,
+    view: a.View,
+    sides: tuple[int, int],
+    judged: bool,
+) -> Callable[[int], Mapping[str, Metric]]:
+    """The metrics of the latents and of the critic, with those of images."""
+    log_bin = 0.0 if view.likelihood.discrete else view.preprocess.log_bin
+    likelihood = partial(metrics.likelihood_metrics, log_bin=log_bin)
+    if latent.bottleneck == "kl":
+        shape = (*sides, latent.latent_channels)
+        used = dict(metrics.representation_metrics(shape))
+    else:
+        quantizer = build_quantizer(latent)
+        used = {
+            "codes": metrics.code_usage(quantizer.size, quantizer.levels),
+            "count": metrics.count(),
+        }
+    if judged:
+        used["critic"] = metrics.critic_scores(adversarial.reconstruction_alone)
+    return lambda samples: {**likelihood(samples), **used, **made.metrics(samples)}

@@ -1,0 +1,1 @@
+"""Second stages: data that a trained model encodes, and samples that it decodes."""
