@@ -52,8 +52,8 @@ def decomposed_elbo(
     """The negative ELBO with a weight on each part of its KL term, nats per example.
 
     loss = E_q[-log p(x | z)] + alpha I(x; z) + beta TC(z) + gamma KL(prod q(z_j) || p)
-    [Chen et al. 2018b, eq. 4]. The parts are estimated from the batch, and add up to the
-    KL term as `elbo` has it (analytic where known) whatever the estimates are: with
+    [Chen et al. 2018b, eq. 4]. The parts are estimated from the batch, and add up to
+    the KL term as `elbo` has it (analytic where known) whatever the estimates are: with
     three weights of 1 the loss is that of `elbo`.
 
     Args:
