@@ -18,7 +18,7 @@ def exact_likelihood() -> Metric:
     """
     quantities = {
         "nll": Quantity("-log p(x), exact", "nats", in_line=True),
-        "bits_per_dim": Quantity("the same for each number of x", "bits/dim", True),
+        "bits_per_dim": Quantity("the same for each code", "bits of a code", True),
     }
 
     def values(
