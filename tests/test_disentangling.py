@@ -237,8 +237,8 @@ class TestFactorVae:
         )
         player = experiment.players["vae"]
         batch = {"x": jnp.asarray(RNG.uniform(size=(6, 8, 8, 1)), jnp.float32)}
-        init = nn.init(player.objective, experiment.model)(KEY, batch, KEY)
-        return experiment.model, init, batch
+        init = jax.jit(nn.init(player.objective, experiment.model))
+        return experiment.model, init(KEY, batch, KEY), batch
 
     def test_loss_is_the_elbo_and_the_weighted_correlation(self):
         model, params, batch = self.with_critic()

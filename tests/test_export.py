@@ -160,7 +160,7 @@ def with_none(name):
 
 def without_density(name):
     """A point mass, of z given x or of x given z, makes no log p(x)."""
-    points = ("autoencoder", "aae", "ali", "cvaegan")
+    points = ("autoencoder", "aae", "ali", "cvaegan", "rae", "wae")
     has_none = name in points or name.startswith("vaegan")
     return {"log_likelihood"} if has_none else set()
 

@@ -276,6 +276,11 @@ def test_the_aggregated_posterior_of_apart_examples_is_log_n():
     found = measured(aggregate.index_code_terms, diagonal(), batch, others, draws=200)
     np.testing.assert_allclose(found["information"], np.log(2), atol=1e-5)
     np.testing.assert_allclose(found["information_without"], np.log(7 / 3), atol=1e-5)
+    # Each latent tells the clusters apart: q(z_j) has log 2 nats, all but one too many.
+    excess = (L - 1) * np.log(2)
+    np.testing.assert_allclose(found["total_correlation"], excess, atol=1e-4)
+    parts = ("information", "total_correlation", "dimension_kl")
+    np.testing.assert_allclose(sum(found[n] for n in parts), found["kl"], atol=1e-3)
 
 
 def test_the_marginal_divergence_of_a_gaussian_is_its_closed_form():

@@ -115,6 +115,15 @@ def test_blocks_of_the_prior_are_weighed_as_its_own():
     assert (joint.vectors(joint.blocks(z)) == z).all()
 
 
+def test_kl_is_information_total_correlation_and_marginals(loaded):
+    """Example by example, and as sums over examples of densities in NumPy."""
+    found = measure(*loaded, ["posterior"], LAB, num=6)["posterior"]
+    parts = ("information", "total_correlation", "dimension_kl")
+    np.testing.assert_allclose(sum(found[n] for n in parts), found["kl"], atol=1e-4)
+    values = means_and_doubts("posterior", {"posterior": found}, {})
+    assert abs(sum(values[n] for n in parts) - values["kl"]) < 1e-4
+
+
 # Chunks
 
 

@@ -285,6 +285,9 @@ def test_the_critic_starts_at_its_step_and_counts_from_there():
     ]
     weights = [players["autoencoder"].schedules["adversarial"](n) for n in (0, 4, 5)]
     np.testing.assert_array_equal(weights, [0, 0, 0.5])
+    slowly = tiny(critic_start=5, critic_warm_up=3).players["autoencoder"].schedules
+    weights = [slowly["adversarial"](n) for n in (4, 5, 7, 8, 100)]
+    np.testing.assert_allclose(weights, [0, 0.125, 0.375, 0.5, 0.5], rtol=2 * EPS)
     assert tiny(critic_start=0).players["critic"].gate is None
 
 

@@ -38,8 +38,6 @@ def misfit(name, prior, posterior):
         return "of which --posterior"
     if name in NEED_REAL and posterior == "categorical":
         return "and --posterior categorical has none"
-    if name == "info_vae" and prior != "standard":
-        return "a learned prior learns nothing"
     if prior == "vamp" and posterior not in GAUSSIAN:
         return "vamp mixes"
     return ""

@@ -125,9 +125,9 @@ class TestWae:
         np.testing.assert_allclose(found - 32 * np.log(np.pi), squared, atol=1e-4)
 
     def test_settings_of_the_other_match_are_refused(self):
-        with pytest.raises(InputError, match="settings are of --match gan: choose it"):
+        with pytest.raises(InputError, match="are of --match gan: choose it"):
             presets.wae(dataset="digits", critic_hidden=(8,))
-        with pytest.raises(InputError, match="settings are of --match mmd: choose it"):
+        with pytest.raises(InputError, match="are of --match mmd: choose it"):
             presets.wae(dataset="digits", match="gan", kernel="rbf")
         with pytest.raises(InputError, match="--scales is"):
             presets.wae(dataset="digits", scales=(1.0, 0.0))

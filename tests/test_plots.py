@@ -133,7 +133,7 @@ def test_every_picture_is_drawn(workdir, many, two, table):
     labelled, completing = ["classes", "labels"], ["completions"]
     layered = ["blocks", "layers"]  # of several blocks of latents
     # Their data are whole: what would be filled in was never missing.
-    given = [*labelled, *completing, *layered, "imputations"]
+    given = [*labelled, *completing, *layered, "imputations", "factors"]
     assert plots.applicable(*two) == [n for n in plots.PICTURES if n not in given]
     assert set(plots.PICTURES) - set(plots.applicable(*many)) == {"manifold", *given}
     tables = ["curves", "samples", "reconstructions", "latents"]
@@ -189,15 +189,16 @@ def test_an_interpolation_runs_from_example_to_example(many):
         np.testing.assert_allclose(there, tile[..., 0], atol=1e-5)
 
 
-def test_a_traversal_moves_the_most_active_latents_one_by_one(many):
+def test_a_traversal_moves_the_latents_with_the_largest_kl_one_by_one(many):
     figure = plots.traversal(*many, example=2)
     assert tiles(figure) == (10, 13)
     x = held_out_examples(many[0], examples.MOST)["x"]
-    means = np.asarray(vaejax.encode(*many, x).mean)
-    variance = means.var(0, ddof=1)
-    order = np.argsort(-variance)[:10]
+    q = vaejax.encode(*many, x)
+    means, variance = np.asarray(q.mean), np.asarray(q.variance)
+    kl = 0.5 * (means**2 + variance - 1 - np.log(variance)).mean(0)
+    order = np.argsort(-kl)[:10]
     labels = names(figure.axes[0].get_yticklabels())
-    assert labels == [f"z[{i}]  var {variance[i]:.2f}" for i in order]
+    assert labels == [f"z[{i}]  KL {kl[i]:.2f}" for i in order]
     columns = names(figure.axes[0].get_xticklabels())
     assert columns[:2] + columns[-1:] == ["-3", "-2.5", "3"]
     z = means[2].copy()
@@ -205,12 +206,6 @@ def test_a_traversal_moves_the_most_active_latents_one_by_one(many):
     tile = np.asarray(vaejax.decode(*many, z[None]))[0, ..., 0]
     found = shown(figure)[66:130:8, 66:130:8, 0]
     np.testing.assert_allclose(found, tile, atol=1e-5)
-
-
-def test_the_most_active_latents_come_first():
-    means = np.array([[1.0], [-1.0]]) * np.arange(12)
-    assert images.most_active(means).tolist()[:3] == [11, 10, 9]
-    assert len(images.most_active(means)) == 10
 
 
 def test_a_manifold_is_the_prior_plane(two):

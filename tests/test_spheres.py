@@ -80,7 +80,7 @@ def test_areas():
     np.testing.assert_allclose(areas, [2, 2 * np.pi, 4 * np.pi])
 
 
-@pytest.mark.parametrize(("m", "kappa"), [(2, 3.0), (3, 0.5), (8, 40.0)])
+@pytest.mark.parametrize(("m", "kappa"), [(2, 3.0), (8, 40.0)])
 def test_draws_have_the_density_of_cosines(m, kappa):
     """A Kolmogorov-Smirnov test of 20,000 cosines with the distribution function."""
     q = of(m, kappa)
@@ -106,7 +106,7 @@ def test_draws_have_the_density_of_cosines(m, kappa):
     assert (abs(spread.mean(0) - variance) < 5 * error).all()
 
 
-@pytest.mark.parametrize(("m", "kappa"), [(2, 3.0), (3, 0.5), (8, 40.0)])
+@pytest.mark.parametrize(("m", "kappa"), [(2, 3.0), (8, 40.0)])
 def test_draws_have_the_slope_of_expectations(m, kappa):
     """d/dkappa E[t^n] is the mean of n t^(n-1) dt/dkappa, n = 1 and 2; rejection
     without its correction would be off. Within 5 standard errors of 20,000 draws.

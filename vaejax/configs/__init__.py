@@ -48,7 +48,7 @@ class Data:
     """The data to train on."""
 
     dataset: DatasetName = "mnist_5k"
-    """mnist_5k, digits, breast_cancer, another TFDS name; npz:PATH, csv:PATH,
+    """mnist_5k, digits, breast_cancer, sprites, another TFDS name; npz:PATH, csv:PATH,
     folder:PATH (pictures, in sub-folders by label), hf:PATH or hf:NAME, or latents:RUN
     (codes or latents of a trained run)."""
     validation: float = 0.0

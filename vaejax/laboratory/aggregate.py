@@ -45,7 +45,7 @@ def index_code_terms(
       the sum over the other examples, in expectation above it
       [Poole et al. 2019]. With the marginals, KL(q(z) || p) is the sum of the
       `total_correlation`, log q(z) - sum_j log q(z_j), and of `dimension_kl`, sum_j
-      log q(z_j) - log p(z) [Chen et al. 2018, eq. 2]: with the information these two
+      log q(z_j) - log p(z) [Chen et al. 2018b, eq. 2]: with the information these two
       add up to `kl`.
     """
     rows = batch["row"]

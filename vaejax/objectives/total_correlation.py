@@ -4,7 +4,7 @@ With the aggregate posterior q(z) = E_p(x)[q(z | x)] the mean KL term is
 
     E[KL(q(z | x) || p(z))] = I(x; z) + KL(q(z) || prod_j q(z_j)) + KL(prod q(z_j) || p)
 
-[Chen et al. 2018, eq. 2]: mutual information, total correlation, and what is left to
+[Chen et al. 2018b, eq. 2]: mutual information, total correlation, and what is left to
 the prior (the sum of each latent's KL where the prior is independent).
 """
 
@@ -52,8 +52,8 @@ def decomposed_elbo(
     """The negative ELBO with a weight on each part of its KL term, nats per example.
 
     loss = E_q[-log p(x | z)] + alpha I(x; z) + beta TC(z) + gamma KL(prod q(z_j) || p)
-    [Chen et al. 2018, eq. 4]. The parts are estimated from the batch, and add up to the
-    KL term as `elbo` has it (analytic where known) whatever the estimates are: with
+    [Chen et al. 2018b, eq. 4]. The parts are estimated from the batch, and add up to
+    the KL term as `elbo` has it (analytic where known) whatever the estimates are: with
     three weights of 1 the loss is that of `elbo`.
 
     Args:
@@ -120,7 +120,7 @@ def pairwise_log_prob(
 
 
 def minibatch_weights(batch: int, examples: int) -> LogWeights:
-    """Minibatch weights 1 / (N M) [Chen et al. 2018, eq. 3 and appendix C.1].
+    """Minibatch weights 1 / (N M) [Chen et al. 2018b, eq. 3 and appendix C.1].
 
     The expected estimate of q(z) is below q(z), by a factor of about M.
     """
@@ -128,7 +128,7 @@ def minibatch_weights(batch: int, examples: int) -> LogWeights:
 
 
 def stratified_weights(batch: int, examples: int) -> LogWeights:
-    """Stratified weights [Chen et al. 2018, appendix C.2]: unbiased for q(z).
+    """Stratified weights [Chen et al. 2018b, appendix C.2]: unbiased for q(z).
 
     z_i is drawn from q(z | x_i), which has the weight 1 / N; the other M = batch - 1
     examples share (N - 1) / N: one of them, here the next, has (N - M) / (N M), the

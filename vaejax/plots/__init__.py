@@ -27,6 +27,7 @@ from vaejax.plots.examples import (
     require_plane,
     require_posterior,
 )
+from vaejax.plots.factors import factors, require_factors
 from vaejax.plots.frame import Picture
 from vaejax.plots.grid import image_grid, save_grid
 from vaejax.plots.images import (
@@ -71,6 +72,7 @@ PICTURES: Mapping[str, Draw] = {
     "imputations": of_state(imputations),
     "blocks": of_state(blocks),
     "layers": of_state(layers),
+    "factors": of_state(factors),
 }
 
 MEASUREMENTS: Mapping[str, Draw] = {
@@ -94,6 +96,7 @@ REQUIREMENTS: Mapping[str, Callable[[Experiment, TrainState, str], None]] = {
     "imputations": require_imputer,
     "blocks": require_blocks,
     "layers": require_layers,
+    "factors": require_factors,
 }
 
 
@@ -182,6 +185,7 @@ __all__ = [
     "classes",
     "completions",
     "curves",
+    "factors",
     "gaps",
     "image_grid",
     "imputations",

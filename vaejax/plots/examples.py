@@ -2,15 +2,19 @@
 
 from collections.abc import Mapping
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from vaejax import parallel
 from vaejax.apply import query
 from vaejax.apply.capabilities import latent_shape, weighs
 from vaejax.apply.inputs import batch_of_examples
 from vaejax.data.kinds import require_images
 from vaejax.errors import InputError
-from vaejax.experiment import Experiment, TrainState
+from vaejax.experiment import Experiment, TrainState, variables_of
+from vaejax.laboratory.encodings import encode_examples
 from vaejax.models import (
     conditional,
     conditions_of,
@@ -36,6 +40,24 @@ def posterior_means(
         part = {name: array[i : i + chunk] for name, array in batch.items()}
         means.append(query.encode(experiment, state, asked(part)).mean)
     return np.concatenate([np.asarray(m).reshape(len(m), -1) for m in means])
+
+
+def encoding_of(
+    experiment: Experiment,
+    state: TrainState,
+    batch: Mapping[str, np.ndarray],
+    chunk: int = 500,
+) -> dict[str, np.ndarray]:
+    """What `encode_examples` gives of each example, `chunk` at a time; the draws that
+    a KL without a closed form is estimated by are the same in every picture.
+    """
+    apply = parallel.compile_function(encode_examples, experiment.model)
+    parts = []
+    for i in range(0, len(batch["x"]), chunk):
+        part = {n: jnp.asarray(a[i : i + chunk]) for n, a in batch.items()}
+        key = jax.random.fold_in(jax.random.key(0), i)
+        parts.append(jax.device_get(dict(apply(variables_of(state), part, key))))
+    return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 
 def reconstructed(

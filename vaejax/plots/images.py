@@ -19,6 +19,7 @@ from vaejax.plots.examples import (
     require_pictures,
     require_plane,
 )
+from vaejax.plots.factors import ordered_latents
 from vaejax.plots.frame import Picture, heading
 from vaejax.plots.grid import columns_that_fit, enlarge, grid_figure
 from vaejax.training.evaluator import conditions_to_generate, held_out_examples
@@ -118,8 +119,9 @@ def traversal(
 ) -> Picture:
     """One latent at a time from -3 to 3, the others as in one test example.
 
-    A row is a latent; the most active are first, by the variance of E[z | x] over the
-    test split [Burda et al. 2016, sec. 5], at most 10.
+    A row is a latent, at most 10; those with the largest KL(q || p) over test examples
+    are first, or of a model that has not that of each latent, those whose E[z | x]
+    varies most [Burda et al. 2016, sec. 5].
 
     Args:
       example: which test example, in a fixed order.
@@ -130,8 +132,7 @@ def traversal(
     require_pictures(experiment, state, "traversal")
     batch = held_out_examples(experiment, MOST)
     x, means = batch["x"], posterior_means(experiment, state, batch)
-    variance = means.var(0, ddof=1)
-    chosen = most_active(means)
+    chosen, labels = ordered_latents(experiment, state, batch, means, 10)
     values = np.linspace(-3, 3, 13 if columns_that_fit(x.shape[1:], 13) == 13 else 7)
     z = np.tile(means[example % len(means)], (len(chosen), len(values), 1))
     z[np.arange(len(chosen)), :, chosen] = values
@@ -139,20 +140,15 @@ def traversal(
     size = z.shape[0] * z.shape[1]
     given = conditions_at(experiment, batch, np.full(size, which))
     title = heading(
-        experiment, "one latent at a time, from -3 to 3 (var: of its posterior mean)"
+        experiment, "one latent at a time, from -3 to 3, the most informed first"
     )
     return grid_figure(
         enlarge(decode_grid(experiment, state, z, given).reshape(-1, *x.shape[1:])),
         title,
         len(values),
-        row_labels=[f"z[{i}]  var {variance[i]:.2f}" for i in chosen],
+        row_labels=labels,
         column_labels=[f"{value:g}" for value in values],
     )
-
-
-def most_active(means: np.ndarray, most: int = 10) -> np.ndarray:
-    """The latents by variance of their means `[N, latents]`, the largest first."""
-    return np.argsort(-means.var(0), kind="stable")[:most]
 
 
 def manifold(experiment: Experiment, state: TrainState) -> Picture:

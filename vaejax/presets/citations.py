@@ -1,7 +1,8 @@
 """The papers that docstrings cite, as BibTeX.
 
 A docstring cites [Kingma & Welling 2014, eq. 3]; `references.bib` has the entry under
-the key KingmaWelling2014, and that of [Larsen et al. 2016] under LarsenEtAl2016.
+the key KingmaWelling2014, and that of [Larsen et al. 2016] under LarsenEtAl2016. A
+letter after the year tells papers apart whose authors and years are alike.
 """
 
 import re
@@ -10,7 +11,8 @@ from importlib.resources import files
 from vaejax.errors import InputError, nearest
 
 CITATION = re.compile(
-    r"[A-Z][\w'-]+(?: et al\.| & [A-Z][\w'-]+)? (?:19|20)\d\d", re.ASCII
+    r"[A-Z][\w'-]+(?: et al\.| & [A-Z][\w'-]+)? (?:19|20)\d\d[a-z]?\b",
+    re.ASCII,
 )
 
 

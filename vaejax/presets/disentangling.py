@@ -70,7 +70,7 @@ def beta_tcvae(
     estimator: Estimator = "weighted",
     training: Training = Training(epochs=60),
 ) -> Experiment:
-    """The beta-TCVAE: beta weighs the total correlation [Chen et al. 2018].
+    """The beta-TCVAE: beta weighs the total correlation [Chen et al. 2018b].
 
     Of the three parts of the KL term, mutual information, total correlation and the
     latents' divergences to the prior, `--beta` weighs the second. The parts are

@@ -36,6 +36,7 @@ from vaejax.training.schedules import from_step
 __all__ = ["autoencoder_kl", "vqgan"]
 
 adversarial = objectives.adversarial
+SHOWN = adversarial.reconstruction_alone
 GREY = Data(binarize="none")
 
 
@@ -57,6 +58,7 @@ TINY: Mapping[str, Any] = {
     "critic_channels": 4,
     "critic_layers": 1,
     "critic_start": 1,
+    "critic_warm_up": 0,
 }
 
 
@@ -71,14 +73,16 @@ def autoencoder_kl(
     adversarial_weight: float = 0.5,
     adaptive_weight: bool = True,
     critic_start: int = 1000,
+    critic_warm_up: int = 500,
     training: Training = SHORT,
 ) -> Experiment:
     """The autoencoder of latent diffusion, with a critic [Rombach et al. 2022].
 
     The default has one place of its map for 4 x 4 pixels, and is narrow enough for two
     cores. The published one for 8 x 8 pixels of 256 x 256: --width 128 --multipliers
-    1 2 4 4 --blocks 2 --critic-channels 64 --critic-start 50001 --image-size 256
-    --lpips FOLDER --learning-rate 4.5e-6 times the batch size, which is 12 a device.
+    1 2 4 4 --blocks 2 --critic-channels 64 --critic-start 50001
+    --critic-warm-up 0 --image-size 256 --lpips FOLDER --learning-rate 4.5e-6 times the
+    batch size, which is 12 a device.
 
     Args:
       adversarial_weight: weight of the critic; 0: there is none, and with kl and no
@@ -86,8 +90,10 @@ def autoencoder_kl(
       adaptive_weight: multiply it by the ratio of slopes in the decoder's last layer,
         of reconstruction to critic [Esser et al. 2021].
       critic_start: step from which the critic trains and counts.
+      critic_warm_up: steps in which its weight rises from there, while it learns.
     """
-    opposed = Opposed(critic, adversarial_weight, adaptive_weight, critic_start)
+    starts = critic_start, critic_warm_up
+    opposed = Opposed(critic, adversarial_weight, adaptive_weight, *starts)
     return latent_game(data, network, latent, fidelity, opposed, training)
 
 
@@ -102,6 +108,7 @@ def vqgan(
     adversarial_weight: float = 0.8,
     adaptive_weight: bool = True,
     critic_start: int = 1000,
+    critic_warm_up: int = 500,
     training: Training = SHORT,
 ) -> Experiment:
     """Maps of codes, with a critic and in features [Esser et al. 2021].
@@ -109,16 +116,18 @@ def vqgan(
     Weights of codes are of mean squares beside the mean error of a pixel, as published.
     The default is narrow; the published one, with a code for 16 x 16 pixels: --width
     128 --multipliers 1 1 2 2 4 --blocks 2 --attention 16 --codes 1024 --code-channels
-    256 --critic-channels 64 --critic-start 250001 --image-size 256 --lpips FOLDER
-    --learning-rate 4.5e-6 times the batch size, which is 12 a device.
+    256 --critic-channels 64 --critic-start 250001 --critic-warm-up 0 --image-size 256
+    --lpips FOLDER --learning-rate 4.5e-6 times the batch size, which is 12 a device.
 
     Args:
       adversarial_weight: weight of the critic; 0: there is none.
       adaptive_weight: multiply it by the ratio of slopes in the decoder's last layer,
         of reconstruction to critic.
       critic_start: step from which the critic trains and counts.
+      critic_warm_up: steps in which its weight rises from there, while it learns.
     """
-    opposed = Opposed(critic, adversarial_weight, adaptive_weight, critic_start)
+    starts = critic_start, critic_warm_up
+    opposed = Opposed(critic, adversarial_weight, adaptive_weight, *starts)
     return latent_game(data, network, latent, fidelity, opposed, training)
 
 
@@ -259,10 +268,8 @@ def players_of(
         )
     moves = critic.critic_moves
     gate = either(until(start), every(moves)) if moves > 1 else None
-    schedules = {"adversarial": from_step(opposed.weight, start)}
-    judge = arena.critic_player(
-        critic, training, steps, adversarial.reconstruction_alone
-    )
+    schedules = {"adversarial": from_step(opposed.weight, start, opposed.rise)}
+    judge = arena.critic_player(critic, training, steps, SHOWN)
     return {
         "autoencoder": alone._replace(gate=gate, schedules=schedules),
         "critic": judge._replace(gate=since(start) if start else None),
@@ -289,5 +296,5 @@ def with_metrics(
             "count": metrics.count(),
         }
     if judged:
-        used["critic"] = metrics.critic_scores(adversarial.reconstruction_alone)
+        used["critic"] = metrics.critic_scores(SHOWN)
     return lambda samples: {**likelihood(samples), **used, **made.metrics(samples)}

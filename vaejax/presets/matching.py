@@ -1,8 +1,9 @@
 """Presets whose aggregate posterior is matched to the prior as a whole."""
 
 import dataclasses
+from collections.abc import Mapping
 from functools import partial
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 from vaejax import objectives
 from vaejax.configs import Data, Latents, LatentSize, Network, Training
@@ -29,7 +30,24 @@ __all__ = ["info_vae", "wae"]
 adversarial = objectives.adversarial
 SQUARED = Network(likelihood="gaussian_fixed", sigma=0.5**0.5)
 """-log p(x | z) is the squared error and a constant."""
-WIDTHS = (512,) * 4
+OWNS = ("encoder", "decoder")
+BETA1 = 0.5
+"""Decay of Adam's first moments in the authors' code."""
+METRICS = {"reconstruction": reconstruction_error(), "count": count()}
+
+
+class PriorCritic(NamedTuple):
+    """Settings of the critic of a WAE-GAN, as its authors' code has them for MNIST."""
+
+    hidden: tuple[int, ...] = (512,) * 4
+    learning_rate: float = 5e-4
+
+    def check(self) -> None:
+        """InputError where a setting is out of range."""
+        rate, hidden = self.learning_rate, self.hidden
+        require(rate > 0, "critic_learning_rate", rate, "above 0")
+        widths = bool(hidden) and min(hidden) >= 1
+        require(widths, "critic_hidden", hidden, "widths of at least 1")
 
 
 def kernel_of(name: KernelName, scales: tuple[float, ...]) -> Kernel:
@@ -53,7 +71,8 @@ def info_vae(
 ) -> Experiment:
     """The InfoVAE: a lighter KL term, and an MMD of q(z) to p(z) [Zhao et al. 2019].
 
-    Of the family the maximum mean discrepancy; with alpha = 1 it is the MMD-VAE.
+    Of the family the maximum mean discrepancy; with alpha = 1 it is the MMD-VAE. A
+    learned prior learns from its draws too, but for the weights of a mixture.
 
     Args:
       alpha: 1 - weight of the KL term: 0 is a VAE beside the discrepancy, 1 has no KL.
@@ -65,11 +84,6 @@ def info_vae(
     require(strength >= 0, "strength", strength, "at least 0")
     require_pairs(training)
     require_real_latents(latent, "info_vae compares real latents")
-    if latent.prior != "standard":
-        raise InputError(
-            "info_vae compares z with draws of p(z), of which a learned prior learns "
-            f"nothing: choose --prior standard, or vae for {latent.prior}"
-        )
     objective = partial(
         objectives.info,
         alpha=alpha,
@@ -89,7 +103,7 @@ def wae(
     strength: float = 200.0,
     kernel: KernelName = "imq",
     scales: tuple[float, ...] = SCALES,
-    critic_hidden: tuple[int, ...] = WIDTHS,
+    critic_hidden: tuple[int, ...] = (512,) * 4,
     critic_learning_rate: float = 5e-4,
     training: Training = Training(epochs=60, batch_size=100),
 ) -> Experiment:
@@ -109,41 +123,49 @@ def wae(
       critic_learning_rate: learning rate of gan's critic.
     """
     require(strength >= 0, "strength", strength, "at least 0")
-    rate = critic_learning_rate
-    require(rate > 0, "critic_learning_rate", rate, "above 0")
-    widths = bool(critic_hidden) and min(critic_hidden) >= 1
-    require(widths, "critic_hidden", critic_hidden, "widths of at least 1")
-    require_pairs(training)
+    own = PriorCritic(tuple(critic_hidden), critic_learning_rate)
+    own.check()
     chosen = kernel_of(kernel, scales)
-    unread = {
-        "mmd": (critic_hidden, rate) != (WIDTHS, 5e-4),
-        "gan": chosen != Kernel(),
-    }
-    if unread[match]:
-        one, other = ("--critic", "gan") if match == "mmd" else ("--kernel", "mmd")
-        raise InputError(f"{one} settings are of --match {other}: choose it")
+    require_pairs(training)
+    if match == "mmd" and own != PriorCritic():
+        raise InputError(
+            "--critic-hidden and --critic-learning-rate are of --match gan: choose it"
+        )
+    if match == "gan" and chosen != Kernel():
+        raise InputError("--kernel and --scales are of --match mmd: choose it")
     view = a.open_data(data, network)
-    body, steps = build_bodies(network, view.dataset), arena.total_steps(view, training)
+    body = build_bodies(network, view.dataset)
     parts = {
         "encoder": DeterministicEncoder(body.encoder, latent.latents),
         "decoder": a.build_decoder(body, view),
         "prior": StandardNormal(latent.latents),
     }
-    moves = a.adam(training, steps, 0.5)
-    metrics = {"reconstruction": reconstruction_error(), "count": count()}
-    owns = ("encoder", "decoder")
-    if match == "mmd":
-        objective = partial(objectives.wasserstein, strength=strength, kernel=chosen)
-        players = {"autoencoder": Player(objective, moves, owns)}
-        return arena.game(VAE(**parts), players, view, training, metrics, "distortion")
+    if match == "gan":
+        return told_by_critic(parts, view, training, strength, own)
+    objective = partial(objectives.wasserstein, strength=strength, kernel=chosen)
+    moves = a.adam(training, arena.total_steps(view, training), BETA1)
+    players = {"autoencoder": Player(objective, moves, OWNS)}
+    return arena.game(VAE(**parts), players, view, training, METRICS, "distortion")
+
+
+def told_by_critic(
+    parts: Mapping[str, Any],
+    view: a.View,
+    training: Training,
+    strength: float,
+    critic: PriorCritic,
+) -> Experiment:
+    """The WAE-GAN: a critic tells encodings from draws of the prior."""
     loss = adversarial.LOSSES["logistic"]
     fool = partial(adversarial.autoencode, loss=loss, adversarial=strength)
     tell = partial(adversarial.critic, loss=loss, subjects=adversarial.encoded)
-    own = dataclasses.replace(training, learning_rate=rate)
+    steps = arena.total_steps(view, training)
+    own = dataclasses.replace(training, learning_rate=critic.learning_rate)
     players = {
-        "autoencoder": Player(fool, moves, owns),
-        "critic": Player(tell, a.adam(own, steps, 0.5), ("critic",)),
+        "autoencoder": Player(fool, a.adam(training, steps, BETA1), OWNS),
+        "critic": Player(tell, a.adam(own, steps, BETA1), ("critic",)),
     }
-    metrics = {**metrics, "critic": critic_scores(adversarial.encoded)}
-    model = CriticVAE(**parts, critic=CriticNetwork(FlatEncoder(MLP(critic_hidden))))
+    metrics = {**METRICS, "critic": critic_scores(adversarial.encoded)}
+    judge = CriticNetwork(FlatEncoder(MLP(critic.hidden)))
+    model = CriticVAE(**parts, critic=judge)
     return arena.game(model, players, view, training, metrics, "distortion")

@@ -14,9 +14,9 @@ def main(
     Args:
       workdir: folder of the run, or of a shared model, or hf://owner/name.
       what: any of curves, samples, reconstructions, interpolation, traversal, manifold,
-        latents, classes, labels, attributes, completions, imputations, blocks, layers;
-        by default all that apply to the run. After evaluate.py --what also nll_over_k,
-        gaps and rate_distortion.
+        latents, classes, labels, attributes, completions, imputations, blocks, layers,
+        factors; by default all that apply to the run. After evaluate.py --what also
+        nll_over_k, gaps and rate_distortion.
       out: folder for the pictures; WORKDIR/plots by default.
     """
     from vaejax import plots  # loads matplotlib: only when parsing has succeeded

@@ -64,8 +64,8 @@ def mutual_information_gap(codes: Codes, factors: Factors) -> Score:
     """MIG by a histogram of codes, as disentanglement_lib computes it.
 
     The mean over factors of (I(z_j; v_k) - I(z_i; v_k)) / H(v_k), j and i being the two
-    latents that tell most of the factor, with latents in 20 bins [Chen et al. 2018, eq.
-    6; Locatello et al. 2019]. The error is by the jackknife.
+    latents that tell most of the factor, with latents in 20 bins [Chen et al. 2018b,
+    eq. 6; Locatello et al. 2019]. The error is by the jackknife.
 
     Args:
       codes: `[N, latents]`, by that library's protocol the means of q(z | x).
@@ -134,7 +134,7 @@ class Gap(NamedTuple):
 def mutual_information_gap_of_densities(
     q: GaussianLatents, factors: Factors, draws: int = 2000
 ) -> Gap:
-    """MIG by the densities of q(z | x), the estimator of [Chen et al. 2018, eq. 5].
+    """MIG by the densities of q(z | x), the estimator of [Chen et al. 2018b, eq. 5].
 
     I(z_j; v_k) = E log q(z_j | v_k) - log q(z_j), where q(z_j) is the mean of q(z_j |
     x_n) over all N examples and q(z_j | v_k) that over those of the factor's value; the
