@@ -151,7 +151,7 @@ def latent_game(
     model = latent_model(network, latent, view, sides, judge)
     spec, steps = view.dataset.spec, arena.total_steps(view, training)
     distance = None
-    if fidelity.perceptual or fidelity.lpips:
+    if fidelity.features:
         distance = OpenedLater(fidelity.perceptual, fidelity.lpips, spec)
     scale = math.prod(spec.shape) / math.prod((*sides, map_channels(latent)))
     most = MOST if latent.bottleneck == "kl" else MOST * math.prod(spec.shape)
@@ -168,14 +168,9 @@ def latent_game(
     made = dataclasses.replace(
         made,
         metrics=with_metrics(made, latent, view, sides, judge is not None),
-        frozen={} if distance is None else {setting_of(fidelity): distance},
+        frozen={fidelity.features: distance} if distance else {},
     )
     return made if latent.bottleneck == "kl" else with_first_codes(made, latent)
-
-
-def setting_of(fidelity: Fidelity) -> str:
-    """The setting that names the frozen network."""
-    return "perceptual" if fidelity.perceptual else "lpips"
 
 
 ERRORS: Mapping[str, Callable[[], Likelihood]] = {

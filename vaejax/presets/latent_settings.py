@@ -94,6 +94,11 @@ class Fidelity:
         if given and not (self.perceptual or self.lpips):
             raise InputError("--perceptual-weight needs --perceptual or --lpips")
 
+    @property
+    def features(self) -> str:
+        """The setting that names the frozen network; else empty."""
+        return "perceptual" if self.perceptual else "lpips" if self.lpips else ""
+
 
 @dataclasses.dataclass(frozen=True)
 class Opposed:
