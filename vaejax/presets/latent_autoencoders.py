@@ -73,7 +73,7 @@ def autoencoder_kl(
     adversarial_weight: float = 0.5,
     adaptive_weight: bool = True,
     critic_start: int = 1000,
-    critic_warm_up: int = 500,
+    critic_warm_up: int = 100,
     training: Training = SHORT,
 ) -> Experiment:
     """The autoencoder of latent diffusion, with a critic [Rombach et al. 2022].
@@ -89,8 +89,8 @@ def autoencoder_kl(
         features this is a VAE.
       adaptive_weight: multiply it by the ratio of slopes in the decoder's last layer,
         of reconstruction to critic [Esser et al. 2021].
-      critic_start: step from which the critic trains and counts.
-      critic_warm_up: steps in which its weight rises from there, while it learns.
+      critic_start: step from which the critic trains.
+      critic_warm_up: steps from there in which it does not count yet.
     """
     starts = critic_start, critic_warm_up
     opposed = Opposed(critic, adversarial_weight, adaptive_weight, *starts)
@@ -108,7 +108,7 @@ def vqgan(
     adversarial_weight: float = 0.8,
     adaptive_weight: bool = True,
     critic_start: int = 1000,
-    critic_warm_up: int = 500,
+    critic_warm_up: int = 100,
     training: Training = SHORT,
 ) -> Experiment:
     """Maps of codes, with a critic and in features [Esser et al. 2021].
@@ -123,8 +123,8 @@ def vqgan(
       adversarial_weight: weight of the critic; 0: there is none.
       adaptive_weight: multiply it by the ratio of slopes in the decoder's last layer,
         of reconstruction to critic.
-      critic_start: step from which the critic trains and counts.
-      critic_warm_up: steps in which its weight rises from there, while it learns.
+      critic_start: step from which the critic trains.
+      critic_warm_up: steps from there in which it does not count yet.
     """
     starts = critic_start, critic_warm_up
     opposed = Opposed(critic, adversarial_weight, adaptive_weight, *starts)
@@ -152,7 +152,7 @@ def latent_game(
     model = latent_model(network, latent, view, sides, judge)
     spec, steps = view.dataset.spec, arena.total_steps(view, training)
     distance = None
-    if fidelity.perceptual or fidelity.lpips:
+    if fidelity.features:
         distance = OpenedLater(fidelity.perceptual, fidelity.lpips, spec)
     scale = math.prod(spec.shape) / math.prod((*sides, map_channels(latent)))
     most = MOST if latent.bottleneck == "kl" else MOST * math.prod(spec.shape)
@@ -169,14 +169,9 @@ def latent_game(
     made = dataclasses.replace(
         made,
         metrics=with_metrics(made, latent, view, sides, judge is not None),
-        frozen={} if distance is None else {setting_of(fidelity): distance},
+        frozen={fidelity.features: distance} if distance else {},
     )
     return made if latent.bottleneck == "kl" else with_first_codes(made, latent)
-
-
-def setting_of(fidelity: Fidelity) -> str:
-    """The setting that names the frozen network."""
-    return "perceptual" if fidelity.perceptual else "lpips"
 
 
 ERRORS: Mapping[str, Callable[[], Likelihood]] = {
@@ -261,14 +256,15 @@ def players_of(
     alone = arena.opponent(objective, owns, critic, training, steps)
     if not judged:
         return {"autoencoder": alone._replace(gate=None)}
-    if start >= steps:
+    if opposed.counts >= steps:
         raise InputError(
-            f"--critic-start {start} is after the last of {steps:,} steps: start "
-            "earlier, train for more --epochs, or set --adversarial-weight 0"
+            f"the critic counts from step {opposed.counts:,} on, after the last of "
+            f"{steps:,}: set an earlier --critic-start, a shorter --critic-warm-up, "
+            "more --epochs, or --adversarial-weight 0"
         )
     moves = critic.critic_moves
     gate = either(until(start), every(moves)) if moves > 1 else None
-    schedules = {"adversarial": from_step(opposed.weight, start, opposed.rise)}
+    schedules = {"adversarial": from_step(opposed.weight, opposed.counts)}
     judge = arena.critic_player(critic, training, steps, SHOWN)
     return {
         "autoencoder": alone._replace(gate=gate, schedules=schedules),

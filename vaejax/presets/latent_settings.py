@@ -94,6 +94,11 @@ class Fidelity:
         if given and not (self.perceptual or self.lpips):
             raise InputError("--perceptual-weight needs --perceptual or --lpips")
 
+    @property
+    def features(self) -> str:
+        """The setting that names the frozen network; else empty."""
+        return "perceptual" if self.perceptual else "lpips" if self.lpips else ""
+
 
 @dataclasses.dataclass(frozen=True)
 class Opposed:
@@ -103,12 +108,17 @@ class Opposed:
     weight: float
     adaptive: bool
     start: int
-    rise: int = 0
+    alone: int = 0
 
     def __post_init__(self) -> None:
         require(self.weight >= 0, "adversarial_weight", self.weight, "at least 0")
         require(self.start >= 0, "critic_start", self.start, "at least 0")
-        require(self.rise >= 0, "critic_warm_up", self.rise, "at least 0")
+        require(self.alone >= 0, "critic_warm_up", self.alone, "at least 0")
+
+    @property
+    def counts(self) -> int:
+        """The step from which the critic has a weight."""
+        return self.start + self.alone
 
     @property
     def absent(self) -> bool:

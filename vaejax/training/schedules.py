@@ -41,9 +41,9 @@ def cyclical(value: float | Array, steps: int) -> optax.Schedule:
     return lambda step: value * jnp.minimum(2 * jnp.mod(step, steps) / steps, 1.0)
 
 
-def from_step(value: float | Array, start: int, rise: int = 0) -> optax.Schedule:
-    """0 before the step `start`, from where it rises in `rise` steps to `value`."""
-    return lambda step: value * jnp.clip((step - start + 1) / (rise + 1), 0.0, 1.0)
+def from_step(value: float | Array, start: int) -> optax.Schedule:
+    """0 before the step `start`, `value` from there on."""
+    return lambda step: jnp.where(jnp.asarray(step) >= start, value, 0.0)
 
 
 def constant(value: float | Array, steps: int) -> optax.Schedule:
