@@ -50,7 +50,7 @@ PATCHES = Critic(
 """The critic of the published recipe, narrower."""
 MAPS, FAITHFUL = MapNetwork(), Fidelity()
 NUMBERS, CODES = AnyBottleneck(), AnyBottleneck(bottleneck="vq")
-SHORT = Training(epochs=40, batch_size=64, learning_rate=5e-4)
+SHORT = Training(epochs=40, batch_size=64, learning_rate=2e-4)
 TINY: Mapping[str, Any] = {
     "width": 4,
     "multipliers": (1, 2),
