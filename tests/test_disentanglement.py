@@ -373,7 +373,8 @@ def test_ranking_across_runs():
     z = np.random.default_rng(0).normal(size=(500, 4))
     turn = np.linalg.qr(np.random.default_rng(1).normal(size=(4, 4)))[0]
     kl = np.array([1.0, 2.0, 0.5, 1.5])
-    for similarity, best in (("lasso", 0.9), ("spearman", 1.0)):
+    best_of: dict[across_runs.Similarity, float] = {"lasso": 0.9, "spearman": 1.0}
+    for similarity, best in best_of.items():
         other = -z[:, [3, 0, 2, 1]]
         found = across_runs.disentanglement_ranking(
             [z, other, z @ turn], [kl] * 3, similarity

@@ -46,7 +46,8 @@ def test_scores_are_measured_printed_and_kept(run, loaded, capsys):
     assert entry["settings"]["codes"] == "mean" and entry["settings"]["scores"] == QUICK
     # Of the very examples, encoded once more by the library's own verb.
     batch = held_out_examples(loaded[0], 150, "train")
-    q = vaejax.encode(*loaded, batch["x"])
+    experiment, state = loaded
+    q = vaejax.encode(experiment, state, batch["x"])
     values, codes = entry["values"], np.asarray(q.mean, float)
     gap = info.mutual_information_gap(codes, batch["factors"])
     np.testing.assert_allclose(values["mig"], gap.value, atol=1e-4)
@@ -59,7 +60,8 @@ def test_scores_are_measured_printed_and_kept(run, loaded, capsys):
 
 
 def test_samples_are_scored_where_they_are_asked_for(loaded):
-    found = measure(*loaded, ["disentanglement"], split="train", num=60)
+    experiment, state = loaded
+    found = measure(experiment, state, ["disentanglement"], split="train", num=60)
     numbers = found["disentanglement"]
     assert numbers["sample"].shape == (60, 3)
     settings = {"scores": ["mig"], "seed": 0}
@@ -76,7 +78,8 @@ def test_the_heat_map_shows_the_information(loaded):
     """Its cells, whose rows are latents by their KL."""
     figure = plots.factors(*loaded)
     batch = held_out_examples(loaded[0], 5000, "train")
-    means = np.asarray(vaejax.encode(*loaded, batch["x"]).mean, float)
+    experiment, state = loaded
+    means = np.asarray(vaejax.encode(experiment, state, batch["x"]).mean, float)
     share = info.information_matrix(means, batch["factors"])
     share /= info.factor_entropies(batch["factors"])
     axes = figure.axes[0]

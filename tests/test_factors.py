@@ -56,10 +56,8 @@ def test_sprites_are_the_pixels_inside_an_outline(shape):
     for _ in range(20):
         scale, turn, x, y = (int(rng.integers(n)) for n in (6, 40, 32, 32))
         at = 16 + 32 * np.array([x, y]) / 31
-        outline = Polygon(
-            np.vstack([corners(shape, scale, turn) + at, at]), closed=True
-        )
-        outline.vertices[-1] = outline.vertices[0]
+        points = corners(shape, scale, turn) + at
+        outline = Polygon(np.vstack([points, points[:1]]), closed=True)
         inside = outline.contains_points(middles.reshape(-1, 2)).reshape(64, 64)
         assert (sprite(shape, scale, turn, x, y) != inside).sum() <= 1  # on the rim
 
@@ -72,8 +70,8 @@ def test_hearts_are_symmetric_and_all_sprites_grow_with_their_scale():
         area = [int(sprite(shape, scale, 3, 9, 20).sum()) for scale in range(6)]
         ratio = np.sqrt(np.array(area) / area[-1])
         np.testing.assert_allclose(ratio, np.linspace(0.5, 1, 6), atol=0.03)
-        turned = [sprite(shape, 2, turn, 9, 20) for turn in (0, 39)]
-        np.testing.assert_array_equal(*turned)
+        first, last = (sprite(shape, 2, turn, 9, 20) for turn in (0, 39))
+        np.testing.assert_array_equal(first, last)
 
 
 def test_a_subset_is_drawn_and_holds_its_factors(monkeypatch):
@@ -287,5 +285,6 @@ def test_users_arrays_bring_factors(tmp_path):
         ({"factors_test": factors}, "factors_test but no x_test"),
         ({"factors_train": None, "factor_names": ["a"]}, "has no factors_train"),
     ):
+        changed: dict[str, Any] = {**given, **wrong}
         with pytest.raises(InputError, match=says):
-            from_arrays(**given | wrong)
+            from_arrays(**changed)

@@ -42,7 +42,7 @@ def posterior_means(
     return np.concatenate([np.asarray(m).reshape(len(m), -1) for m in means])
 
 
-def encoded(
+def encoding_of(
     experiment: Experiment,
     state: TrainState,
     batch: Mapping[str, np.ndarray],

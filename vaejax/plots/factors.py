@@ -10,7 +10,7 @@ from vaejax.metrics.disentanglement.information import (
     factor_entropies,
     information_matrix,
 )
-from vaejax.plots.examples import MOST, encoded, posterior_means, require_posterior
+from vaejax.plots.examples import MOST, encoding_of, posterior_means, require_posterior
 from vaejax.plots.frame import Picture, heading
 from vaejax.training.evaluator import held_out_examples
 
@@ -82,7 +82,7 @@ def ordered_latents(
     """Latents in the order of pictures, and their labels: by their KL, nats, where the
     model has that of each, else by the variance of their means.
     """
-    kl = encoded(experiment, state, batch).get("latent_kl")
+    kl = encoding_of(experiment, state, batch).get("latent_kl")
     worth = means.var(0, ddof=1) if kl is None else kl.mean(0)
     word = "var" if kl is None else "KL"
     order = np.argsort(-worth, kind="stable")[:most]

@@ -36,6 +36,7 @@ from vaejax.training.schedules import from_step
 __all__ = ["autoencoder_kl", "vqgan"]
 
 adversarial = objectives.adversarial
+SHOWN = adversarial.reconstruction_alone
 GREY = Data(binarize="none")
 
 
@@ -264,9 +265,7 @@ def players_of(
     moves = critic.critic_moves
     gate = either(until(start), every(moves)) if moves > 1 else None
     schedules = {"adversarial": from_step(opposed.weight, opposed.counts)}
-    judge = arena.critic_player(
-        critic, training, steps, adversarial.reconstruction_alone
-    )
+    judge = arena.critic_player(critic, training, steps, SHOWN)
     return {
         "autoencoder": alone._replace(gate=gate, schedules=schedules),
         "critic": judge._replace(gate=since(start) if start else None),
@@ -293,5 +292,5 @@ def with_metrics(
             "count": metrics.count(),
         }
     if judged:
-        used["critic"] = metrics.critic_scores(adversarial.reconstruction_alone)
+        used["critic"] = metrics.critic_scores(SHOWN)
     return lambda samples: {**likelihood(samples), **used, **made.metrics(samples)}

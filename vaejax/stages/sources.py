@@ -130,6 +130,7 @@ def on_data(experiment: Experiment, dataset: Dataset) -> Experiment:
         digest=spec.digest,
         streams=spec.streams,
         first=spec.first,
+        factors=spec.factors,
     )
     if conditional(experiment.model):
         new = new._replace(classes=known.classes, names=known.names)
