@@ -275,7 +275,8 @@ def test_errors_are_those_of_pixels_between_minus_one_and_one():
 
 def test_the_critic_starts_at_its_step_and_counts_from_there():
     """Before it the loss has none of it, which then is that of a VAE (above)."""
-    players = tiny(critic_start=5, critic_moves=2).players
+    settings = {"critic_start": 5, "adversarial_weight": 0.5}
+    players = tiny(**settings, critic_moves=2).players
     gates = [players[name].gate for name in ("critic", "autoencoder")]
     assert [[bool(g(n, {})) for g in gates] for n in (4, 5, 6, 7)] == [
         [False, True],
@@ -285,7 +286,7 @@ def test_the_critic_starts_at_its_step_and_counts_from_there():
     ]
     weights = [players["autoencoder"].schedules["adversarial"](n) for n in (0, 4, 5)]
     np.testing.assert_array_equal(weights, [0, 0, 0.5])
-    later = tiny(critic_start=5, critic_warm_up=3).players
+    later = tiny(**settings, critic_warm_up=3).players
     weights = [later["autoencoder"].schedules["adversarial"](n) for n in (5, 7, 8)]
     np.testing.assert_array_equal(weights, [0, 0, 0.5])
     gate = later["critic"].gate
