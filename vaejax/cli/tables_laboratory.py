@@ -180,7 +180,7 @@ def table_of_disentanglement(values: Values) -> tuple[Row, list[Row]]:
 
 
 def table_of_representation(values: Values) -> tuple[Row, list[Row]]:
-    """How codes tell labels."""
+    """The table of scores of codes by labels."""
     return HEADS, rows_of_values(values, OF_REPRESENTATION, errors=".3f")
 
 

@@ -48,7 +48,7 @@ _UNREADABLE = (
 
 
 ENTRIES = ("x", "y", "mask", "factors")
-"""What a split can have of its examples."""
+"""Names of the arrays that a split can have."""
 
 
 def from_arrays(

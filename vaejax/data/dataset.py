@@ -31,7 +31,7 @@ class Dataset(NamedTuple):
     where an entry is observed, and there only where the set has holes (`x` is 0 in
     those of a table); `factors` is int32 `[N, F]`, the value of each known factor of
     variation, and there only where these are known (`Spec.factors`). Each call may make
-    the arrays anew, so keep them. A split that does not exist is an `InputError`, and
+    new arrays, so keep them. A split that does not exist is an `InputError`, and
     so is any of a set that streams: there `examples(name)` reads those that are asked
     for.
     """

@@ -70,11 +70,11 @@ class FirstStage(NamedTuple):
     what: str
     """`codes`, or `means` of q(z | x)."""
     digest: str
-    """Of the parameters that encoded, as `state_digest` gives it."""
+    """The digest of the parameters that encoded, by `state_digest`."""
     step: int
-    """Of its training."""
+    """The step of training that these parameters are of."""
     source: str = ""
-    """What it encoded, by name, where that is not what it was trained on."""
+    """Name of the encoded data, where that is not the data of its training."""
     side: int = 0
     """Pixels of a side that images were resized to; 0: those of training."""
 
@@ -83,8 +83,8 @@ class FirstStage(NamedTuple):
         return (
             f"the first stage {found.run} is not the one that encoded the data: its "
             f"parameters have digest {found.digest} (step {found.step:,}), those had "
-            f"{self.digest} (step {self.step:,}); give those back, or train a second "
-            "stage anew"
+            f"{self.digest} (step {self.step:,}); restore those, or train another "
+            "second stage"
         )
 
 

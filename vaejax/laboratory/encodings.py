@@ -148,7 +148,7 @@ def of_infomec(codes: np.ndarray, factors: np.ndarray, seed: int) -> Values:
 
 
 def of_representation(found: Numbers, settings: Mapping[str, Any]) -> Values:
-    """How codes tell labels."""
+    """Scores of codes by labels."""
     known = found["y"] >= 0
     codes, y = found[settings["codes"]].astype(float)[known], found["y"][known]
     agreement = clusters.cluster_agreement(codes, y, seed=settings["seed"])

@@ -71,7 +71,7 @@ def probe_accuracy(codes: Codes, y: Labels) -> Score:
 
 
 class Agreement(NamedTuple):
-    """How clusters agree with labels: 1 if they are the same, 0 by chance."""
+    """Agreement of clusters with labels: 1 if they are the same, 0 by chance."""
 
     rand: float
     """Adjusted Rand index."""

@@ -58,7 +58,7 @@ def open_perceptual(classifier: str, lpips: str, spec: Spec) -> Perceptual | Non
 
 
 class OpenedLater:
-    """What `open_perceptual` gives, opened when it is first used.
+    """The distance by `open_perceptual`, opened when it is first used.
 
     So a trained run can be loaded, sampled and shared where the weights of its loss are
     not. Training opens them before it begins.

@@ -52,7 +52,7 @@ class Likelihood(nn.Module):
     fits = REAL
     discrete = False
     words = ""
-    """What a run says of it, where that is not its name."""
+    """Its description in the first lines of a run; empty: its name."""
 
     def outputs(self, channels: int) -> int:
         """Numbers that the body gives where the data has `channels`."""

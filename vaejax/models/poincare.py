@@ -44,7 +44,7 @@ class WrappedNormalPrior(nn.Module):
 
 
 class GyroplaneBody(nn.Module):
-    """A body that sees distances to hyperplanes of the ball in the place of z.
+    """A body that sees distances to hyperplanes of the ball instead of z.
 
     [Mathieu et al. 2019, eq. 9]: in units of the length of the normal at its point.
     """

@@ -24,7 +24,7 @@ class TwoStages(Generator):
     coded: bool
     """Whether they are codes, for `values_of` of the first stage."""
     mean: tuple[float, ...] = ()
-    """Of each entry of their last axis, which the second stage has standardized."""
+    """Means of each entry of the last axis, by which the second stage standardizes."""
     scale: tuple[float, ...] = ()
     """Standard deviations alike."""
 

@@ -47,7 +47,7 @@ class Perceived(NamedTuple):
 
 
 class BottleneckTerms(NamedTuple):
-    """What latents cost: terms of the loss, and what is logged beside them."""
+    """The cost of latents: terms of the loss, and quantities logged beside them."""
 
     losses: Callable[[Inference], Metrics]
     told: Callable[[Inference, Batch], Metrics]
@@ -125,7 +125,7 @@ def latent_autoencoder(
 def fidelity(
     px: Distribution, batch: Batch, perceived: Perceived | None
 ) -> dict[str, Array]:
-    """What keeps reconstructions near x: `distortion` and `perceptual`, nats."""
+    """The errors of reconstructions: `distortion` and `perceptual`, nats."""
     terms = {"distortion": -jnp.mean(log_observed(px, batch))}
     if perceived is None:
         return terms

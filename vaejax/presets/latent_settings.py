@@ -77,7 +77,7 @@ class AnyBottleneck(CodeBottleneck):
 
 @dataclasses.dataclass(frozen=True)
 class Fidelity:
-    """What keeps reconstructions near the data."""
+    """The error of reconstructions."""
 
     reconstruction: Literal["l1", "l2", LikelihoodName] = "l1"
     """Absolute or squared errors of pixels in [-1, 1], summed; or a likelihood."""

@@ -10,7 +10,7 @@ from vaejax.data.builders._sprite import SIDE, sprite
 _DESCRIPTION = """
 Black and white pictures of 64 x 64 pixels, a square, an ellipse or a heart each, of 6
 scales, 40 orientations and 32 x 32 positions: 737,280 in all, on the grid of factors
-of dSprites. They are drawn anew from a geometry that was fitted to pictures of
+of dSprites. They are drawn from a geometry that was fitted to pictures of
 dSprites, and some of their pixels differ from it: this is not dSprites, and numbers
 obtained on it compare with no published table. The first and the last orientation are
 a whole turn apart.

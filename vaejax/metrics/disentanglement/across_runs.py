@@ -79,7 +79,7 @@ def scaled_codes(codes: Codes) -> Codes:
 def similarity_of(
     x: Codes, y: Codes, similarity: Similarity
 ) -> Float[np.ndarray, "latents others"]:
-    """How latents of `x` go with those of `y`, without a sign."""
+    """Similarity of latents of `x` and those of `y`, without a sign."""
     if similarity == "lasso":
         from sklearn.linear_model import Lasso  # slow to import
 

@@ -172,7 +172,7 @@ def least_varying(
 
 
 def interventional_robustness(codes: Codes, factors: Factors) -> float:
-    """How little other factors move a latent whose own factor is held (IRS).
+    """Robustness of latents to other factors while their own is held (IRS).
 
     1 - E |z_j - E[z_j | v_k]| / max |z_j - E[z_j]|, with the largest deviation among
     the examples of a value for the first E (its 99th percentile, as in

@@ -73,7 +73,7 @@ def single_accuracy(
 
 
 def explicitness(codes: Codes, factors: Factors) -> float:
-    """How well a logistic regression tells the values of factors [Ridgeway & Mozer
+    """The values of factors as told by logistic regression [Ridgeway & Mozer
     2018].
 
     The area under the ROC curve of each value against the others, averaged over values
