@@ -73,8 +73,7 @@ def single_accuracy(
 
 
 def explicitness(codes: Codes, factors: Factors) -> float:
-    """The values of factors as told by logistic regression [Ridgeway & Mozer
-    2018].
+    """Explicitness of factors, by logistic regression [Ridgeway & Mozer 2018].
 
     The area under the ROC curve of each value against the others, averaged over values
     and factors, on the third of the examples that was not fitted to; codes are
