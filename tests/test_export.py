@@ -133,6 +133,7 @@ def test_every_preset_is_exported_for_any_batch_and_platform(name):
     make = presets.PRESETS[name]
     # Few and small images have fewer to hold out, and begin at another side.
     needed = ("validation", "encoder_blocks", "decoder_blocks", "widths")
+    needed += ("critic_layers", "critic_start")
     fitting = {n: v for n, v in tiny_settings(make).items() if n in needed}
     data = DATA[name]() if name in DATA else data
     experiment = make(dataset=data, batch_size=100, **fitting)
