@@ -19,7 +19,7 @@ from vaejax.training.loop import first_state
 
 WRITTEN = Path(__file__).parent / "fixtures" / "diffusers.zip"
 ROUNDING = 1e-5
-"""Of some ten operations on numbers below ten in float32."""
+"""Rounding of some ten float32 operations on numbers below ten."""
 
 
 @pytest.fixture(scope="module")

@@ -122,7 +122,7 @@ def test_constant_codes():
 
 
 def test_rotated_codes():
-    """What needs axes falls; what a linear map can undo stays."""
+    """A rotation lowers scores of single latents, and no score of linear maps."""
     z, right = rotated(), perfect()
     for name in ("mig", "sap", "irs", "modularity"):
         assert SCORES[name](z) < 0.8 * SCORES[name](right), name

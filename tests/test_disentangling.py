@@ -79,7 +79,7 @@ class TestEstimators:
         assert (found < DENSITY.prod(-1).mean(1)).all()
 
     def test_a_whole_data_set_is_exact_up_to_the_known_constant(self):
-        """Of all N examples the weighted estimate is log q(z) - log N, exactly."""
+        """A batch of all N examples has the weighted estimate log q(z) - log N."""
         found = estimate(term_of(range(N)), "weighted", N)
         joint = np.log(DENSITY.prod(-1).mean(1)) - np.log(N)
         product = np.log(DENSITY.mean(1)).sum(-1) - D * np.log(N)

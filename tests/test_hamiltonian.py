@@ -40,7 +40,7 @@ BATCH = data(WRONG, 4)
 
 
 def weights(steps, samples, tempering=0.5):
-    """Log-weights `[samples, batch]` of the model with so many steps."""
+    """Log-weights `[samples, batch]` of the model with `steps` leapfrog steps."""
     model = HamiltonianVAE(*PARTS, LearnedDynamics(L, steps, 0.2, tempering))
     keys = jax.random.split(KEY, samples)
     variables = model.init(KEY, BATCH, keys[:1], method="infer")

@@ -111,7 +111,7 @@ class TestWae:
         assert float(terms["penalty"]) == pytest.approx(50 * float(terms["mmd"]))
 
     def test_the_cost_is_the_squared_error(self):
-        """Of the preset's likelihood, up to its constant D / 2 log(pi)."""
+        """The cost is the preset's likelihood, up to its constant D / 2 log(pi)."""
         made = presets.wae(dataset="digits", hidden=(8,), latents=2)
         batch = {"x": jax.random.uniform(jax.random.key(1), (3, 8, 8, 1))}
         key = jax.random.key(0)

@@ -57,7 +57,7 @@ def test_without_weights_it_is_an_autoencoder(run):
 
 
 def test_the_penalty_of_slopes_is_autodiff_by_hand(run):
-    """Of one latent both directions give the same, so that nothing is random."""
+    """With one latent both directions give the same, so that nothing is random."""
     losses, model, variables = run
     _, terms = losses("gp", beta=0.0, strength=0.1)
     z = model.apply(variables, BATCH, method="encode").mean

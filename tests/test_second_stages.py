@@ -27,7 +27,7 @@ QUANTIZED = {"width": 8, "inner": 4, "blocks": 1, "codes": K, "code_channels": 3
 TRANSFORMER = {"layers": 1, "width": 8, "heads": 2, "labels": True, "batch_size": 64}
 FLOW = {"hidden": (8,), "labels": True, "ode_steps": 2, "batch_size": 64, "epochs": 1}
 ROUNDING = 1e-5
-"""Of some ten operations on numbers below ten in float32."""
+"""Rounding of some ten float32 operations on numbers below ten."""
 
 
 def quantized(**settings):
@@ -73,7 +73,7 @@ def spoilt(runs, tmp_path_factory):
 
 
 def test_codes_decode_to_the_reconstructions(runs, codes):
-    """Of all test examples, in their order, with their labels."""
+    """The latents of all test examples, in their order, with their labels."""
     experiment, state = vaejax.load(runs / "vqvae")
     images = experiment.dataset.split("test")
     x = images["x"].reshape(-1, 8, 8, 1) / np.float32(255)
