@@ -10,6 +10,20 @@ import numpy as np
 from vaejax.runtime.memory import check_fits
 
 
+def read_arrays(place: Path) -> dict[str, np.ndarray]:
+    """All arrays of a file; it is read once their sizes are known, and not unpickled.
+
+    Raises:
+      InputError: they are larger than the memory.
+      OSError, ValueError, BadZipFile: as NumPy does for a file that is none.
+    """
+    # Opened here, since NumPy does not close what it cannot read.
+    with place.open("rb") as stream:
+        check_sizes(stream, place)
+        with np.load(stream, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+
+
 def check_sizes(stream: IO[bytes], place: Path) -> None:
     """InputError where the arrays are larger than the memory, by their headers.
 

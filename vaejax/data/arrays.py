@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vaejax.data.archive import check_sizes
+from vaejax.data.archive import read_arrays
 from vaejax.data.bits import with_bits
 from vaejax.data.checks import (
     ARRAYS,
@@ -116,11 +116,7 @@ def open_npz(path: str, counts: Sequence[str] = ()) -> Dataset:
 def read_npz(place: Path) -> Arrays:
     """The arrays of a file; InputError where it is none."""
     try:
-        # Opened here, since NumPy does not close what it cannot read.
-        with place.open("rb") as stream:
-            check_sizes(stream, place)
-            with np.load(stream, allow_pickle=False) as file:
-                return {key: file[key] for key in file.files}
+        return read_arrays(place)
     except InputError:
         raise
     except FileNotFoundError:

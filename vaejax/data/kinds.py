@@ -78,6 +78,13 @@ class Described(Protocol):
     def kind(self) -> str: ...
 
 
+class Spatial(Described, Protocol):
+    """A description that says the shape of an example, too."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
 def kind_of(spec: Described) -> Kind:
     """The kind of a data set; InputError where it is unknown."""
     if spec.kind not in KINDS:
@@ -102,6 +109,22 @@ def by_kind(spec: Described, table: Mapping[str, T], what: str, hint: str = "") 
 def require_images(spec: Described, what: str, hint: str = "") -> None:
     """InputError where the data are no images: "`what` needs images: ..."."""
     by_kind(spec, {"image": None}, what, hint)
+
+
+def divided_sides(spec: Spatial, factor: int) -> tuple[int, int]:
+    """Height and width of images, both divided by `factor`.
+
+    Raises:
+      InputError: one of them does not divide, with a size that does.
+    """
+    height, width, *_ = spec.shape
+    if height % factor or width % factor:
+        side = max(min(height, width) // factor, 1) * factor
+        raise InputError(
+            f"images of {spec.name} are {height} x {width}, which does not divide by "
+            f"{factor}: resize them, as by --image-size {side}"
+        )
+    return height // factor, width // factor
 
 
 def with_channels(x: np.ndarray, spec: Described) -> np.ndarray:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax import parallel
-from vaejax.data.archive import check_sizes
+from vaejax.data.archive import read_arrays
 from vaejax.data.kinds import require_images
 from vaejax.data.spec import Spec
 from vaejax.errors import InputError
@@ -109,10 +109,7 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
 def weights_from_npz(path: Path, option: str = "--inception") -> dict[str, np.ndarray]:
     """All arrays of an .npz file."""
     try:
-        with open(path, "rb") as stream:
-            check_sizes(stream, path)
-            with np.load(stream, allow_pickle=False) as file:
-                return dict(file)
+        return read_arrays(path)
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(f"{option} {path} is no .npz of arrays ({error})") from None
 

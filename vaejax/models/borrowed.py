@@ -11,12 +11,8 @@ from jax.tree_util import Partial
 from vaejax.distributions import Delta, Normal
 from vaejax.distributions.codes import Codes, Quantized, UniformCodes
 from vaejax.models.base import LatentModel
+from vaejax.models.map_autoencoders import signed
 from vaejax.types import Array, Batch, Distribution
-
-
-def signed(x: Array) -> Array:
-    """Images in [0, 1] as such networks see them, in [-1, 1]."""
-    return 2 * x - 1
 
 
 def unit_images(x: Array) -> Distribution:

@@ -9,7 +9,7 @@ import flax.linen as nn
 
 from vaejax import distributions as d
 from vaejax.models.likelihoods import UNIT, Likelihood
-from vaejax.models.map_autoencoders import gaussian_of
+from vaejax.models.map_autoencoders import gaussian_of, signed
 from vaejax.models.quantized import QuantizedVAE
 from vaejax.types import Array, Batch, Distribution
 
@@ -20,7 +20,7 @@ class SignedEncoder(nn.Module):
     body: nn.Module
 
     def __call__(self, batch: Batch) -> Array:
-        return self.body(2 * batch["x"] - 1)
+        return self.body(signed(batch["x"]))
 
 
 class GaussianMapEncoder(nn.Module):
@@ -29,7 +29,7 @@ class GaussianMapEncoder(nn.Module):
     body: nn.Module
 
     def __call__(self, batch: Batch) -> Distribution:
-        return gaussian_of(self.body(2 * batch["x"] - 1))
+        return gaussian_of(self.body(signed(batch["x"])))
 
 
 class AbsoluteError(Likelihood):

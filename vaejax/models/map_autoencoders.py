@@ -17,6 +17,11 @@ LOG_VARIANCES = (-30.0, 20.0)
 """Log-variances are clipped to this range, as the reference does."""
 
 
+def signed(x: Array) -> Array:
+    """Images in [0, 1] as these networks see them, in [-1, 1]."""
+    return 2 * x - 1
+
+
 def gaussian_of(h: Array) -> Distribution:
     """A Gaussian over maps, from maps of twice as many channels.
 

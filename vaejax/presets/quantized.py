@@ -3,8 +3,7 @@
 import dataclasses
 
 from vaejax.configs import Data, Network, Training, at_least
-from vaejax.data.kinds import require_images
-from vaejax.errors import InputError
+from vaejax.data.kinds import divided_sides, require_images
 from vaejax.experiment import Experiment
 from vaejax.metrics import code_usage, count, likelihood_metrics
 from vaejax.models import MapEncoder, QuantizedVAE
@@ -117,13 +116,5 @@ def quantized_experiment(
 
 def map_sides(view: a.View, factor: int) -> tuple[int, int]:
     """Height and width of the map; InputError where sides do not divide."""
-    spec = view.dataset.spec
-    require_images(spec, "this preset", ": use vae")
-    height, width, _ = spec.shape
-    if height % factor or width % factor:
-        side = max(width // factor, 1) * factor
-        raise InputError(
-            f"images of {spec.name} are {height} x {width}, which does not divide by "
-            f"{factor}: resize them, as by --image-size {side}"
-        )
-    return height // factor, width // factor
+    require_images(view.dataset.spec, "this preset", ": use vae")
+    return divided_sides(view.dataset.spec, factor)

@@ -1,6 +1,5 @@
 """Fitted samplers in a run's folder: `samplers/KIND.npz`, arrays and digests only."""
 
-import errno
 import hashlib
 import sys
 import zipfile
@@ -10,8 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from vaejax.apply.rows import write_npz
-from vaejax.data.archive import check_sizes
+from vaejax.data.archive import read_arrays
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
 from vaejax.purposes import OfRun
@@ -23,7 +21,7 @@ from vaejax.samplers.record import (
     check_sampler_name,
     state_digest,
 )
-from vaejax.sharing.manifest import is_shared
+from vaejax.sharing.kept import keep_arrays
 
 ABOUT = ("shape", "classes", "model", "digest")
 """Names of what is told beside the arrays of a sampler, which begin with `of/`."""
@@ -76,35 +74,21 @@ def check_components(kept: Sampler, components: int, path: Path) -> None:
 
 def keep_sampler(sampler: Sampler, path: Path) -> None:
     """Writes the file; where a run cannot be written, a warning says so."""
-    workdir = path.parent.parent
-    reason = "it is a shared model" if is_shared(workdir) else ""
-    if not reason:
-        about = {
-            "shape": np.array(sampler.shape, np.int64),
-            "classes": np.array(sampler.classes),
-            "model": np.array(sampler.model_digest),
-            "digest": np.array(content_digest(sampler)),
-        }
-        arrays = {f"of/{name}": array for name, array in sampler.arrays.items()}
-        try:
-            path.parent.mkdir(exist_ok=True)
-            write_npz(path, about | arrays)
-            return
-        except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-                raise
-            reason = error.strerror or "it cannot be written"
-    print(f"warning: the fit is not kept in {workdir}: {reason}", file=sys.stderr)
+    about = {
+        "shape": np.array(sampler.shape, np.int64),
+        "classes": np.array(sampler.classes),
+        "model": np.array(sampler.model_digest),
+        "digest": np.array(content_digest(sampler)),
+    }
+    arrays = {f"of/{name}": array for name, array in sampler.arrays.items()}
+    keep_arrays(path.parent.parent, path, about | arrays, "the fit is")
 
 
 def read_sampler(path: Path, kind: Fitted) -> Sampler:
     """The sampler in a file; InputError where it is not as it was written."""
     damaged = f"{path} is damaged: give --refit to make it anew"
     try:
-        with path.open("rb") as stream:
-            check_sizes(stream, path)
-            with np.load(stream, allow_pickle=False) as file:
-                found = {name: file[name] for name in file.files}
+        found = read_arrays(path)
         shape = tuple(map(int, found["shape"]))
         arrays = own_arrays(found)
         model = str(found["model"])

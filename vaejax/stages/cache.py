@@ -1,6 +1,5 @@
 """Latents that a run keeps: `latents/DIGEST.npz` in its folder, arrays only."""
 
-import errno
 import sys
 import zipfile
 from collections.abc import Mapping
@@ -8,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vaejax.apply.rows import write_npz
-from vaejax.data.archive import check_sizes
+from vaejax.data.archive import read_arrays
 from vaejax.data.dataset import Arrays, arrays_digest
 from vaejax.data.spec import FirstStage, Spec
 from vaejax.errors import InputError
-from vaejax.sharing.manifest import is_shared
+from vaejax.sharing.kept import keep_arrays
 from vaejax.stages.encoding import EncodedLatents
 
 FOLDER = "latents"
@@ -48,10 +46,7 @@ def kept_latents(
 
 def read_splits(place: Path) -> dict[str, Arrays]:
     """Arrays by split; ValueError where their digest is another."""
-    with place.open("rb") as stream:
-        check_sizes(stream, place)
-        with np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+    arrays = read_arrays(place)
     digest, splits = str(arrays.pop("digest")), {}
     for name, array in arrays.items():
         split, _, entry = name.partition("/")
@@ -70,17 +65,6 @@ def keep_latents(
     workdir: Path, first: FirstStage, splits: Mapping[str, Arrays]
 ) -> None:
     """Writes the file; where a run cannot be written, a warning says so."""
-    reason = "it is a shared model" if is_shared(workdir) else ""
-    if not reason:
-        arrays = {f"{s}/{n}": a for s, each in splits.items() for n, a in each.items()}
-        arrays["digest"] = np.array(splits_digest(splits))
-        place = latents_place(workdir, first)
-        try:
-            place.parent.mkdir(exist_ok=True)
-            write_npz(place, arrays)
-            return
-        except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-                raise
-            reason = error.strerror or "it cannot be written"
-    print(f"warning: latents are not kept in {workdir}: {reason}", file=sys.stderr)
+    arrays = {f"{s}/{n}": a for s, each in splits.items() for n, a in each.items()}
+    arrays["digest"] = np.array(splits_digest(splits))
+    keep_arrays(workdir, latents_place(workdir, first), arrays, "latents are")

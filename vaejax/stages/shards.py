@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from vaejax.apply.rows import write_npz
-from vaejax.data.archive import check_sizes
+from vaejax.data.archive import read_arrays
 from vaejax.data.dataset import Arrays
 from vaejax.data.spec import FirstStage, Spec
 from vaejax.data.stored import read_as, read_record
@@ -173,10 +173,7 @@ def read_shard(path: Path, manifest: LatentsManifest, rows: int) -> Arrays:
 def read_npz_shard(path: Path, manifest: LatentsManifest) -> Arrays:
     """The arrays of an `.npz`."""
     del manifest  # the file says itself what is in it
-    with path.open("rb") as stream:
-        check_sizes(stream, path)
-        with np.load(stream, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+    return read_arrays(path)
 
 
 def read_records(path: Path, manifest: LatentsManifest) -> Arrays:

@@ -15,7 +15,7 @@ import numpy as np
 from vaejax.configs import Training
 from vaejax.data import Dataset, Spec, open_dataset
 from vaejax.data.dataset import Arrays
-from vaejax.data.kinds import kind_of, require_images
+from vaejax.data.kinds import divided_sides, kind_of, require_images
 from vaejax.data.preprocess import preprocess
 from vaejax.data.reading import Reading
 from vaejax.data.units import in_units, standardized
@@ -76,18 +76,13 @@ def borrowed_experiment(place: str, dataset: Dataset) -> tuple[Experiment, Train
     require_images(spec, f"the autoencoder {place}")
     found = from_diffusers(place)
     height, width, channels = spec.shape
-    wanted, factor = found.config.in_channels, found.module.encoder.sizes.factor
+    wanted = found.config.in_channels
     if channels != wanted:
         raise InputError(
             f"{place} reads images of {wanted} channels: those of {spec.name} have "
             f"{channels}"
         )
-    if height % factor or width % factor:
-        best = max(min(height, width) // factor, 1) * factor
-        raise InputError(
-            f"images of {spec.name} are {height} x {width}, which does not divide by "
-            f"{factor}: resize them, as by --image-size {best}"
-        )
+    divided_sides(spec, found.module.encoder.sizes.factor)
     experiment = Experiment(
         model=borrowed(found.module, (height, width, channels)),
         players=MappingProxyType({}),

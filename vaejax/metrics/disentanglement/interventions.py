@@ -1,5 +1,6 @@
 """Scores by what codes do where one factor is held, among a fixed set of examples."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -92,14 +93,24 @@ def pair_differences(
     z: Array, groups: Groups, keys: Key, batch: int
 ) -> tuple[Array, Array]:
     """Points `[points, latents]` and the factor that the pairs of each share."""
-    count, factors = len(z), len(groups.order)
+
+    def point(k: Array, first: Key, second: Key) -> Array:
+        rows = jax.random.randint(first, (batch,), 0, len(z))
+        others = sharing(groups, k, rows, jax.random.uniform(second, (batch,)))
+        return jnp.abs(z[rows] - z[others]).mean(0)
+
+    return with_factors(point, groups, keys)
+
+
+def with_factors(
+    draw: Callable[[Array, Key, Key], Array], groups: Groups, keys: Key
+) -> tuple[Array, Array]:
+    """`draw` for a random factor at each key, with two keys of its own; the factors."""
 
     def one(key: Key) -> tuple[Array, Array]:
         which, first, second = jax.random.split(key, 3)
-        k = jax.random.randint(which, (), 0, factors)
-        rows = jax.random.randint(first, (batch,), 0, count)
-        others = sharing(groups, k, rows, jax.random.uniform(second, (batch,)))
-        return jnp.abs(z[rows] - z[others]).mean(0), k
+        k = jax.random.randint(which, (), 0, len(groups.order))
+        return draw(k, first, second), k
 
     return jax.lax.map(one, keys, batch_size=256)
 
@@ -159,16 +170,13 @@ def least_varying(
     z: Array, groups: Groups, keys: Key, batch: int
 ) -> tuple[Array, Array]:
     """Votes `[votes]`: the latent that varies least, and the factor that was held."""
-    count, factors = len(z), len(groups.order)
 
-    def one(key: Key) -> tuple[Array, Array]:
-        which, first, rest = jax.random.split(key, 3)
-        k = jax.random.randint(which, (), 0, factors)
-        row = jnp.full(batch, jax.random.randint(first, (), 0, count))
+    def vote(k: Array, first: Key, rest: Key) -> Array:
+        row = jnp.full(batch, jax.random.randint(first, (), 0, len(z)))
         rows = sharing(groups, k, row, jax.random.uniform(rest, (batch,)))
-        return jnp.argmin(z[rows].var(0, ddof=1)), k
+        return jnp.argmin(z[rows].var(0, ddof=1))
 
-    return jax.lax.map(one, keys, batch_size=256)
+    return with_factors(vote, groups, keys)
 
 
 def interventional_robustness(codes: Codes, factors: Factors) -> float:
