@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import tyro
 
 from vaejax.configs.checks import at_least
+from vaejax.configs.labels import Labels
 from vaejax.configs.latents import Latents, LatentSize
 from vaejax.data import Dataset
 from vaejax.data.dialect import Csv, Decimal, Header
@@ -20,6 +21,7 @@ __all__ = [
     "Critic",
     "Data",
     "DatasetName",
+    "Labels",
     "LatentSize",
     "Latents",
     "Network",

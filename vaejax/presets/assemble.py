@@ -79,10 +79,15 @@ class View(NamedTuple):
     """The likelihood by the name in the settings, if they choose it."""
 
 
-def open_data(settings: Data, likelihood: li.Likelihood | Network) -> View:
+def open_data(
+    settings: Data,
+    likelihood: li.Likelihood | Network,
+    partly: bool = False,
+) -> View:
     """Opens the data and checks that the likelihood is one for it.
 
     Where a network names the likelihood, `auto` is what `likelihood_name` says.
+    Training examples without a label are refused, unless labels may be known `partly`.
     """
     dataset = hide(
         open_dataset(
@@ -98,6 +103,12 @@ def open_data(settings: Data, likelihood: li.Likelihood | Network) -> View:
         settings.hide_columns,
         settings.hide_seed,
     )
+    if dataset.spec.unlabelled and not partly:
+        raise InputError(
+            f"{dataset.spec.name} has {dataset.spec.unlabelled:,} training examples "
+            "without a label (y = -1), which only m2 learns from: leave them out, or "
+            "give no labels"
+        )
     binarize = settings.binarize
     if binarize == "dynamic_train":
         dataset, binarize = binarized_once(dataset), "dynamic"
