@@ -52,7 +52,8 @@ class Data:
     dataset: DatasetName = "mnist_5k"
     """mnist_5k, digits, breast_cancer, sprites, another TFDS name; npz:PATH, csv:PATH,
     folder:PATH (pictures, in sub-folders by label), hf:PATH or hf:NAME, or latents:RUN
-    (codes or latents of a trained run)."""
+    (codes or latents of a trained run), draws:RUN (draws of its q(z | x), each time
+    others)."""
     validation: float = 0.0
     """Fraction of the training split held out for validation; 2 or more: the number
     of its last examples."""

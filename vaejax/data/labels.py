@@ -67,8 +67,9 @@ def balanced_rows(y: np.ndarray, count: int, seed: int, dataset: Dataset) -> np.
         mine = order[y[order] == k]
         if len(mine) < wanted:
             raise InputError(
-                f"--labels {count} takes {wanted} of each class, and {dataset.spec.name}"
-                f" has {len(mine)} of class {class_name(k, dataset.spec)}: keep fewer"
+                f"--labels {count} takes {wanted} of each class, and "
+                f"{dataset.spec.name} has {len(mine)} of class "
+                f"{class_name(k, dataset.spec)}: keep fewer"
             )
         found.append(mine[:wanted])
     return np.concatenate(found)

@@ -68,7 +68,7 @@ class FirstStage(NamedTuple):
     run: str
     """Its folder, or its address on the hub."""
     what: str
-    """`codes`, or `means` of q(z | x)."""
+    """`codes`, `means` of q(z | x), or `draws` of it."""
     digest: str
     """The digest of the parameters that encoded, by `state_digest`."""
     step: int

@@ -45,11 +45,12 @@ from vaejax.presets.posteriors import build_encoder
 from vaejax.presets.priors import build_prior
 from vaejax.presets.rates import for_counts
 from vaejax.runtime.limits import MOST
-from vaejax.stages.opening import PREFIX, open_latents
+from vaejax.stages.opening import DRAWS, PREFIX, open_draws, open_latents
 from vaejax.training.schedules import SCHEDULES
 from vaejax.types import Array, Objective, Shape
 
-OPENERS[PREFIX] = open_latents  # as the data are opened here, and nowhere below
+# As the data are opened here, and nowhere below.
+OPENERS |= {PREFIX: open_latents, DRAWS: open_draws}
 
 OF_LINEN = ("parent", "name")
 """Fields of a Linen module that are none of its parts."""
