@@ -115,19 +115,25 @@ def trained(
 
 
 def settings_at(plan: Plan, places: Places, budget: Budget) -> dict[str, Any]:
-    """The settings, with the path of the tables, which are written where needed.
+    """The settings, with the paths of tables, which are written where needed, and of
+    other runs, below `RUNS`.
 
     Raises:
       InputError: tables are needed and not given.
     """
-    settings = plan.at(budget)
+    settings = with_path(plan.at(budget), "RUNS", places.home.absolute())
     if not plan.needs:
         return settings
     if places.tables is None:
         raise InputError(f"{plan.name} needs {plan.needs}: give them as --tables FILE")
     folder = prepare_tables(places.tables, places.home / "tables")
+    return with_path(settings, "TABLES", folder)
+
+
+def with_path(settings: dict[str, Any], word: str, path: Path) -> dict[str, Any]:
+    """The settings with a path in the place of a word."""
     return {
-        name: value.replace("TABLES", str(folder)) if isinstance(value, str) else value
+        name: value.replace(word, str(path)) if isinstance(value, str) else value
         for name, value in settings.items()
     }
 

@@ -67,6 +67,15 @@ def best_in_training(
     return least | {name: max(row[name] for row in held_out) for name in highest}
 
 
+def percent_wrong(work: Work, *, samples: int = 0) -> Values:
+    """The evaluation, and `wrong`, the share of test examples whose label the model
+    does not tell, in percent.
+    """
+    values = evaluation(work, samples=samples)
+    wrong = {end: 100 * values[f"error{end}"] for end in ("", "_se")}
+    return dict(values) | {f"wrong{end}": value for end, value in wrong.items()}
+
+
 def excess_over_ppca(work: Work, *, samples: int) -> Values:
     """The likelihood beside that of probabilistic PCA in closed form.
 
@@ -139,6 +148,7 @@ MEASURES: Mapping[str, Callable[..., Values]] = MappingProxyType(
     {
         "evaluation": evaluation,
         "best_in_training": best_in_training,
+        "percent_wrong": percent_wrong,
         "excess_over_ppca": excess_over_ppca,
         "evaluation_of_means": evaluation_of_means,
         "missing_at_random": missing_at_random,
