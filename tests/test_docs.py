@@ -26,7 +26,7 @@ ELSEWHERE = {"docs/clusters.md": "tests/test_clusters.py"}
 # Several hosts are for `test_hosts`, absent TPUs for `test_compile_check`.
 NOT_HERE = ("--distributed", "--coordinator", "--topology", "--profile")
 LOCAL = ("digits", "sprites/", "breast_cancer", "npz:", "csv:", "folder:", "hf:")
-LOCAL += ("latents:",)
+LOCAL += ("latents:", "draws:")
 SMALL = {
     "train": ["--epochs", "2", "--devices", "1"],
     "evaluate": ["--samples", "5", "--num", "100"],
