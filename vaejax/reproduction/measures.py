@@ -2,15 +2,17 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import optax
 
 from vaejax.experiment import Experiment
+from vaejax.laboratory.encodings import ScoreName
+from vaejax.laboratory.settings import Laboratory
 from vaejax.reproduction.imputers import (
     Values,
     Work,
@@ -124,6 +126,25 @@ def refitted(work: Work, *, samples: int, epochs: int) -> Values:
     return after | {f"as_trained_{name}": value for name, value in before.items()}
 
 
+def scores_of_codes(
+    work: Work, *, scores: Sequence[ScoreName] = (), split: str = "test"
+) -> Values:
+    """Scores of a run's codes by known factors, with their standard errors.
+
+    The codes are means of q(z | x) of the first 10,000 examples of a split, in a fixed
+    order; no scores are all of them.
+    """
+    from vaejax.laboratory import measure, summary  # they load SciPy
+
+    lab = Laboratory(scores=tuple(scores) or get_args(ScoreName))
+    asked, what, num = load(work.workdir), "disentanglement", 10_000
+    found = measure.measure(*asked, [what], lab, split=split, num=num)
+    how = measure.measurement_settings(what, lab, 2, num)
+    keep_card(work.workdir)
+    values = summary.means_and_doubts(what, found, how)
+    return {name: value for name, value in values.items() if isinstance(value, float)}
+
+
 def with_fixed_decoder(experiment: Experiment) -> Experiment:
     """The experiment of a VAE whose decoder stays as it starts."""
     player = experiment.players["vae"]
@@ -144,5 +165,6 @@ MEASURES: Mapping[str, Callable[..., Values]] = MappingProxyType(
         "missing_at_random": missing_at_random,
         "missing_above_mean": missing_above_mean,
         "refitted": refitted,
+        "scores_of_codes": scores_of_codes,
     }
 )
