@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 import optax
 
-from vaejax.experiment import Experiment
+from vaejax.experiment import Experiment, TrainState
 from vaejax.laboratory.encodings import ScoreName
 from vaejax.laboratory.settings import Laboratory
 from vaejax.reproduction.imputers import (
@@ -20,6 +20,7 @@ from vaejax.reproduction.imputers import (
     missing_at_random,
 )
 from vaejax.runtime.jsonlines import read_rows
+from vaejax.samplers.record import Sampler, SamplerName
 from vaejax.training.card import keep_card
 from vaejax.training.evaluator import evaluate
 from vaejax.training.loop import train
@@ -32,6 +33,7 @@ def evaluation(
     samples: int = 0,
     split: str = "test",
     classifier: Path | None = None,
+    sampler: SamplerName = "prior",
     num: int = 10_000,
 ) -> Values:
     """The evaluation of the state that `load` gives, as `evaluate.py` makes it.
@@ -41,6 +43,7 @@ def evaluation(
       samples: importance samples of the likelihood.
       split: of the data.
       classifier: a run that samples are seen by.
+      sampler: what these are drawn from: prior, or a density that is fitted.
       num: number of those samples.
     """
     experiment, state = load(work.workdir)
@@ -48,12 +51,24 @@ def evaluation(
     if classifier is not None:
         from vaejax.metrics.classifier import judged  # loads SciPy
 
-        values |= judged(experiment, state, classifier, num)
+        fitted = fitted_sampler(experiment, state, sampler)
+        values |= judged(experiment, state, classifier, num, sampler=fitted)
     kept = {n: v for n, v in values.items() if isinstance(v, str) or math.isfinite(v)}
     how = {"split": split, "samples": samples, "step": int(state.step)}
     write_json(work.workdir / "evaluation.json", how | kept)
     keep_card(work.workdir)
     return values
+
+
+def fitted_sampler(
+    experiment: Experiment, state: TrainState, kind: SamplerName
+) -> Sampler | None:
+    """The density that samples are drawn from; None for the prior."""
+    if kind == "prior":
+        return None
+    from vaejax.samplers.fit import fit_sampler  # loads scikit-learn
+
+    return fit_sampler(experiment, state, kind)
 
 
 def best_in_training(
