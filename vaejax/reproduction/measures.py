@@ -1,7 +1,6 @@
 """How the runs of rows are measured: functions from a run to numbers by name."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -19,7 +18,7 @@ from vaejax.reproduction.imputers import (
     missing_above_mean,
     missing_at_random,
 )
-from vaejax.runtime.jsonlines import read_rows
+from vaejax.runtime.jsonlines import finite, read_rows
 from vaejax.samplers.record import Sampler, SamplerName
 from vaejax.training.card import keep_card
 from vaejax.training.evaluator import evaluate
@@ -53,9 +52,8 @@ def evaluation(
 
         fitted = fitted_sampler(experiment, state, sampler)
         values |= judged(experiment, state, classifier, num, sampler=fitted)
-    kept = {n: v for n, v in values.items() if isinstance(v, str) or math.isfinite(v)}
     how = {"split": split, "samples": samples, "step": int(state.step)}
-    write_json(work.workdir / "evaluation.json", how | kept)
+    write_json(work.workdir / "evaluation.json", how | finite(values))
     keep_card(work.workdir)
     return values
 
