@@ -13,6 +13,7 @@ from vaejax.models.capabilities import (
     has_baseline,
     has_codes,
     infers,
+    predicts,
     weighs_latents,
     with_top_k,
 )
@@ -41,6 +42,7 @@ from vaejax.models.quantized import (
     SignQuantizer,
 )
 from vaejax.models.rectified_flow import RectifiedFlow
+from vaejax.models.semisupervised import SemiSupervisedVAE
 from vaejax.models.staged import TwoStages
 from vaejax.models.vae import (
     VAE,
@@ -94,6 +96,7 @@ __all__ = [
     "QuantizedVAE",
     "RectifiedFlow",
     "SelfMasking",
+    "SemiSupervisedVAE",
     "SetEncoder",
     "SignQuantizer",
     "StandardNormal",
@@ -114,6 +117,7 @@ __all__ = [
     "has_baseline",
     "has_codes",
     "infers",
+    "predicts",
     "weighs_latents",
     "with_top_k",
 ]
