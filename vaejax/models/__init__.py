@@ -42,6 +42,7 @@ from vaejax.models.quantized import (
 )
 from vaejax.models.rectified_flow import RectifiedFlow
 from vaejax.models.staged import TwoStages
+from vaejax.models.two_levels import TopConditioned, TwoLevelVAE
 from vaejax.models.vae import (
     VAE,
     Decoder,
@@ -97,7 +98,9 @@ __all__ = [
     "SetEncoder",
     "SignQuantizer",
     "StandardNormal",
+    "TopConditioned",
     "TwoLayerVAE",
+    "TwoLevelVAE",
     "TwoStages",
     "VampPrior",
     "VectorQuantizer",

@@ -147,7 +147,8 @@ def latent_game(
         metrics=with_metrics(made, latent, view, sides, judge is not None),
         frozen={fidelity.features: distance} if distance else {},
     )
-    return made if latent.bottleneck == "kl" else with_first_codes(made, latent)
+    numbers = latent.bottleneck == "kl"
+    return made if numbers else with_first_codes(made, latent, sides)
 
 
 ERRORS: Mapping[str, Callable[[], Likelihood]] = {
