@@ -16,6 +16,7 @@ from vaejax.data import open_dataset
 from vaejax.data.labels import keep_labels, labelled_order
 from vaejax.distributions import Normal
 from vaejax.errors import InputError
+from vaejax.metrics import clusters
 from vaejax.models import SemiSupervisedVAE, StandardNormal
 from vaejax.models.critic import Critique
 from vaejax.objectives.semisupervised import marginal_bound, semi_supervised
@@ -307,3 +308,25 @@ def test_draws_of_a_first_stage_have_its_means_and_deviations(tmp_path):
     assert (np.abs(drawn["x"].mean(0) - train["x"][0]) < error).all()
     np.testing.assert_allclose(drawn["x"].std(0), train["noise"][0], rtol=0.03)
     del state
+
+
+def test_codes_are_told_by_as_many_labels_as_are_known():
+    """Four labels of two clouds are enough, and more than there are are refused."""
+    rng = np.random.default_rng(0)
+    y = np.arange(400) % 2
+    codes = rng.normal(size=(400, 2)) + 8.0 * y[:, None]
+    for score in (clusters.neighbour_accuracy, clusters.probe_accuracy):
+        found = score(codes, y, labels=8)
+        assert found.value == 1
+        with pytest.raises(InputError, match="are all 400 examples"):
+            score(codes, y, labels=400)
+        with pytest.raises(InputError, match="takes 300 of each class"):
+            score(codes, y, labels=600)
+
+
+def test_replicas_of_a_study_have_one_set_of_labels(tmp_path):
+    settings = {"hidden": (4,), "latents": 1, "epochs": 1, "batch_size": 700}
+    with pytest.raises(InputError, match="--labels-by-seed gives other labels"):
+        vaejax.study(
+            m2, tmp_path, seeds=2, dataset="digits", labels_by_seed=True, **settings
+        )

@@ -3,11 +3,11 @@
 `y` is -1 where an example has no label.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from vaejax.data.classes import class_name
 from vaejax.data.dataset import Arrays, Dataset
 from vaejax.data.feed import Order, Shuffled, permutation
 from vaejax.errors import InputError, require
@@ -48,28 +48,38 @@ def keep_labels(dataset: Dataset, count: int, seed: int = 0) -> Dataset:
         if name != "train":
             return arrays
         y = np.full_like(arrays["y"], -1)
-        kept = balanced_rows(arrays["y"], count, seed, dataset)
+        kept = balanced_rows(arrays["y"], count, seed, spec.class_names)
         y[kept] = arrays["y"][kept]
         return {**arrays, "y": y}
 
     return Dataset(spec._replace(unlabelled=size - count), split)
 
 
-def balanced_rows(y: np.ndarray, count: int, seed: int, dataset: Dataset) -> np.ndarray:
-    """Places of `count` examples with equally many of each class, up to one."""
-    classes = dataset.spec.classes
+def balanced_rows(
+    y: np.ndarray, count: int, seed: int, names: Sequence[str]
+) -> np.ndarray:
+    """Places of `count` examples with equally many of each class, up to one.
+
+    Args:
+      y: classes 0, 1, ..., or -1, `[N]`.
+      count: of examples.
+      seed: of the choice.
+      names: of the classes.
+
+    Raises:
+      InputError: a class has too few.
+    """
     # NumPy promises the raw stream of a bit generator for ever.
     random = np.random.Philox(key=seed, counter=[0, 0, 0, LABELLED])
     order = np.argsort(random.random_raw(len(y)), kind="stable")
     found = []
-    for k in range(classes):
-        wanted = count // classes + (k < count % classes)
+    for k, name in enumerate(names):
+        wanted = count // len(names) + (k < count % len(names))
         mine = order[y[order] == k]
         if len(mine) < wanted:
             raise InputError(
-                f"--labels {count} takes {wanted} of each class, and "
-                f"{dataset.spec.name} has {len(mine)} of class "
-                f"{class_name(k, dataset.spec)}: keep fewer"
+                f"--labels {count} takes {wanted} of each class, and there are "
+                f"{len(mine)} of class {name}: keep fewer"
             )
         found.append(mine[:wanted])
     return np.concatenate(found)

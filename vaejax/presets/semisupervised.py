@@ -46,7 +46,7 @@ def m2(
     view = a.open_data(data, network, partly=True)
     a.require_complete(view)
     condition = a.label(view.dataset)
-    seed = training.seed if labels.labels_seed < 0 else labels.labels_seed
+    seed = training.seed if labels.labels_by_seed else labels.labels_seed
     dataset = keep_labels(view.dataset, labels.labels, seed)
     view = view._replace(dataset=dataset)
     share = labels.labelled_share

@@ -86,8 +86,8 @@ def check_same_labels(replicas: Sequence[Replica]) -> None:
     first, *others = (each.experiment.dataset.split("train")["y"] for each in replicas)
     if not all(np.array_equal(first, y) for y in others):
         raise InputError(
-            "--labels-seed -1 gives other labels to each seed, and a study has one set "
-            "of them: set another, or train the seeds in turn"
+            "--labels-by-seed gives other labels to each seed, and a study has one set "
+            "of them: leave it out, or train the seeds in turn"
         )
 
 
