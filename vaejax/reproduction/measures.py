@@ -18,6 +18,7 @@ from vaejax.reproduction.imputers import (
     missing_at_random,
 )
 from vaejax.runtime.jsonlines import read_rows
+from vaejax.stages.decoding import decoded
 from vaejax.training.card import keep_card
 from vaejax.training.evaluator import evaluate
 from vaejax.training.loop import train
@@ -38,7 +39,8 @@ def evaluation(
       work: the run.
       samples: importance samples of the likelihood.
       split: of the data.
-      classifier: a run that samples are seen by.
+      classifier: a run that samples are seen by; those of a second stage are what its
+        first stage decodes.
       num: number of those samples.
     """
     experiment, state = load(work.workdir)
@@ -46,7 +48,7 @@ def evaluation(
     if classifier is not None:
         from vaejax.metrics.classifier import judged  # loads SciPy
 
-        values |= judged(experiment, state, classifier, num)
+        values |= judged(*decoded(experiment, state), classifier, num)
     kept = {n: v for n, v in values.items() if isinstance(v, str) or math.isfinite(v)}
     how = {"split": split, "samples": samples, "step": int(state.step)}
     write_json(work.workdir / "evaluation.json", how | kept)
