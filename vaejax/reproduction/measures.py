@@ -20,6 +20,7 @@ from vaejax.reproduction.imputers import (
 )
 from vaejax.runtime.jsonlines import finite, read_rows
 from vaejax.samplers.record import Sampler, SamplerName
+from vaejax.stages.decoding import decoded
 from vaejax.training.card import keep_card
 from vaejax.training.evaluator import evaluate
 from vaejax.training.loop import train
@@ -41,8 +42,13 @@ def evaluation(
       work: the run.
       samples: importance samples of the likelihood.
       split: of the data.
+<<<<<<< HEAD
       classifier: a run that samples are seen by.
       sampler: what these are drawn from: prior, or a density that is fitted.
+=======
+      classifier: a run that samples are seen by; those of a second stage are what its
+        first stage decodes.
+>>>>>>> task-maps2
       num: number of those samples.
     """
     experiment, state = load(work.workdir)
@@ -51,7 +57,8 @@ def evaluation(
         from vaejax.metrics.classifier import judged  # loads SciPy
 
         fitted = fitted_sampler(experiment, state, sampler)
-        values |= judged(experiment, state, classifier, num, sampler=fitted)
+        shown = decoded(experiment, state)
+        values |= judged(*shown, classifier, num, sampler=fitted)
     how = {"split": split, "samples": samples, "step": int(state.step)}
     write_json(work.workdir / "evaluation.json", how | finite(values))
     keep_card(work.workdir)
