@@ -44,6 +44,7 @@ from vaejax.models.quantized import (
 from vaejax.models.rectified_flow import RectifiedFlow
 from vaejax.models.semisupervised import SemiSupervisedVAE
 from vaejax.models.staged import TwoStages
+from vaejax.models.two_levels import TopConditioned, TwoLevelVAE
 from vaejax.models.vae import (
     VAE,
     Decoder,
@@ -100,7 +101,9 @@ __all__ = [
     "SetEncoder",
     "SignQuantizer",
     "StandardNormal",
+    "TopConditioned",
     "TwoLayerVAE",
+    "TwoLevelVAE",
     "TwoStages",
     "VampPrior",
     "VectorQuantizer",

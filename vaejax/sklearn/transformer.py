@@ -73,7 +73,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Trained)
     def inverse_transform(self, X: Any) -> np.ndarray:
         """E[x | z] of latents `[rows, latents]`, float64 `[rows, columns]`."""
         check_is_fitted(self, "state_")
-        z = check_array(X, dtype=np.float64)
+        z = check_array(X, dtype=np.float64)  # pyright: ignore[reportArgumentType]
         x = decode(self.experiment_, self.state_, z.astype(np.float32))
         return in_units(np.asarray(x), self.experiment_.dataset.spec)
 
