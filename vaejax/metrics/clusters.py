@@ -60,12 +60,12 @@ def neighbour_accuracy(
       InputError: there are too few examples.
     """
     fit, test = rows_with_labels(y, labels, seed)
-    x, labels = np.asarray(codes, np.float64), np.asarray(y)
+    x, known = np.asarray(codes, np.float64), np.asarray(y)
     right = []
     for start, squares in squared_distances(x[test], x[fit]):
         near = np.argpartition(squares, min(k, squares.shape[1]) - 1, 1)[:, :k]
-        votes = np.eye(int(labels.max()) + 1, dtype=int)[labels[fit][near]].sum(1)
-        right.append(votes.argmax(1) == labels[test][start : start + len(squares)])
+        votes = np.eye(int(known.max()) + 1, dtype=int)[known[fit][near]].sum(1)
+        right.append(votes.argmax(1) == known[test][start : start + len(squares)])
     return accuracy_score(np.concatenate(right))
 
 

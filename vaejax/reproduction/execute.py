@@ -91,7 +91,7 @@ def chosen(values: Mapping[str, Any], name: str, row: Row) -> float:
 
 def recorded_settings(plan: Plan, budget: Budget) -> dict[str, Any]:
     """The settings of a plan as its rows keep them: a first stage is named."""
-    data = {"dataset": f"latents:{plan.first}"} if plan.first else {}
+    data = {"dataset": f"{plan.encoded}:{plan.first}"} if plan.first else {}
     return plan.at(budget) | data
 
 
@@ -139,7 +139,9 @@ def works_of(
     own = [work.seed for work in works]
     firsts = works_of(catalogue.plans[plan.first], catalogue, places, budget, own)
     return [
-        work._replace(settings={**settings, "dataset": f"latents:{first.workdir}"})
+        work._replace(
+            settings={**settings, "dataset": f"{plan.encoded}:{first.workdir}"}
+        )
         for work, first in zip(works, firsts, strict=True)
     ]
 
@@ -160,25 +162,19 @@ def train_work(
 
 
 def settings_at(plan: Plan, places: Places, budget: Budget) -> dict[str, Any]:
-    """The settings, with the paths of tables, which are written where needed, and of
-    other runs, below `RUNS`.
+    """The settings, with the path of the tables, which are written where needed.
 
     Raises:
       InputError: tables are needed and not given.
     """
-    settings = with_path(plan.at(budget), "RUNS", places.home.absolute())
+    settings = plan.at(budget)
     if not plan.needs:
         return settings
     if places.tables is None:
         raise InputError(f"{plan.name} needs {plan.needs}: give them as --tables FILE")
     folder = prepare_tables(places.tables, places.home / "tables")
-    return with_path(settings, "TABLES", folder)
-
-
-def with_path(settings: dict[str, Any], word: str, path: Path) -> dict[str, Any]:
-    """The settings with a path in the place of a word."""
     return {
-        name: value.replace(word, str(path)) if isinstance(value, str) else value
+        name: value.replace("TABLES", str(folder)) if isinstance(value, str) else value
         for name, value in settings.items()
     }
 
