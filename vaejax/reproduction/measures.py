@@ -38,18 +38,18 @@ def evaluation(
 ) -> Values:
     """The evaluation of the state that `load` gives, as `evaluate.py` makes it.
 
-    Args:
-      work: the run.
-      samples: importance samples of the likelihood.
-      split: of the data.
-<<<<<<< HEAD
-      classifier: a run that samples are seen by.
-      sampler: what these are drawn from: prior, or a density that is fitted.
-=======
-      classifier: a run that samples are seen by; those of a second stage are what its
-        first stage decodes.
->>>>>>> task-maps2
-      num: number of those samples.
+        Args:
+          work: the run.
+          samples: importance samples of the likelihood.
+          split: of the data.
+    <<<<<<< HEAD
+          classifier: a run that samples are seen by.
+          sampler: what these are drawn from: prior, or a density that is fitted.
+    =======
+          classifier: a run that samples are seen by; those of a second stage are what its
+            first stage decodes.
+    >>>>>>> task-maps2
+          num: number of those samples.
     """
     experiment, state = load(work.workdir)
     values: dict[str, Any] = evaluate(experiment, state, split=split, samples=samples)
