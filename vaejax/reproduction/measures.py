@@ -38,18 +38,14 @@ def evaluation(
 ) -> Values:
     """The evaluation of the state that `load` gives, as `evaluate.py` makes it.
 
-        Args:
-          work: the run.
-          samples: importance samples of the likelihood.
-          split: of the data.
-    <<<<<<< HEAD
-          classifier: a run that samples are seen by.
-          sampler: what these are drawn from: prior, or a density that is fitted.
-    =======
-          classifier: a run that samples are seen by; those of a second stage are what its
-            first stage decodes.
-    >>>>>>> task-maps2
-          num: number of those samples.
+    Args:
+      work: the run.
+      samples: importance samples of the likelihood.
+      split: of the data.
+      classifier: a run that samples are seen by; those of a second stage are what its
+        first stage decodes.
+      num: number of those samples.
+      sampler: what these are drawn from: prior, or a density that is fitted.
     """
     experiment, state = load(work.workdir)
     values: dict[str, Any] = evaluate(experiment, state, split=split, samples=samples)
@@ -87,6 +83,15 @@ def best_in_training(
     least = {name: min(row[name] for row in held_out) for name in lowest}
     keep_card(work.workdir)
     return least | {name: max(row[name] for row in held_out) for name in highest}
+
+
+def percent_wrong(work: Work, *, samples: int = 0) -> Values:
+    """The evaluation, and `wrong`, the share of test examples whose label the model
+    does not tell, in percent.
+    """
+    values = evaluation(work, samples=samples)
+    wrong = {end: 100 * values[f"error{end}"] for end in ("", "_se")}
+    return dict(values) | {f"wrong{end}": value for end, value in wrong.items()}
 
 
 def excess_over_ppca(work: Work, *, samples: int) -> Values:
@@ -180,6 +185,7 @@ MEASURES: Mapping[str, Callable[..., Values]] = MappingProxyType(
     {
         "evaluation": evaluation,
         "best_in_training": best_in_training,
+        "percent_wrong": percent_wrong,
         "excess_over_ppca": excess_over_ppca,
         "evaluation_of_means": evaluation_of_means,
         "missing_at_random": missing_at_random,
