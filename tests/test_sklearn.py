@@ -35,9 +35,20 @@ def compiled_once(tmp_path_factory):
     jax.config.update("jax_compilation_cache_dir", None)
 
 
+def other_than_checked(estimator):
+    """In its last lines that check takes -1 for a class; it excepts scikit-learn's own
+    semi-supervised estimators by their names.
+    """
+    if not isinstance(estimator, VAEClassifier):
+        return {}
+    return {"check_classifiers_classes": "-1 is no label"}
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # checks warn of what they try
-@parametrize_with_checks([TINY, ENCODER, TELLER])
+@parametrize_with_checks(
+    [TINY, ENCODER, TELLER], expected_failed_checks=other_than_checked
+)
 def test_it_keeps_the_contract_of_estimators(estimator, check):
     check(estimator)
 
