@@ -1,4 +1,4 @@
-"""Writes docs/reference.md, and the lists of presets of README and docs.
+"""Writes docs/reference.md, docs/families.md and the lists of presets.
 
     python docs/make_reference.py
 
@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import flax.linen as nn
+from make_families import families_page
 
 import vaejax
 from vaejax import distributions, metrics, models, objectives, plots
@@ -57,9 +58,8 @@ def pages() -> dict[str, str]:
         "docs/presets.md": table_of_presets(),
         "docs/api/presets.md": entries_of_presets(),
     }
-    return {"docs/reference.md": reference()} | {
-        path: with_list(path, text) for path, text in lists.items()
-    }
+    made = {"docs/reference.md": reference(), "docs/families.md": families_page()}
+    return made | {path: with_list(path, text) for path, text in lists.items()}
 
 
 def with_list(path: str, text: str) -> str:

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -15,7 +16,7 @@ import scipy.special
 import vaejax
 from vaejax import InputError, objectives, parallel
 from vaejax.aot.report import stand_in
-from vaejax.inference.latents import draw_keys
+from vaejax.inference.latents import draw_keys, joined
 from vaejax.inference.sources import ALL_BLOCKS, TopMeans
 from vaejax.metrics.likelihood import nll
 from vaejax.models import likelihoods as li
@@ -390,6 +391,112 @@ def test_recomputed_blocks_give_the_same_gradient():
     assert float(one) == pytest.approx(float(two), rel=1e-6)
     for a, b in zip(jax.tree.leaves(slopes), jax.tree.leaves(others), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+# Blocks in a loop: maps of side 2, whose convolutions are of 1 x 1 and compile fast.
+LOOPED = "2x3,2d2,1x1", "1x1,2m1,2x3"
+NOISY = 0.3
+
+
+def looped_model(style, remat=False, scan=False):
+    own, scale = STYLES[style]
+    layout = layout_of(*LOOPED, **DEFAULTS, mirrored=own.mirrored)
+    given, likelihood = (layout, own, scale), li.Bernoulli()
+    return DeepVAE(
+        DeepEncoder(*given, remat=remat, scan=scan),
+        DeepDecoder(*given, 1, likelihood, remat, scan),
+    )
+
+
+@functools.cache
+def looped_case(style):
+    """A model without a loop, weights of no special values, and a batch."""
+    model, rng = looped_model(style), np.random.default_rng(7)
+    batch = {"x": jnp.asarray(rng.integers(0, 2, (ROWS, 2, 2, 1)), jnp.float32)}
+    first = jax.eval_shape(functools.partial(begun, model, batch))
+    leaves, shape = jax.tree.flatten(first)
+    drawn = [NOISY * rng.normal(size=a.shape).astype(np.float32) for a in leaves]
+    return Case(model, first, jax.tree.unflatten(shape, drawn), batch)
+
+
+def loops_in(jaxpr):
+    """The lengths of its loops."""
+    return [int(n) for n in re.findall(r"\blength=(\d+)", str(jaxpr))]
+
+
+def assert_close(found, wanted):
+    """Equal but for the order of sums in float32, of numbers of order 1."""
+    assert jax.tree.structure(found) == jax.tree.structure(wanted)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
+
+
+@pytest.mark.parametrize("style, remat", [("vdvae", False), ("efficient", True)])
+def test_blocks_in_a_loop_are_those_one_by_one(style, remat):
+    """Loss, terms of each block, and gradients; recomputed ones, too."""
+    case = looped_case(style)
+
+    def asked(params, model):
+        def loss(params):
+            return nn.apply(objectives.elbo, model)(
+                {"params": params}, case.batch, KEY, samples=SAMPLES
+            )
+
+        return jax.value_and_grad(loss, has_aux=True)(params)
+
+    def of(remat, scan):
+        model = looped_model(style, remat, scan)
+        return jax.jit(asked, static_argnums=1).trace(case.params, model)
+
+    one, loop = of(False, False), of(remat, True)
+    # The encoder's loop and the decoder's, forth and back.
+    assert loops_in(one.jaxpr) == []
+    assert sorted(loops_in(loop.jaxpr)) == [3, 3, 4, 4]
+    assert ("remat" in str(loop.jaxpr)) == remat
+    found, wanted = (
+        jax.device_get(each.lower().compile()(case.params)) for each in (loop, one)
+    )
+    assert wanted[0][1].keys() >= {f"kl_z{n}" for n in range(1, 6)}
+    assert_close(found, wanted)
+
+
+def test_every_source_of_latents_goes_through_loops():
+    """Draws, means and given values are those without a loop, with the same keys."""
+    case, rng = looped_case("vdvae"), np.random.default_rng(1)
+    keys = draw_keys(KEY, jnp.arange(SAMPLES))
+    values = {
+        name: jnp.asarray(rng.normal(size=(SAMPLES, ROWS, *shape)), jnp.float32)
+        for name, shape in case.model.shapes.items()
+    }
+
+    def asked(model):
+        return {
+            "weighed": model.weigh(values, case.batch),
+            "decoded": model.decode(joined([*values.values()]), case.batch).logits,
+            "cool": model.generate(case.batch, keys, 0.7).logits,
+            # Blocks 1 to 4 are one loop, which cannot be half of means of q.
+            "top": [model.terms(case.batch, TopMeans(n)).latents for n in (3, 5)],
+        }
+
+    def of(scan):
+        applied = nn.apply(asked, looped_model("vdvae", scan=scan))
+        return jax.jit(lambda params: applied({"params": params})).trace(case.params)
+
+    one, loop = of(False), of(True)
+    assert loops_in(one.jaxpr) == []
+    # The encoder's of weigh and means; the decoder's of all but means of 3 blocks.
+    assert sorted(loops_in(loop.jaxpr)) == [3] * 3 + [4] * 4
+    found, wanted = (
+        jax.device_get(each.lower().compile()(case.params)) for each in (loop, one)
+    )
+    assert_close(found, wanted)
+
+
+@styles
+def test_a_loop_leaves_the_tree_of_parameters_as_it_is(style):
+    case = looped_case(style)
+    begin = functools.partial(begun, looped_model(style, scan=True), case.batch)
+    assert jax.eval_shape(begin) == case.begun
 
 
 def test_the_balanced_elbo_weighs_blocks_by_their_use():

@@ -192,7 +192,8 @@ def test_what_nobody_runs_is_refused(capsys):
         check_flags("train", ["vae", "--lattents", "3"], capsys)
 
 
-def test_the_reference_and_the_lists_of_presets_are_of_this_code():
+def test_the_reference_and_the_lists_of_presets_are_of_this_code(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
     specification = importlib.util.spec_from_file_location(
         "make_reference", ROOT / "docs" / "make_reference.py"
     )

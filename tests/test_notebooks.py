@@ -37,6 +37,7 @@ SMALL = {
     "6_your_own": {"epochs": 10, "samples": 50},
     "7_scaling": {"epochs": 2, "seeds": 2, "batch_size": 256},
     "8_how_tight": {"epochs": 3, "samples": 500, "temperatures": 150},
+    "9_disentangling": {"betas": (1.0, 8.0), "seeds": 1, "epochs": 2, "examples": 500},
 }
 """What replaces the values of the cell tagged `parameters`."""
 

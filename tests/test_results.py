@@ -449,3 +449,18 @@ def test_the_shape_of_the_code_is_within_its_aims(tmp_path):
     assert shape["circles of imports"] == "none"
     assert int(shape["lines of README"]) <= 120
     assert int(shape["lines of a file: median / max"].split(" / ")[1]) <= 300
+
+
+def test_every_preset_says_why_it_is_right_and_has_a_number(monkeypatch):
+    """Its tests are there, and so is an outcome of its rows, or a figure in words."""
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    make_families = importlib.import_module("make_families")
+    known = make_families.truths()
+    assert known.keys() == PRESETS.keys()
+    for name, one in known.items():
+        assert one["tests"], name
+        for test in one["tests"]:
+            file, _, function = test.partition("::")
+            code = (ROOT / "tests" / file).read_text("utf-8")
+            assert f"def {function}(" in code, f"{name}: no {test}"
+        assert make_families.numbers(one), f"{name}: none of its rows has run"

@@ -9,7 +9,7 @@ summed, and nowhere else.
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -82,14 +82,16 @@ class Block(NamedTuple):
     """Its posterior, given the blocks that were taken before."""
     p: Distribution | None = None
     """Its prior, where that is known before z is: in models inferred from the top."""
-    number: int = 0
-    """Place in the order of the model's blocks: each has other keys."""
+    number: int | Array = 0
+    """Place in the order of the model's blocks: each has other keys. An array within a
+    loop over blocks, none of which is the first."""
     each: bool = False
     """Whether q has the axis `samples` in front: it depends on draws of others."""
 
     def keys(self, keys: Keys) -> Keys:
         """The keys of its draws, of those of all blocks."""
-        return fold_each(keys, self.number) if self.number else keys
+        first = isinstance(self.number, int) and self.number == 0
+        return keys if first else fold_each(keys, self.number)
 
     def drawn(self, keys: Keys) -> tuple[Array, Array]:
         """Draws of q, one key a draw for all blocks, and log q(z)."""
@@ -104,6 +106,17 @@ Returns z `[samples, batch, ...]` and log q(z), nats, elementwise or joint as q 
 """
 
 
+@runtime_checkable
+class Loops(Protocol):
+    """A source that can serve equal blocks, one after the other, within one loop."""
+
+    def within(self, names: Sequence[str], first: int) -> Source | None:
+        """The source of blocks by name, numbered from `first`, where a block's name is
+        not known and its number is an array; None where they differ too much.
+        """
+        ...
+
+
 class FromPosterior(NamedTuple):
     """Draws of q, one key a draw."""
 
@@ -111,6 +124,11 @@ class FromPosterior(NamedTuple):
 
     def __call__(self, block: Block) -> tuple[Array, Array]:
         return block.drawn(self.keys)
+
+    def within(self, names: Sequence[str], first: int) -> Source:
+        """Draws do not depend on names."""
+        del names, first
+        return self
 
 
 class Given(NamedTuple):
@@ -121,6 +139,10 @@ class Given(NamedTuple):
     def __call__(self, block: Block) -> tuple[Array, Array]:
         z = self.values[block.name]
         return z, log_density(block.q, z)
+
+    def within(self, names: Sequence[str], first: int) -> Source:
+        """Values by number."""
+        return numbered(Given, self.values, names, first)
 
 
 class Unweighed(NamedTuple):
@@ -135,6 +157,21 @@ class Unweighed(NamedTuple):
     def __call__(self, block: Block) -> tuple[Array, Array]:
         z = self.values[block.name]
         return z, jnp.zeros(z.shape[: z.ndim - block.q.event_dim])
+
+    def within(self, names: Sequence[str], first: int) -> Source:
+        """Values by number."""
+        return numbered(Unweighed, self.values, names, first)
+
+
+def numbered(
+    kind: Callable[[Mapping[str, Array]], Source],
+    values: Mapping[str, Array],
+    names: Sequence[str],
+    first: int,
+) -> Source:
+    """A source of values that finds those of a block by its number."""
+    stacked = jnp.stack([values[name] for name in names])
+    return lambda block: kind({block.name: stacked[block.number - first]})(block)
 
 
 def joined(blocks: Sequence[Array]) -> Float[Array, "samples batch latents"]:

@@ -5,12 +5,14 @@ first blocks can be those of an example and the others the model's own. The log 
 that comes with each block is that of the posterior, wherever z is from.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from vaejax.distributions.temperature import cooled
 from vaejax.inference.latents import (
     Block,
     Keys,
+    Source,
     draw,
     draw_each,
     log_density,
@@ -31,12 +33,17 @@ class TopBlocks(NamedTuple):
     temperature: float | Array | None = None
 
     def __call__(self, block: Block) -> tuple[Array, Array]:
-        if block.number < self.blocks:
+        if is_above(block.number, self.blocks):
             return block.drawn(self.keys)
         p = known_prior(block)
         draws = draw_each if depends(p, block) else draw
         z, _ = draws(cooled(p, self.temperature), block.keys(self.keys))
         return z, log_density(block.q, z)
+
+    def within(self, names: Sequence[str], first: int) -> Source | None:
+        """Draws of one kind, if they are of one."""
+        blocks = all_or_none(names, first, self.blocks)
+        return None if blocks is None else self._replace(blocks=blocks)
 
 
 class TopMeans(NamedTuple):
@@ -45,16 +52,35 @@ class TopMeans(NamedTuple):
     blocks: int
 
     def __call__(self, block: Block) -> tuple[Array, Array]:
-        if block.number < self.blocks:
+        if is_above(block.number, self.blocks):
             z = block.q.mean if block.each else block.q.mean[None]
         else:
             p = known_prior(block)
             z = p.mean if depends(p, block) else p.mean[None]
         return z, log_density(block.q, z)
 
+    def within(self, names: Sequence[str], first: int) -> Source | None:
+        """Means of one kind, if they are of one."""
+        blocks = all_or_none(names, first, self.blocks)
+        return None if blocks is None else self._replace(blocks=blocks)
+
 
 ALL_BLOCKS = 2**31 - 1
 """More blocks than any model has."""
+
+
+def is_above(number: int | Array, blocks: int) -> bool:
+    """Whether a block is among the first; its number may be an array only where all
+    are, or none.
+    """
+    return blocks == ALL_BLOCKS or (blocks > 0 and bool(number < blocks))
+
+
+def all_or_none(names: Sequence[str], first: int, blocks: int) -> int | None:
+    """`ALL_BLOCKS` if blocks from the number `first` on are above, 0 if none is."""
+    if first >= blocks:
+        return 0
+    return ALL_BLOCKS if first + len(names) <= blocks else None
 
 
 def known_prior(block: Block) -> Distribution:

@@ -1,23 +1,54 @@
 """Deep hierarchies of latent maps, inferred from the top [Child 2021]."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from vaejax.distributions import Normal
-from vaejax.inference.latents import Keys, Source, split_blocks
+from vaejax.inference.latents import Keys, LatentTerm, Source, split_blocks
 from vaejax.inference.sources import TopBlocks
 from vaejax.models.heads import Scale
-from vaejax.models.topdown import Blocks, Terms, TopDown
-from vaejax.nn.deep import BottomUp, Downward, Posteriors, Style
+from vaejax.models.topdown import Blocks, Terms, TopDown, taken_from
+from vaejax.nn.deep import (
+    BottomUp,
+    Downward,
+    Generative,
+    Posteriors,
+    posterior_moments,
+)
+from vaejax.nn.deep_styles import Style
 from vaejax.nn.layout import Layout
+from vaejax.nn.stacked import down_runs, one_by_one, with_params
 from vaejax.types import Array, Batch, Distribution
 
-Take = Callable[[int, Array, Distribution], Array]
-"""Latents `[samples, batch, side, side, channels]` of a block, from its number (0 is
-the top), the stream that its posterior reads and its prior."""
+
+class Loop(NamedTuple):
+    """Latents of equal blocks that one loop goes through."""
+
+    each: Any
+    """What belongs to each block: along the leading axis of its arrays."""
+    step: Callable[[Any, Array, Distribution], tuple[Array, Any]]
+    """Latents of a block and what is kept of it, from what belongs to it, the stream
+    and the prior."""
+    keep: Callable[[Any], None]
+    """Takes what was kept of all of them."""
+
+
+@runtime_checkable
+class Take(Protocol):
+    """Gives a decoder its latents, block after block from the top (number 0)."""
+
+    def __call__(self, number: int, x: Array, p: Distribution) -> Array:
+        """Latents `[samples, batch, side, side, channels]` of a block, from the stream
+        that its posterior reads and its prior.
+        """
+        ...
+
+    def loop(self, numbers: range) -> Loop | None:
+        """Latents of equal blocks; None where these have to be taken one by one."""
+        ...
 
 
 class Units(NamedTuple):
@@ -38,10 +69,12 @@ class DeepEncoder(nn.Module):
     scale: Scale
     units: Units = Units()
     remat: bool = False
+    scan: bool = False
 
     def setup(self) -> None:
         given = self.layout, self.style, self.remat
-        self.upward, self.posteriors = BottomUp(*given), Posteriors(*given)
+        self.upward = BottomUp(*given, self.scan)
+        self.posteriors = Posteriors(*given)
 
     def __call__(self, batch: Batch) -> tuple[Array, ...]:
         x = (batch["x"] - self.units.shift) * self.units.scale
@@ -56,6 +89,29 @@ class DeepEncoder(nn.Module):
         mean, raw = self.posteriors(number, stream, seen)
         return Normal(mean, self.scale(raw))
 
+    def together(
+        self, numbers: range, activations: tuple[Array, ...]
+    ) -> tuple[Any, Callable[[Any, Array], Any]]:
+        """What belongs to each of equal blocks, and q from that and the stream."""
+        layers, params = self.posteriors.together(numbers)
+        places = [self.layout.down[number].sees for number in numbers]
+        shared = activations[places[0]] if len(set(places)) == 1 else None
+        own = (
+            None if shared is not None else jnp.stack([activations[p] for p in places])
+        )
+        scale = self.scale
+
+        def posterior(each: Any, stream: Array) -> Any:
+            params, own = each
+            (moments,), seen = (
+                with_params(layers, params),
+                shared if own is None else own,
+            )
+            mean, raw = posterior_moments(moments, stream, seen)
+            return Normal(mean, scale(raw))
+
+        return (params, own), posterior
+
 
 class DeepDecoder(nn.Module):
     """Priors of all blocks of latents, and p(x | z) of the last stream."""
@@ -66,6 +122,7 @@ class DeepDecoder(nn.Module):
     channels: int
     likelihood: nn.Module
     remat: bool = False
+    scan: bool = False
 
     def setup(self) -> None:
         self.downward = Downward(self.layout, self.style, self.remat)
@@ -79,15 +136,38 @@ class DeepDecoder(nn.Module):
         """p(x | z) at the latents that `take` gives, block after block."""
         streams: dict[int, Array] = {}
         lead: tuple[int, ...] = (batch["x"].shape[0],)
-        for number, each in enumerate(self.layout.down):
-            x = self.downward.stream(number, streams, lead)
-            mean, raw, after = self.downward.prior(number, x)
-            z = take(number, x, Normal(mean, self.scale(raw)))
-            streams[each.side], lead = (
-                self.downward.merge(number, after, z),
-                z.shape[:2],
-            )
+        scan = self.scan and not self.is_initializing()
+        for numbers in down_runs(self.layout, scan):
+            side = self.layout.down[numbers[0]].side
+            loop = take.loop(numbers) if len(numbers) > 1 else None
+            if loop:
+                x = self.downward.stream(numbers[0], streams, lead)
+                streams[side] = self._together(numbers, x, loop)
+                continue
+            for number in numbers:
+                x, block = (
+                    self.downward.stream(number, streams, lead),
+                    self.downward.block(number),
+                )
+                mean, raw, after = block.moments(x)
+                z = take(number, x, Normal(mean, self.scale(raw)))
+                streams[side], lead = block.merge(after, z), z.shape[:2]
         return self._likelihood(streams[self.layout.side], batch)
+
+    def _together(self, numbers: range, x: Array, loop: Loop) -> Array:
+        """The stream after equal blocks, by a loop."""
+        (layers, params), scale = self.downward.together(numbers), self.scale
+
+        def body(x: Array, each: Any) -> tuple[Array, Any]:
+            params, given = each
+            block = Generative(*with_params(layers, params))
+            mean, raw, after = block.moments(x)
+            z, kept = loop.step(given, x, Normal(mean, scale(raw)))
+            return block.merge(after, z), kept
+
+        x, kept = one_by_one(body, x, (params, loop.each), self.remat)
+        loop.keep(kept)
+        return x
 
     def _likelihood(self, x: Array, batch: Batch) -> Distribution:
         """Reads the last stream, without what padding added."""
@@ -98,6 +178,54 @@ class DeepDecoder(nn.Module):
         (top, _), (left, _) = margins((height, width), self.layout.side)
         shown = x[..., top : top + height, left : left + width, :]
         return self.likelihood(self.output(shown), batch)
+
+
+class Taken(NamedTuple):
+    """Latents from the source of some blocks, and their posteriors if x was read."""
+
+    blocks: Blocks
+    names: tuple[str, ...]
+    """Of all blocks, from the top."""
+    encoder: DeepEncoder
+    read: tuple[Array, ...] | None
+
+    def __call__(self, number: int, x: Array, p: Distribution) -> Array:
+        read = self.read
+        q = None if read is None else self.encoder.posterior(number, x, read)
+        return self.blocks.take(self.names[number], q, p)
+
+    def loop(self, numbers: range) -> Loop | None:
+        names = self.names[numbers.start : numbers.stop]
+        source = self.blocks.loop(names)
+        if source is None:
+            return None
+        own = posterior = None
+        if self.read is not None:
+            own, posterior = self.encoder.together(numbers, self.read)
+
+        def step(each: Any, x: Array, p: Distribution) -> tuple[Array, LatentTerm]:
+            number, own = each
+            q = posterior(own, x) if posterior else None
+            term = taken_from(source, "a block in a loop", q, p, number, each=True)
+            return term.z, term
+
+        def keep(terms: LatentTerm) -> None:
+            self.blocks.keep(names, terms)
+
+        return Loop((jnp.arange(numbers.start, numbers.stop), own), step, keep)
+
+
+class Parts(NamedTuple):
+    """Given latents of all blocks, from the top."""
+
+    values: list[Array]
+
+    def __call__(self, number: int, x: Array, p: Distribution) -> Array:
+        return self.values[number]
+
+    def loop(self, numbers: range) -> Loop:
+        values = jnp.stack([self.values[number] for number in numbers])
+        return Loop(values, lambda z, x, p: (z, None), lambda kept: None)
 
 
 class DeepVAE(TopDown):
@@ -124,18 +252,14 @@ class DeepVAE(TopDown):
     def descend(
         self, batch: Batch, source: Source, read: tuple[Array, ...] | None
     ) -> tuple[Terms, Distribution]:
-        blocks, names = Blocks(source), tuple(reversed(self.shapes))
-
-        def take(number: int, x: Array, p: Distribution) -> Array:
-            q = None if read is None else self.encoder.posterior(number, x, read)
-            return blocks.take(names[number], q, p)
-
-        px = self.decoder(batch, take)
+        blocks = Blocks(source)
+        names = tuple(reversed(self.shapes))
+        px = self.decoder(batch, Taken(blocks, names, self.encoder, read))
         return blocks.from_data(), px
 
     def decode(self, z: Array, batch: Batch) -> Distribution:
         parts = [*reversed(split_blocks(z, self.shapes).values())]
-        return self.decoder(batch, lambda number, x, p: parts[number])
+        return self.decoder(batch, Parts(parts))
 
     def generate(
         self, batch: Batch, keys: Keys, temperature: float | Array | None = None

@@ -1,6 +1,6 @@
 """Hierarchies whose posterior goes down from the top block, as the prior does."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from vaejax.inference.latents import (
     Block,
     Keys,
     LatentTerm,
+    Loops,
     Source,
     joined,
     latent_term,
@@ -17,6 +18,7 @@ from vaejax.inference.latents import (
 from vaejax.inference.sources import ALL_BLOCKS, TopBlocks, TopMeans
 from vaejax.inference.terms import Inference, log_observed
 from vaejax.models.base import LatentModel
+from vaejax.nn.stacked import apart
 from vaejax.types import Array, Batch, Distribution
 
 Terms = Mapping[str, LatentTerm]
@@ -34,14 +36,39 @@ class Blocks:
 
     def take(self, block: str, q: Distribution | None, p: Distribution) -> Array:
         """Latents `[samples, batch, ...]` of the next block below."""
-        q, number = p if q is None else q, len(self.taken)
-        z, log_q = self.source(Block(block, q, p, number, each=number > 0))
-        self.taken[block] = latent_term(q, p, z, log_q)
-        return z
+        number = len(self.taken)
+        term = taken_from(self.source, block, q, p, number, each=number > 0)
+        self.taken[block] = term
+        return term.z
+
+    def loop(self, names: Sequence[str]) -> Source | None:
+        """The source of the next blocks within one loop; None where there is none."""
+        source = self.source
+        if not isinstance(source, Loops):
+            return None
+        return source.within(names, len(self.taken))
+
+    def keep(self, names: Sequence[str], terms: LatentTerm) -> None:
+        """The terms that a loop has stacked, as those of single blocks."""
+        self.taken |= zip(names, apart(terms, len(names)), strict=True)
 
     def from_data(self) -> Terms:
         """The terms of all blocks, from the data upwards."""
         return dict(reversed(self.taken.items()))
+
+
+def taken_from(
+    source: Source,
+    block: str,
+    q: Distribution | None,
+    p: Distribution,
+    number: int | Array,
+    each: bool,
+) -> LatentTerm:
+    """The terms of a block at what a source gives."""
+    q = p if q is None else q
+    z, log_q = source(Block(block, q, p, number, each))
+    return latent_term(q, p, z, log_q)
 
 
 class TopDown(LatentModel):

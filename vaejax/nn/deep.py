@@ -12,61 +12,18 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
-from vaejax.nn.layers import Activation, hidden_dtype
-from vaejax.nn.layout import Layout, Size
+from vaejax.nn.deep_styles import Style
+from vaejax.nn.layers import hidden_dtype
+from vaejax.nn.layout import Layout, Size, Up
 from vaejax.nn.resampling import Enlarge, Shrink, with_lead
-from vaejax.nn.starts import GLOROT, Initializer, within_inputs
+from vaejax.nn.stacked import apart, one_by_one, stack_params, up_runs, with_params
+from vaejax.nn.starts import Initializer
 from vaejax.types import Array
 
 LEAST_OF_3X3 = 3
 """Least side of maps on which convolutions are of 3 x 3; on others it is 1 x 1."""
 LARGEST_WITH_BIAS = 64
 """Largest side that has a learned map of its own [Child 2021: `no_bias_above`]."""
-
-
-class Style(NamedTuple):
-    """The differences between the models of Child 2021 and of Hazami et al. 2022."""
-
-    activation: Activation
-    start: Initializer
-    """Initializer of kernels that have no smaller start of their own; biases are 0."""
-    mirrored: bool
-    """Whether each block of the decoder sees a block of the encoder of its own."""
-    resampled: bool
-    """Whether maps are pooled and enlarged by learned layers, and not by means and
-    copies."""
-    projected: bool
-    """Whether one more layer makes Gaussians of the features of prior and posterior."""
-    zero_prior: bool
-    """Whether all priors begin at 0, hence as standard normals."""
-    input_side: int
-    """Side of the first convolution."""
-    scaled_output: bool
-    """Whether channels of the last map are scaled and shifted before p(x | z)."""
-
-
-VDVAE = Style(
-    activation=partial(nn.gelu, approximate=False),
-    start=within_inputs,
-    mirrored=False,
-    resampled=False,
-    projected=False,
-    zero_prior=True,
-    input_side=3,
-    scaled_output=True,
-)
-"""[Child 2021], as its code has it."""
-EFFICIENT = Style(
-    activation=nn.silu,
-    start=GLOROT.kernel,
-    mirrored=True,
-    resampled=True,
-    projected=True,
-    zero_prior=False,
-    input_side=1,
-    scaled_output=False,
-)
-"""[Hazami et al. 2022], as its code has it."""
 
 
 def shrunk(start: Initializer, factor: float) -> Initializer:
@@ -111,12 +68,21 @@ def bottleneck(style: Style, remat: bool, size: Size, outputs: int, **more: Any)
     return kind(style, size.inner, outputs, **more)
 
 
+def residual_block(
+    x: Array, block: Callable[..., Array], skip: Callable[..., Array] | None = None
+) -> tuple[Array, Array]:
+    """The map after a block of the encoder, and what a posterior sees of it."""
+    x = block(x)
+    return x, skip(x) if skip else x
+
+
 class BottomUp(nn.Module):
     """The activations that posteriors see, `Down.sees` by place, from an image."""
 
     layout: Layout
     style: Style
     remat: bool = False
+    scan: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, ...]:
@@ -125,31 +91,53 @@ class BottomUp(nn.Module):
         first = layout.size(layout.side).width
         x = nn.Conv(first, shape, kernel_init=style.start, name="input")(x)
         seen = [] if style.mirrored else [x]
-        last = math.sqrt(1 / self._depth)
-        for number, each in enumerate(layout.up):
-            size, below = layout.size(each.side), each.side // each.rate
-            residual = bottleneck(
-                style,
-                self.remat,
-                size,
-                size.width,
-                last=last,
-                residual=True,
-                name=f"block_{number}",
-            )
-            x = residual(x)
-            if style.mirrored:
-                skip = nn.Dense(
-                    size.width, kernel_init=style.start, name=f"skip_{number}"
+        for numbers in up_runs(layout, self.scan and not self.is_initializing()):
+            blocks = [
+                self._layers(
+                    layout.up[n], self.remat, block=f"block_{n}", skip=f"skip_{n}"
                 )
-                seen.append(skip(x))
+                for n in numbers
+            ]
+            if len(numbers) > 1:
+                x, found = self._together(layout.up[numbers[0]], blocks, x)
+                seen += found
+                continue
+            each, (layers,) = layout.up[numbers[0]], blocks
+            x, read = residual_block(x, *layers)
             if each.rate > 1:
-                x = Shrink(
-                    style.resampled, style.start, each.rate, layout.size(below).width
-                )(x)
-            if not style.mirrored:
-                seen.append(x)
+                width = layout.size(each.side // each.rate).width
+                x = Shrink(style.resampled, style.start, each.rate, width)(x)
+            seen.append(read if style.mirrored else x)
         return tuple(seen)
+
+    def _layers(self, each: Up, remat: bool, **names: str) -> list[Any]:
+        """The layers of a block: bound by these names, or unbound without any."""
+        style, size = self.style, self.layout.size(each.side)
+
+        def named(part: str) -> dict[str, Any]:
+            return {"name": names[part]} if names else {"parent": None}
+
+        last = math.sqrt(1 / self._depth)
+        more = {"last": last, "residual": True, **named("block")}
+        layers = [bottleneck(style, remat, size, size.width, **more)]
+        if style.mirrored:
+            made = nn.Dense(size.width, kernel_init=style.start, **named("skip"))
+            layers.append(made)
+        return layers
+
+    def _together(
+        self, each: Up, blocks: list[list[Any]], x: Array
+    ) -> tuple[Array, list[Array]]:
+        """The map after equal blocks, and the activations to see, by a loop."""
+        layers, mirrored = self._layers(each, remat=False), self.style.mirrored
+
+        def body(x: Array, params: Any) -> tuple[Array, Array | None]:
+            x, read = residual_block(x, *with_params(layers, params))
+            return x, read if mirrored else None
+
+        x, found = one_by_one(body, x, stack_params(blocks), self.remat)
+        # Where blocks are not mirrored, none but the last of a side is ever seen.
+        return x, apart(found, len(blocks)) if mirrored else [x] * len(blocks)
 
     @property
     def _depth(self) -> int:
@@ -198,22 +186,50 @@ class Posteriors(nn.Module):
     remat: bool = False
 
     def setup(self) -> None:
-        layout = self.layout
         self.blocks = [
-            BlockMoments(
-                self.style,
-                layout.size(each.side),
-                layout.latents,
-                remat=self.remat,
-            )
-            for each in layout.down
+            self._moments(n, self.remat) for n in range(len(self.layout.down))
         ]
+
+    def _moments(self, number: int, remat: bool, **more: Any) -> BlockMoments:
+        layout = self.layout
+        size = layout.size(layout.down[number].side)
+        return BlockMoments(self.style, size, layout.latents, remat=remat, **more)
 
     def __call__(self, number: int, x: Array, seen: Array) -> tuple[Array, Array]:
         """Mean and raw scale of a block, given its stream x and what it sees."""
-        seen = with_lead(seen, x.shape[:-3])
-        mean, raw, _ = self.blocks[number](jnp.concatenate([x, seen], -1))
-        return mean, raw
+        return posterior_moments(self.blocks[number], x, seen)
+
+    def together(self, numbers: range) -> tuple[tuple[BlockMoments], Any]:
+        """The (unbound) layers of equal blocks, and the parameters of all of them."""
+        layers = (self._moments(numbers[0], remat=False, parent=None),)
+        return layers, stack_params([self.blocks[n]] for n in numbers)
+
+
+def posterior_moments(
+    moments: Callable[..., Any], x: Array, seen: Array
+) -> tuple[Array, Array]:
+    """Mean and raw scale of a posterior, from the stream x and an activation."""
+    seen = with_lead(seen, x.shape[:-3])
+    mean, raw, _ = moments(jnp.concatenate([x, seen], -1))
+    return mean, raw
+
+
+class Generative(NamedTuple):
+    """The layers of a block of the generative stream."""
+
+    prior: Callable[..., Any]
+    project: Callable[..., Any]
+    refine: Callable[..., Any]
+
+    def moments(self, x: Array) -> tuple[Array, Array, Array]:
+        """Mean and raw scale of the prior, and the stream with its features."""
+        mean, raw, features = self.prior(x)
+        return mean, raw, x + features
+
+    def merge(self, x: Array, z: Array) -> Array:
+        """The stream after a block, from that with its features and its latents."""
+        x = with_lead(x, z.shape[:-3])
+        return self.refine(x + self.project(z))
 
 
 class Downward(nn.Module):
@@ -224,9 +240,8 @@ class Downward(nn.Module):
     remat: bool = False
 
     def setup(self) -> None:
-        layout, style, remat = self.layout, self.style, self.remat
+        layout, style = self.layout, self.style
         sides = sorted({each.side for each in layout.down})
-        last = math.sqrt(1 / len(layout.down))
         sizes = [layout.size(each.side) for each in layout.down]
         self.begin = {
             str(side): self.param(
@@ -244,23 +259,33 @@ class Downward(nn.Module):
             for number, (each, size) in enumerate(zip(layout.down, sizes, strict=True))
             if each.mixes
         }
-        self.priors = [
-            BlockMoments(
-                style,
-                size,
-                layout.latents,
-                size.width,
-                0.0 if style.zero_prior else 1.0,
-                remat,
-            )
-            for size in sizes
-        ]
+        numbers = range(len(layout.down))
+        made = [self._layers(number, self.remat) for number in numbers]
+        self.priors, self.project, self.refine = map(list, zip(*made, strict=True))
+
+    def _layers(self, number: int, remat: bool, **more: Any) -> Generative:
+        layout, style = self.layout, self.style
+        size = layout.size(layout.down[number].side)
+        last, least = math.sqrt(1 / len(layout.down)), 0.0 if style.zero_prior else 1.0
+        shape = style, size, layout.latents, size.width, least, remat
         of_z = shrunk(style.start, last)
-        self.project = [nn.Dense(size.width, kernel_init=of_z) for size in sizes]
-        self.refine = [
-            bottleneck(style, remat, size, size.width, last=last, residual=True)
-            for size in sizes
-        ]
+        ends = {"last": last, "residual": True, **more}
+        return Generative(
+            BlockMoments(*shape, **more),
+            nn.Dense(size.width, kernel_init=of_z, **more),
+            bottleneck(style, remat, size, size.width, **ends),
+        )
+
+    def block(self, number: int) -> Generative:
+        """The layers of a block."""
+        return Generative(
+            self.priors[number], self.project[number], self.refine[number]
+        )
+
+    def together(self, numbers: range) -> tuple[Generative, Any]:
+        """The (unbound) layers of equal blocks, and the parameters of all of them."""
+        layers = self._layers(numbers[0], remat=False, parent=None)
+        return layers, stack_params(self.block(n) for n in numbers)
 
     def stream(self, number: int, streams: dict[int, Array], lead: tuple) -> Array:
         """The input of a block: the stream of its side, and one that it mixes in.
@@ -276,13 +301,3 @@ class Downward(nn.Module):
         if each.mixes:
             x = x + self.enlarge[str(number)](streams[each.mixes])
         return x
-
-    def prior(self, number: int, x: Array) -> tuple[Array, Array, Array]:
-        """Mean and raw scale of a block's prior, and the stream with its features."""
-        mean, raw, features = self.priors[number](x)
-        return mean, raw, x + features
-
-    def merge(self, number: int, x: Array, z: Array) -> Array:
-        """The stream after a block, from that before it and its latents."""
-        x = with_lead(x, z.shape[:-3])
-        return self.refine[number](x + self.project[number](z))

@@ -14,7 +14,6 @@ from typing import NamedTuple
 from vaejax.errors import InputError, as_text, require
 
 MOST_BLOCKS = 1000
-FORM = "([0-9]{1,5})(?:([KINDS])([0-9]{1,4}))?"
 KINDS = {"encoder": "xd", "decoder": "xmr"}
 FORMS = {
     "encoder": "32x11 (11 blocks of side 32) or 32d2 (one, pooled by 2)",

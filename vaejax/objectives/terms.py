@@ -18,6 +18,8 @@ TERMS: Mapping[str, Quantity] = {
     "kl": Quantity("KL(q(z | x) || p(z))", "nats", in_line=True),
     "kl_z*": Quantity("the block's part of the KL", "nats"),
     "kl_c": Quantity("the categories' part of the KL", "nats"),
+    "kl_y": Quantity("KL(q(y | x) || p(y)); -log p(y) of labelled rows", "nats"),
+    "classification": Quantity("weighted -log q(y | x) of labelled rows", "nats"),
     "mutual_information": Quantity("of x and z, estimated from the batch", "nats"),
     "total_correlation": Quantity("of the latents, estimated", "nats", in_line=True),
     "dimension_wise_kl": Quantity("KL of the latents' marginals to p(z)", "nats"),

@@ -14,7 +14,7 @@ from vaejax.experiment import Experiment
 from vaejax.models import DeepVAE
 from vaejax.models.deep import DeepDecoder, DeepEncoder, Units
 from vaejax.models.heads import Scale, exp_scale, smooth_scale
-from vaejax.nn.deep import EFFICIENT, VDVAE, Style
+from vaejax.nn.deep_styles import EFFICIENT, VDVAE, Style
 from vaejax.nn.layout import Layout, blocks_for, fitting_side, layout_of
 from vaejax.presets import assemble as a
 from vaejax.types import Objective
@@ -49,6 +49,9 @@ class DeepBlocks:
     """Other channels of some sides, as 16:96,32:48/48: of maps / within blocks."""
     remat: bool = False
     """Recompute blocks for the gradient: less memory, more work."""
+    scan: bool = False
+    """Compile equal blocks that follow each other once, as a loop: for accelerators,
+    where a deep model then compiles in minutes and not in an hour; slower on a CPU."""
 
     def __post_init__(self) -> None:
         at_least(1, self, "blocks")
@@ -72,10 +75,10 @@ def deep_model(
     require_images(spec, "a deep hierarchy of maps", ": choose vae")
     own, scale = STYLES[style]
     layout = fitted_layout(spec, blocks, latents, own.mirrored)
-    outputs = view.likelihood.outputs(spec.shape[-1])
+    outputs, how = view.likelihood.outputs(spec.shape[-1]), (blocks.remat, blocks.scan)
     return DeepVAE(
-        encoder=DeepEncoder(layout, own, scale, units, blocks.remat),
-        decoder=DeepDecoder(layout, own, scale, outputs, view.likelihood, blocks.remat),
+        encoder=DeepEncoder(layout, own, scale, units, *how),
+        decoder=DeepDecoder(layout, own, scale, outputs, view.likelihood, *how),
     )
 
 

@@ -1,23 +1,25 @@
 """How the runs of rows are measured: functions from a run to numbers by name."""
 
 import dataclasses
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import optax
 
-from vaejax.experiment import Experiment
+from vaejax.experiment import Experiment, TrainState
+from vaejax.laboratory.encodings import ScoreName
+from vaejax.laboratory.settings import Laboratory
 from vaejax.reproduction.imputers import (
     Values,
     Work,
     missing_above_mean,
     missing_at_random,
 )
-from vaejax.runtime.jsonlines import read_rows
+from vaejax.runtime.jsonlines import finite, read_rows
+from vaejax.samplers.record import Sampler, SamplerName
 from vaejax.stages.decoding import decoded
 from vaejax.training.card import keep_card
 from vaejax.training.evaluator import evaluate
@@ -31,29 +33,47 @@ def evaluation(
     samples: int = 0,
     split: str = "test",
     classifier: Path | None = None,
+    sampler: SamplerName = "prior",
     num: int = 10_000,
 ) -> Values:
     """The evaluation of the state that `load` gives, as `evaluate.py` makes it.
 
-    Args:
-      work: the run.
-      samples: importance samples of the likelihood.
-      split: of the data.
-      classifier: a run that samples are seen by; those of a second stage are what its
-        first stage decodes.
-      num: number of those samples.
+        Args:
+          work: the run.
+          samples: importance samples of the likelihood.
+          split: of the data.
+    <<<<<<< HEAD
+          classifier: a run that samples are seen by.
+          sampler: what these are drawn from: prior, or a density that is fitted.
+    =======
+          classifier: a run that samples are seen by; those of a second stage are what its
+            first stage decodes.
+    >>>>>>> task-maps2
+          num: number of those samples.
     """
     experiment, state = load(work.workdir)
     values: dict[str, Any] = evaluate(experiment, state, split=split, samples=samples)
     if classifier is not None:
         from vaejax.metrics.classifier import judged  # loads SciPy
 
-        values |= judged(*decoded(experiment, state), classifier, num)
-    kept = {n: v for n, v in values.items() if isinstance(v, str) or math.isfinite(v)}
+        fitted = fitted_sampler(experiment, state, sampler)
+        shown = decoded(experiment, state)
+        values |= judged(*shown, classifier, num, sampler=fitted)
     how = {"split": split, "samples": samples, "step": int(state.step)}
-    write_json(work.workdir / "evaluation.json", how | kept)
+    write_json(work.workdir / "evaluation.json", how | finite(values))
     keep_card(work.workdir)
     return values
+
+
+def fitted_sampler(
+    experiment: Experiment, state: TrainState, kind: SamplerName
+) -> Sampler | None:
+    """The density that samples are drawn from; None for the prior."""
+    if kind == "prior":
+        return None
+    from vaejax.samplers.fit import fit_sampler  # loads scikit-learn
+
+    return fit_sampler(experiment, state, kind)
 
 
 def best_in_training(
@@ -126,6 +146,25 @@ def refitted(work: Work, *, samples: int, epochs: int) -> Values:
     return after | {f"as_trained_{name}": value for name, value in before.items()}
 
 
+def scores_of_codes(
+    work: Work, *, scores: Sequence[ScoreName] = (), split: str = "test"
+) -> Values:
+    """Scores of a run's codes by known factors, with their standard errors.
+
+    The codes are means of q(z | x) of the first 10,000 examples of a split, in a fixed
+    order; no scores are all of them.
+    """
+    from vaejax.laboratory import measure, summary  # they load SciPy
+
+    lab = Laboratory(scores=tuple(scores) or get_args(ScoreName))
+    asked, what, num = load(work.workdir), "disentanglement", 10_000
+    found = measure.measure(*asked, [what], lab, split=split, num=num)
+    how = measure.measurement_settings(what, lab, 2, num)
+    keep_card(work.workdir)
+    values = summary.means_and_doubts(what, found, how)
+    return {name: value for name, value in values.items() if isinstance(value, float)}
+
+
 def with_fixed_decoder(experiment: Experiment) -> Experiment:
     """The experiment of a VAE whose decoder stays as it starts."""
     player = experiment.players["vae"]
@@ -146,5 +185,6 @@ MEASURES: Mapping[str, Callable[..., Values]] = MappingProxyType(
         "missing_at_random": missing_at_random,
         "missing_above_mean": missing_above_mean,
         "refitted": refitted,
+        "scores_of_codes": scores_of_codes,
     }
 )

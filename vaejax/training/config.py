@@ -15,8 +15,8 @@ from vaejax.training.older import DROPPED, SETTINGS
 
 FORMAT = 1
 # Settings that may change when a run goes on: where its state lives, what is computed
-# again, and what becomes of a corrupt record, which ended it before.
-LAYOUT = ("fsdp", "remat", "skip_corrupt")
+# again or in a loop, and what becomes of a corrupt record, which ended it before.
+LAYOUT = ("fsdp", "remat", "scan", "skip_corrupt")
 
 
 class Origin(NamedTuple):
