@@ -95,22 +95,18 @@ class DeepEncoder(nn.Module):
         """What belongs to each of equal blocks, and q from that and the stream."""
         layers, params = self.posteriors.together(numbers)
         places = [self.layout.down[number].sees for number in numbers]
-        shared = activations[places[0]] if len(set(places)) == 1 else None
-        own = (
-            None if shared is not None else jnp.stack([activations[p] for p in places])
-        )
-        scale = self.scale
+        several, scale = len(set(places)) > 1, self.scale
+        seen = activations[places[0]]
+        if several:
+            seen = jnp.stack([activations[place] for place in places])
 
         def posterior(each: Any, stream: Array) -> Any:
             params, own = each
-            (moments,), seen = (
-                with_params(layers, params),
-                shared if own is None else own,
-            )
-            mean, raw = posterior_moments(moments, stream, seen)
+            (moments,) = with_params(layers, params)
+            mean, raw = posterior_moments(moments, stream, own if several else seen)
             return Normal(mean, scale(raw))
 
-        return (params, own), posterior
+        return (params, seen if several else None), posterior
 
 
 class DeepDecoder(nn.Module):
@@ -145,14 +141,16 @@ class DeepDecoder(nn.Module):
                 streams[side] = self._together(numbers, x, loop)
                 continue
             for number in numbers:
-                x, block = (
-                    self.downward.stream(number, streams, lead),
-                    self.downward.block(number),
-                )
-                mean, raw, after = block.moments(x)
-                z = take(number, x, Normal(mean, self.scale(raw)))
-                streams[side], lead = block.merge(after, z), z.shape[:2]
+                x = self.downward.stream(number, streams, lead)
+                streams[side], lead = self._alone(number, x, take)
         return self._likelihood(streams[self.layout.side], batch)
+
+    def _alone(self, number: int, x: Array, take: Take) -> tuple[Array, tuple]:
+        """The stream after a block, and the axes in front of its maps."""
+        block = self.downward.block(number)
+        mean, raw, after = block.moments(x)
+        z = take(number, x, Normal(mean, self.scale(raw)))
+        return block.merge(after, z), z.shape[:2]
 
     def _together(self, numbers: range, x: Array, loop: Loop) -> Array:
         """The stream after equal blocks, by a loop."""

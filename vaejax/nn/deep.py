@@ -17,22 +17,13 @@ from vaejax.nn.layers import hidden_dtype
 from vaejax.nn.layout import Layout, Size, Up
 from vaejax.nn.resampling import Enlarge, Shrink, with_lead
 from vaejax.nn.stacked import apart, one_by_one, stack_params, up_runs, with_params
-from vaejax.nn.starts import Initializer
+from vaejax.nn.starts import shrunk
 from vaejax.types import Array
 
 LEAST_OF_3X3 = 3
 """Least side of maps on which convolutions are of 3 x 3; on others it is 1 x 1."""
 LARGEST_WITH_BIAS = 64
 """Largest side that has a learned map of its own [Child 2021: `no_bias_above`]."""
-
-
-def shrunk(start: Initializer, factor: float) -> Initializer:
-    """Weights `factor` times those of `start`."""
-
-    def draw(key: Any, shape: Any, dtype: Any = jnp.float32) -> Array:
-        return factor * start(key, shape, dtype)
-
-    return draw
 
 
 class Bottleneck(nn.Module):

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -43,7 +42,7 @@ def runs(count: int, follows: Callable[[int], bool]) -> list[range]:
     return [range(*each) for each in itertools.pairwise([*starts, count])]
 
 
-def stack_params(blocks: Iterable[Sequence[nn.Module]]) -> tuple[Any, ...]:
+def stack_params(blocks: Iterable[Sequence[Any]]) -> tuple[Any, ...]:
     """The parameters of the (bound) layers of equal blocks: an axis of blocks in front.
 
     The copy is one pass over them in a step, and one over their gradients: little
@@ -54,7 +53,7 @@ def stack_params(blocks: Iterable[Sequence[nn.Module]]) -> tuple[Any, ...]:
 
 
 def with_params(
-    layers: Iterable[nn.Module], params: Iterable[Any]
+    layers: Iterable[Any], params: Iterable[Any]
 ) -> list[Callable[..., Any]]:
     """The (unbound) layers of a block as functions, at the parameters of each."""
     pairs = zip(layers, params, strict=True)
