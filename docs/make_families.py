@@ -76,4 +76,5 @@ def figure_of(row: Row, section: str) -> str:
     if outcome is None:
         return ""
     title = re.sub(r"^`\w+`[^,]*, ", "", with_unit(row))
-    return f"{title}: [{shown(outcome)}](../RESULTS.md#{anchor(section)})"
+    short = ", small budget" if outcome.budget != "full" else ""
+    return f"{title}{short}: [{shown(outcome)}](../RESULTS.md#{anchor(section)})"

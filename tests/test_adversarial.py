@@ -16,6 +16,7 @@ import scipy.stats
 from vaejax import objectives, parallel, presets, train
 from vaejax.data.preprocess import blank
 from vaejax.distributions import Normal
+from vaejax.errors import InputError
 from vaejax.experiment import Player, TrainState
 from vaejax.models import (
     CVAEGAN,
@@ -572,3 +573,13 @@ def test_a_diverging_game_is_reported(tmp_path):
     )
     with pytest.raises(Diverged, match=r"is (nan|inf|-inf) at step|not finite"):
         train(wild, tmp_path / "run", quiet=True, devices=1)
+
+
+def test_critics_have_the_convolutions_of_their_encoders():
+    """As many channels and blocks, and the layers that follow from them."""
+    sizes = {"dataset": "digits", "channels": (4, 6, 8), "blocks": 1, "hidden": (5,)}
+    made = presets.vaegan(**sizes, body="residual", remat=True, layer=4)
+    body = made.model.critic.body
+    assert (body.channels, body.blocks, body.remat) == ((4, 6, 8), 1, True)
+    with pytest.raises(InputError, match="the critic has layers 0 to 4"):
+        presets.vaegan(**sizes, body="conv", layer=5)

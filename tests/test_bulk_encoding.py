@@ -134,7 +134,10 @@ def test_other_data_are_in_the_units_of_training(run, tmp_path):
     np.testing.assert_array_equal(pixels[1][:60], wanted)
     wrong = tmp_path / "wrong.npz"
     np.savez(wrong, x_train=np.zeros((30, 4, 4), np.uint8))
-    with pytest.raises(InputError, match=r"was trained on images of 8 x 8 x 1: npz:"):
+    with pytest.raises(InputError, match=r"images of 8 x 8 x 1: npz:.*: resize them"):
+        bulk.open_first(str(run), f"npz:{wrong}")
+    np.savez(wrong, x_train=np.zeros((30, 8, 8, 3), np.uint8))
+    with pytest.raises(InputError, match=r"8 x 8 x 3: save them in grey, by .*'L'"):
         bulk.open_first(str(run), f"npz:{wrong}")
 
 
@@ -200,7 +203,10 @@ def test_second_stages_of_diffusers_codes_are_decoded(colours, capsys):
     capsys.readouterr()
     out = folder / "none"
     for words, says in (
-        (("--data", "digits"), "reads images of 3 channels: those of digits have 1"),
+        (
+            ("--data", "digits"),
+            "3 channels: those of digits have 1: save them in colour",
+        ),
         (("--data", data, "--image-size", 15), "--image-size"),
         (("--data", data, "--scaled"), "these are codes"),
         (("--data", data, "--input", "a.npz"), "give either --input FILE or --data"),

@@ -465,7 +465,7 @@ LABELS = np.arange(20) % 3
         ({"x_train": TABLE, "x_test": TABLE.astype(float)}, "differs .* in dtype"),
         ({"x_train": TABLE.astype(float) * 4e306}, "too large to standardize"),
         ({"x_train": TABLE, "y_train": LABELS[:-1]}, "19 labels for 20"),
-        ({"x_train": TABLE, "y_train": LABELS - 1}, "labels outside 0"),
+        ({"x_train": TABLE, "y_train": LABELS - 1}, "examples without a label"),
         ({"x_train": TABLE, "y_train": LABELS / 1}, r"y.astype\(int\)"),
         ({"x_train": TABLE, "y_train": LABELS[:, None]}, r"y\[:, 0\]"),
         ({"x_train": TABLE, "y_test": LABELS}, "y_test but no x_test"),

@@ -92,6 +92,7 @@ def test_rows_are_described_in_full():
         plan = every.plans[row.run]
         assert plan.measure in MEASURES, row.name
         assert plan.preset in PRESETS or plan.trained in every.plans or not plan.preset
+        assert not plan.first or plan.first in every.plans
         assert row.label in LABELS
         if row.published:
             printed_number(row.published)
@@ -388,6 +389,38 @@ def test_another_number_of_devices_agrees_within_the_standard_error(
     one = reproduce(*tiny, Places(tmp_path / "one", tmp_path / "rows"), seeds=1)
     assert (eight.device[0], one.device[0]) == ("8", "1")
     assert abs(one.mean - eight.mean) < one.error
+
+
+def test_a_second_stage_is_trained_on_its_own_seed_of_the_first(tmp_path):
+    """The first stage is trained before it, once; neither is trained again, and the
+    row names the first stage, not its folder.
+    """
+    codes = {"width": 6, "inner": 4, "blocks": 1, "codes": 8, "code_channels": 3}
+    codes |= {"dataset": "digits", "likelihood": "gaussian_fixed", "epochs": 1}
+    sizes = {"layers": 1, "width": 8, "heads": 2, "epochs": 1}
+    plans = {
+        "codes": Plan("codes", "vqvae", codes, {"epochs": 1}),
+        "tokens": Plan(
+            "tokens", "code_transformer", sizes, {"epochs": 1}, first="codes"
+        ),
+    }
+    row = Row("tokens", "of a code", "tokens", "bits_per_dim")
+    places = Places(tmp_path / "runs", tmp_path / "rows")
+    every = Catalogue({}, plans)
+    works = execute.works_of(plans["tokens"], every, places, "truncated", range(2))
+    for seed, work in enumerate(works):
+        run = places.home / "codes-truncated" / f"seed={seed}"
+        assert work.settings["dataset"] == f"latents:{run}"
+    once = {"seeds": 1, "budget": "truncated"}
+    found = reproduce(row, every, places, **once)
+    assert found.settings["dataset"] == "latents:codes"
+    assert found.data["name"] == works[0].settings["dataset"]
+    steps = sorted(places.home.glob("*/seed=0/metrics.jsonl"))
+    times = [path.stat().st_mtime_ns for path in steps]
+    assert reproduce(row, every, places, **once).values == found.values
+    assert times == [path.stat().st_mtime_ns for path in steps] and len(times) == 2
+    with pytest.raises(ValueError, match="leave out together"):
+        Plan("a", "code_transformer", {"dataset": "digits"}, first="codes")
 
 
 def test_a_study_writes_its_ratios(tmp_path, capsys):

@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from vaejax import objectives, presets
 from vaejax.apply.impute import impute
+from vaejax.apply.predict import predict
 from vaejax.apply.query import (
     attribute,
     decode,
@@ -59,6 +60,7 @@ __all__ = [
     "log_likelihood",
     "objectives",
     "per_example",
+    "predict",
     "presets",
     "reconstruct",
     "report",

@@ -11,19 +11,14 @@ import jax
 from vaejax import parallel
 from vaejax.cli.effort import check_measuring
 from vaejax.cli.judging import Compare, measure_lpips, open_comparisons
-from vaejax.cli.outcome import (
-    finite,
-    keep_examples,
-    keep_numbers,
-    place_of,
-    writing,
-)
+from vaejax.cli.outcome import keep_examples, keep_numbers, place_of, writing
 from vaejax.cli.parse import command_line
 from vaejax.cli.tables import markdown, print_table
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
 from vaejax.metrics.quantities import quantities_of
 from vaejax.runtime import multihost
+from vaejax.runtime.jsonlines import finite
 from vaejax.runtime.limits import check_count
 from vaejax.runtime.storage import is_remote, write_whole
 from vaejax.samplers.cache import sampler_of_run

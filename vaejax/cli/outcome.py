@@ -10,6 +10,7 @@ from typing import Any
 
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment
+from vaejax.runtime.jsonlines import finite
 from vaejax.runtime.lock import Held, held
 from vaejax.runtime.storage import is_remote, path_of
 from vaejax.sharing.manifest import is_shared
@@ -80,15 +81,6 @@ def writing(workdir: Path) -> Iterator[bool]:
             )
             allowed = False
         yield allowed
-
-
-def finite(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record without numbers that are not finite, which JSON does not have."""
-    return {
-        name: value
-        for name, value in record.items()
-        if not isinstance(value, float) or math.isfinite(value)
-    }
 
 
 def overflowed(values: Mapping[str, float]) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import tyro
 
 from vaejax.configs.checks import at_least
+from vaejax.configs.labels import Labels
 from vaejax.configs.latents import Latents, LatentSize
 from vaejax.data import Dataset
 from vaejax.data.dialect import Csv, Decimal, Header
@@ -20,6 +21,7 @@ __all__ = [
     "Critic",
     "Data",
     "DatasetName",
+    "Labels",
     "LatentSize",
     "Latents",
     "Network",
@@ -50,7 +52,8 @@ class Data:
     dataset: DatasetName = "mnist_5k"
     """mnist_5k, digits, breast_cancer, sprites, another TFDS name; npz:PATH, csv:PATH,
     folder:PATH (pictures, in sub-folders by label), hf:PATH or hf:NAME, or latents:RUN
-    (codes or latents of a trained run)."""
+    (codes or latents of a trained run), draws:RUN (draws of its q(z | x), each time
+    others)."""
     validation: float = 0.0
     """Fraction of the training split held out for validation; 2 or more: the number
     of its last examples."""

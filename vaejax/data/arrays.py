@@ -74,7 +74,8 @@ def from_arrays(
         uint8, or become 256 levels by a rule of dtype and range that the run states
         (`vaejax.data.levels`). A sparse matrix of SciPy is made dense.
       y_train: labels `[N]`: whole numbers, texts or truth values. Classes are those of
-        the training split, and keep their names.
+        the training split, and keep their names. -1 is no label, for the presets that
+        learn from such examples, too; then `x_test` and `y_test` are needed.
       x_test: examples of the test split, like `x_train`; without, a fixed 10 % is held
         out.
       y_test: their labels.
@@ -136,7 +137,8 @@ def check_arrays(arrays: Arrays, name: str, counts: Sequence[str] = ()) -> Datas
     for split, pair in (("train", train), ("test", test)):
         if "y" in pair:
             pair["y"] = plain(pair["y"])
-            check_y(pair["y"], len(pair["x"]), f"y_{split} of {name!r}")
+            what, partly = f"y_{split} of {name!r}", split == "train"
+            check_y(pair["y"], len(pair["x"]), what, partly)
         if "mask" in pair:
             check_mask(pair["mask"], pair["x"], f"mask_{split} of {name!r}")
     named = names_of(arrays.get("factor_names"), "factor_names")
@@ -146,6 +148,7 @@ def check_arrays(arrays: Arrays, name: str, counts: Sequence[str] = ()) -> Datas
     check_table_named(train["x"], listed, counted, repr(name))
     taken, pixels = _to_levels(train, test, name)
     if not test:
+        check_all_labelled(train, name)
         train, test = cut(train, TEST_SHARE, purpose=0, what=repr(name))
     splits, names = numbered_labels({"train": train, "test": test})
     columns = of_arrays(splits, listed, counted, repr(name))
@@ -194,6 +197,15 @@ def _to_levels(
         f"{{levels}} levels by {rule.code}"
     )
     return (line,), pixels
+
+
+def check_all_labelled(train: Arrays, name: str) -> None:
+    """InputError where examples that are held out to test on may have no label."""
+    if "y" in train and train["y"].dtype.kind == "i" and train["y"].min() < 0:
+        raise InputError(
+            f"{name!r} has examples without a label (y = -1) and no test split: give "
+            "x_test and y_test, whose labels are all known"
+        )
 
 
 def _pair(arrays: Arrays, split: str) -> Arrays:

@@ -22,8 +22,10 @@ MOST = 2**31
 """Whole numbers from here on do not fit the int32 that labels are stored in."""
 
 
-def check_y(y: np.ndarray, count: int, what: str) -> None:
-    """Labels `[N]`, one for each of `count` examples."""
+def check_y(y: np.ndarray, count: int, what: str, partly: bool = False) -> None:
+    """Labels `[N]`, one for each of `count` examples; where they are `partly` known,
+    -1 stands for none.
+    """
     if y.ndim == 2 and len(y) == count and y.dtype.kind in "iufb":
         remedy = "y.argmax(1)" if y.shape[1] > 1 else "y[:, 0]"
         raise InputError(
@@ -37,11 +39,14 @@ def check_y(y: np.ndarray, count: int, what: str) -> None:
         )
     if len(y) != count:
         raise InputError(f"{what} has {len(y)} labels for {count} examples")
-    if y.dtype.kind in "iu" and (y.min() < 0 or int(y.max()) >= MOST):
+    least = -1 if partly else 0
+    if y.dtype.kind in "iu" and (y.min() < least or int(y.max()) >= MOST):
         raise InputError(
             f"{what} has labels outside 0 .. 2^31 - 1: leave out examples without a "
             "label; if these are classes, name them by y.astype(str)"
         )
+    if partly and y.dtype.kind in "iu" and y.max() < 0:
+        raise InputError(f"{what} has no label but -1, which is none: give some")
     if y.dtype.kind == "U" and (y == "").any():
         raise InputError(f"{what} has empty labels: leave those examples out")
 
@@ -86,8 +91,9 @@ def numbered_labels(
 def of_training(dataset: Dataset) -> Dataset:
     """The set with classes 0 .. C - 1, those that the training split has.
 
-    Labels that only other splits have are -1 and listed in `Spec.unseen`. A set that
-    streams keeps the classes that it declares: its labels are not read beforehand.
+    Labels that only other splits have are -1 and listed in `Spec.unseen`; those that
+    are -1 stay so. A set that streams keeps the classes that it declares: its labels
+    are not read beforehand.
     """
     spec = dataset.spec
     if not spec.classes or spec.streams:
@@ -95,11 +101,12 @@ def of_training(dataset: Dataset) -> Dataset:
             spec=spec._replace(names=names_unless_numbers(spec.names))
         )
     labels = {split: dataset.split(split)["y"] for split in spec.sizes}
-    seen = np.unique(labels["train"])
+    seen = np.unique(labels["train"][labels["train"] >= 0])
     others = np.unique(np.concatenate(list(labels.values())))
     unseen = [int(k) for k in others if k >= 0 and k not in seen]
     known = spec._replace(
         classes=len(seen),
+        unlabelled=int((labels["train"] < 0).sum()),
         names=names_unless_numbers([class_name(k, spec) for k in seen.tolist()]),
         unseen=(*spec.unseen, *(class_name(k, spec) for k in unseen)),
     )

@@ -30,10 +30,11 @@ class Dataset(NamedTuple):
     int32 `[N]` and there only where the set has labels; `mask` is uint8 like `x`, 1
     where an entry is observed, and there only where the set has holes (`x` is 0 in
     those of a table); `factors` is int32 `[N, F]`, the value of each known factor of
-    variation, and there only where these are known (`Spec.factors`). Each call may make
-    new arrays, so keep them. A split that does not exist is an `InputError`, and
-    so is any of a set that streams: there `examples(name)` reads those that are asked
-    for.
+    variation, and there only where these are known (`Spec.factors`); `noise` is float32
+    like x, and there only where each access adds Gaussian noise of that deviation
+    (`draws:RUN`). Each call may make new arrays, so keep them. A split that does not
+    exist is an `InputError`, and so is any of a set that streams: there
+    `examples(name)` reads those that are asked for.
     """
 
     spec: Spec

@@ -116,9 +116,13 @@ def ordered_feed(arrays: dict[str, np.ndarray], order: Order) -> Feed:
     return Feed(resident=arrays, take=take, select=gather_batch, one=one)
 
 
-def permutation(size: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of an epoch, the same on every machine and number of devices."""
-    rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+def permutation(size: int, seed: int, epoch: int, stream: int = 0) -> np.ndarray:
+    """The order of an epoch, the same on every machine and number of devices.
+
+    Streams are independent of each other; 1 is that of augmentation.
+    """
+    philox = np.random.Philox(key=[seed, epoch], counter=[0, 0, 0, stream])
+    rng = np.random.Generator(philox)
     return rng.permutation(size).astype(np.int32)
 
 

@@ -1,7 +1,8 @@
 """From stored examples to what a model sees, on the device, as pure functions of keys.
 
 A raw batch holds `x` flat as stored, `index` (the example's place in its split), `y`
-where there are labels, `factors` where these are known, and where there are holes
+where there are labels, `factors` where these are known, `noise` where x is the mean of
+a Gaussian with these deviations and is to be drawn of it, and where there are holes
 `mask` (1 = observed) and `hidden` (1 = hidden on purpose). A batch holds `x` in its own
 shape and the model's units, 0 where it is not observed; what was hidden is in `truth`,
 for measures alone.
@@ -89,11 +90,20 @@ def code_map(spec: Spec) -> Preprocess:
 def table(spec: Spec, values: str = "real") -> Preprocess:
     """Standardized columns or channels, as stored; restored to their own units."""
     return Preprocess(
-        apply=lambda raw, key: unseen({**raw, "x": raw["x"].reshape(-1, *spec.shape)}),
+        apply=lambda raw, key: unseen(noisy(raw, key, spec)),
         restore=lambda x: in_units(x, spec),
         values=values,
         log_bin=0.0,
     )
+
+
+def noisy(raw: Batch, key: Key, spec: Spec) -> dict[str, Array]:
+    """The batch of a table, with Gaussian noise of the deviations `noise` if it has."""
+    batch = dict(raw)
+    x = batch["x"]
+    if "noise" in batch:
+        x = x + batch.pop("noise") * jax.random.normal(key, x.shape)
+    return batch | {"x": x.reshape(-1, *spec.shape)}
 
 
 def scaled(
@@ -174,6 +184,8 @@ def blank(spec: Spec, size: Size = 1) -> Batch:
         raw["y"] = raw["index"]
     if spec.factors:
         raw["factors"] = jnp.zeros((size, len(spec.factors)), jnp.int32)
+    if spec.first and spec.first.what == "draws":
+        raw["noise"] = raw["x"]
     if spec.masked:
         raw["mask"] = jnp.ones(raw["x"].shape, jnp.uint8)
     if spec.hidden:

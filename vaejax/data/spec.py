@@ -68,7 +68,7 @@ class FirstStage(NamedTuple):
     run: str
     """Its folder, or its address on the hub."""
     what: str
-    """`codes`, or `means` of q(z | x)."""
+    """`codes`, `means` of q(z | x), or `draws` of it."""
     digest: str
     """The digest of the parameters that encoded, by `state_digest`."""
     step: int
@@ -136,6 +136,8 @@ class Spec(NamedTuple):
     """Whether `auto` takes pixels as bits; older runs always did."""
     pixels: Pixels | None = None
     """The scale of the pictures as they were given; None of uint8, and of tables."""
+    unlabelled: int = 0
+    """Training examples without a label: there `y` is -1."""
     first: FirstStage | None = None
     """The model whose latents these are, where they are any."""
     factors: tuple[Factor, ...] = ()
@@ -186,6 +188,7 @@ def check_spec(spec: Spec) -> None:
         "sizes": "train" in spec.sizes and min(spec.sizes.values()) > 0,
         "mean": np.isfinite(spec.mean).all(),
         "scale": all(0 < scale < math.inf for scale in spec.scale),
+        "unlabelled": 0 <= spec.unlabelled < spec.sizes["train"],
         "columns": not kind.standardized or all(n in (0, spec.shape[-1]) for n in wide),
         "columns.kind": all(fits(column) for column in spec.columns),
         "names": len(spec.names) in (0, spec.classes),

@@ -110,7 +110,8 @@ def _hold_out_of_stream(dataset: Dataset, fraction: float) -> Dataset:
 
 def standardize(dataset: Dataset) -> Dataset:
     """Tables to mean 0 and deviation 1 in each column of the training split, float32,
-    and maps of latents alike in each channel, over all places.
+    and maps of latents alike in each channel, over all places. Where `noise` is added
+    to x, the deviation is that of x with it.
 
     By the entries that are observed; holes are 0 afterwards. The statistics are kept in
     the `Spec`; a constant column has scale 1, and numbers that stand for something else
@@ -121,7 +122,8 @@ def standardize(dataset: Dataset) -> Dataset:
     spec = dataset.spec
     if not kind_of(spec).standardized:
         return dataset
-    x = dataset.split("train")["x"].reshape(-1, spec.shape[-1])
+    train = dataset.split("train")
+    x = train["x"].reshape(-1, spec.shape[-1])
     check_columns(x, spec)
     # A sum can round, so a constant column is told by its range, not its deviation.
     low, high = np.nanmin(x, 0), np.nanmax(x, 0)
@@ -132,17 +134,32 @@ def standardize(dataset: Dataset) -> Dataset:
         mean = np.where(
             plain, 0.0, np.where(constant, low, np.nanmean(x, 0, np.float64))
         )
-        scale = np.where(plain | constant, 1.0, np.nanstd(x, 0, np.float64))
+        deviation = np.nanstd(x, 0, np.float64)
+        if "noise" in train:
+            noise = train["noise"].reshape(-1, spec.shape[-1])
+            deviation = np.sqrt(deviation**2 + np.mean(noise**2, 0, np.float64))
+        scale = np.where(plain | constant, 1.0, deviation)
     if not np.isfinite(mean).all() or not np.isfinite(scale).all():
         raise InputError(f"{spec.name!r} holds numbers too large to standardize")
 
     def split(name: str) -> Arrays:
         arrays = dataset.split(name)
-        return arrays | {"x": standardized(arrays["x"], known)}
+        return (
+            arrays | {"x": standardized(arrays["x"], known)} | rescaled(arrays, scale)
+        )
 
     known = spec._replace(mean=tuple(mean.tolist()), scale=tuple(scale.tolist()))
     known = known._replace(**libraries(dataset))
     return Dataset(known, split)
+
+
+def rescaled(arrays: Arrays, scale: np.ndarray) -> Arrays:
+    """`noise` in units of `scale` of each column or channel, if there is any."""
+    if "noise" not in arrays:
+        return {}
+    noise = arrays["noise"]
+    units = noise.reshape(-1, len(scale)) / scale
+    return {"noise": units.reshape(noise.shape).astype(np.float32)}
 
 
 def libraries(dataset: Dataset) -> dict[str, float]:
@@ -166,7 +183,8 @@ def restore(dataset: Dataset) -> Dataset:
     def split(name: str) -> Arrays:
         arrays = dataset.split(name)
         known = (arrays.get("mask", 1) == 1) | (arrays.get("hidden", 0) == 1)
-        return arrays | {"x": np.where(known, in_units(arrays["x"], spec), np.nan)}
+        x = np.where(known, in_units(arrays["x"], spec), np.nan)
+        return arrays | {"x": x} | rescaled(arrays, 1 / np.array(spec.scale))
 
     return Dataset(spec._replace(mean=(), scale=()), split)
 

@@ -1,7 +1,9 @@
 """Latents that are codes of a codebook: a point mass at one, and all codes alike."""
 
+import dataclasses
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -116,6 +118,80 @@ class UniformCodes(dist.Distribution):
     def sample(self, key: Key, sample_shape: tuple[int, ...] = ()) -> Array:
         return self.look_up(self.sample_codes(key, sample_shape))
 
+    @property
+    def mean(self) -> Array:
+        """The mean of what all codes stand for, at each position."""
+        count, (_, height, width, levels) = self.size, self.codes_shape
+        codes = jnp.arange(count).reshape(-1, 1, 1, 1)
+        every = jnp.broadcast_to(codes, (count, height, width, levels))
+        mean = self.look_up(every).mean(0)
+        return jnp.broadcast_to(mean, self.shape())
+
     def log_prob(self, value: Array) -> Array:
         nats = math.prod(self.codes_shape[1:]) * math.log(self.size)
         return jnp.full(value.shape[: value.ndim - self.event_dim], -nats)
+
+
+class CodeBlocks(dist.Distribution):
+    """Point masses at several maps of codes, side by side in one vector.
+
+    Args:
+      blocks: a `Quantized` for each map.
+    """
+
+    arg_constraints = {}
+    pytree_data_fields = ("blocks",)
+    has_rsample: Any = True
+
+    def __init__(self, blocks: Sequence[Quantized]) -> None:
+        self.blocks = tuple(blocks)
+        size = sum(math.prod(each.event_shape) for each in self.blocks)
+        super().__init__(self.blocks[0].batch_shape, (size,), validate_args=False)
+
+    @property
+    def codes(self) -> Int[Array, "batch 1 places 1"]:
+        """All codes of an example in one row, map after map, levels innermost."""
+        rows = [each.codes.reshape(len(each.codes), -1) for each in self.blocks]
+        return jnp.concatenate(rows, -1)[:, None, :, None]
+
+    @property
+    def mean(self) -> Array:
+        rows = [each.values.reshape(*self.batch_shape, -1) for each in self.blocks]
+        return jnp.concatenate(rows, -1)
+
+    @property
+    def variance(self) -> Array:
+        return jnp.zeros_like(self.mean)
+
+    def sample(self, key: Key, sample_shape: tuple[int, ...] = ()) -> Array:
+        return jnp.broadcast_to(self.mean, (*sample_shape, *self.shape()))
+
+    def log_prob(self, value: Array) -> Array:
+        return jnp.zeros(value.shape[:-1])
+
+
+@dataclasses.dataclass(frozen=True)
+class RowOfCodes:
+    """The vector of values that a row of the codes of several maps stands for.
+
+    It is called with the look-up of each map, and the row `[..., 1, places, 1]`.
+    """
+
+    shapes: tuple[tuple[int, int, int], ...]
+    """Height, width and levels of the codes of each map."""
+
+    @property
+    def places(self) -> int:
+        """Number of codes in a row."""
+        return sum(map(math.prod, self.shapes))
+
+    def __call__(self, *given: Any) -> Array:
+        *look_ups, codes = given
+        ends = itertools.accumulate(map(math.prod, self.shapes))
+        rows = jnp.split(codes[..., 0, :, 0], list(ends)[:-1], -1)
+        lead = codes.shape[:-3]
+        values = [
+            look_up(row.reshape(*lead, *shape)).reshape(*lead, -1)
+            for look_up, row, shape in zip(look_ups, rows, self.shapes, strict=True)
+        ]
+        return jnp.concatenate(values, -1)

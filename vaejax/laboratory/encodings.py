@@ -152,9 +152,11 @@ def of_representation(found: Numbers, settings: Mapping[str, Any]) -> Values:
     known = found["y"] >= 0
     codes, y = found[settings["codes"]].astype(float)[known], found["y"][known]
     agreement = clusters.cluster_agreement(codes, y, seed=settings["seed"])
+    few = {"labels": settings.get("labels", 0), "seed": settings["seed"]}
+    neighbours = clusters.neighbour_accuracy(codes, y, **few)
     return {
-        **score_values("neighbour_accuracy", clusters.neighbour_accuracy(codes, y)),
-        **score_values("probe_accuracy", clusters.probe_accuracy(codes, y)),
+        **score_values("neighbour_accuracy", neighbours),
+        **score_values("probe_accuracy", clusters.probe_accuracy(codes, y, **few)),
         "rand": agreement.rand,
         "information": agreement.information,
         "classes": len(np.unique(y)),

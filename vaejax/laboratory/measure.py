@@ -95,7 +95,8 @@ def procedures_of(
     if what in ("disentanglement", "representation"):
         scores = {"scores": list(lab.scores)} if what == "disentanglement" else {}
         plan = Procedure(encode_examples, {}, OfLaboratory.ENCODINGS, num)
-        summary = {"codes": lab.codes, "seed": 0, **scores}
+        few = {"labels": lab.labels} if what == "representation" and lab.labels else {}
+        summary = {"codes": lab.codes, "seed": 0, **scores, **few}
         return {what: plan._replace(least_chunk=ENCODED, summary=summary)}
     given = {"draws": POSTERIOR_DRAWS, "marginals": True}
     return {what: Procedure(index_code_terms, given, OfLaboratory.POSTERIOR, num, True)}

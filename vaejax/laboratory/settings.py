@@ -41,6 +41,8 @@ class Laboratory:
       gradient_samples: numbers K of importance samples of their bounds.
       gradient_draws: gradients that means and variances are taken over.
       scores: scores of disentanglement; dci and infomec may take minutes.
+      labels: examples whose label representation knows, equally many of each class;
+        0: two thirds of all.
       codes: what they and representation take of q(z | x): its mean, or a sample.
     """
 
@@ -58,6 +60,7 @@ class Laboratory:
     gradient_draws: int = 200
     scores: tuple[ScoreName, ...] = get_args(ScoreName)
     codes: CodesName = "mean"
+    labels: int = 0
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -74,4 +77,4 @@ class Laboratory:
         require(self.largest_beta >= 1, "largest_beta", self.largest_beta, "at least 1")
 
 
-LEAST = {"chains": 2, "temperatures": 8, "gradient_draws": 2}
+LEAST = {"labels": 0, "chains": 2, "temperatures": 8, "gradient_draws": 2}

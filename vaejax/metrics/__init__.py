@@ -1,6 +1,6 @@
 """Metrics: pure functions folded over a split, and distances between features."""
 
-from vaejax.metrics.adversarial import autoencoding, classification, critic_scores
+from vaejax.metrics.adversarial import autoencoding, critic_scores
 from vaejax.metrics.base import averages
 from vaejax.metrics.blocks import block_metrics
 from vaejax.metrics.codes import code_usage
@@ -17,6 +17,7 @@ from vaejax.metrics.images import (
     structural_similarity,
 )
 from vaejax.metrics.imputation import imputation
+from vaejax.metrics.labels import classification, marginal_elbo
 from vaejax.metrics.likelihood import (
     baseline_nll,
     elbo_terms,
@@ -56,6 +57,7 @@ __all__ = [
     "imputation",
     "kernel_distance",
     "likelihood_metrics",
+    "marginal_elbo",
     "monte_carlo_nll",
     "multiscale_similarity",
     "nll",

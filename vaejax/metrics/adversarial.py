@@ -1,10 +1,9 @@
-"""Scores of a critic and accuracy of a classifier on held-out data."""
+"""Scores of a critic on held-out data."""
 
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from vaejax.experiment import Metric, Quantity
@@ -56,28 +55,4 @@ def autoencoding(*, kl: bool = True) -> Metric:
         i = nn.apply(infer, model)(variables, batch, key)
         return {"mse": squared_error(i, batch), "kl": i.kl[0]}
 
-    return averages(quantities, values)
-
-
-def classification() -> Metric:
-    """Cross-entropy in nats and accuracy of a model with a part `classifier`."""
-
-    def values(
-        model: nn.Module, variables: Variables, batch: Batch, key: Key
-    ) -> dict[str, Array]:
-        del key
-
-        def logits_of(model: Any) -> Array:
-            return model.classifier(batch["x"], batch).score
-
-        logits = nn.apply(logits_of, model)(variables)
-        log_p = jax.nn.log_softmax(logits)
-        right = jnp.take_along_axis(log_p, batch["y"][:, None], 1)[:, 0]
-        hits = (logits.argmax(-1) == batch["y"]).astype(jnp.float32)
-        return {"cross_entropy": -right, "accuracy": hits}
-
-    quantities = {
-        "cross_entropy": Quantity("-log p(y | x)", "nats", in_line=True),
-        "accuracy": Quantity("share of right labels", "share", in_line=True),
-    }
     return averages(quantities, values)

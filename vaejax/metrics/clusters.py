@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from vaejax.data.labels import balanced_rows
+from vaejax.errors import InputError
 from vaejax.metrics.disentanglement.base import (
     Codes,
     Score,
@@ -21,7 +23,23 @@ STARTS = 10
 Labels = Int[np.ndarray, " N"]
 
 
-def neighbour_accuracy(codes: Codes, y: Labels, *, k: int = NEIGHBOURS) -> Score:
+def rows_with_labels(
+    y: Labels, labels: int, seed: int
+) -> tuple[np.ndarray | slice, np.ndarray | slice]:
+    """The examples whose labels are known, and those to tell the labels of."""
+    if not labels:
+        return halves_of(len(y))
+    names = tuple(map(str, range(int(y.max()) + 1)))
+    known = np.zeros(len(y), bool)
+    known[balanced_rows(np.asarray(y), labels, seed, names)] = True
+    if known.all():
+        raise InputError(f"--labels {labels} are all {len(y)} examples: know fewer")
+    return known, ~known
+
+
+def neighbour_accuracy(
+    codes: Codes, y: Labels, *, k: int = NEIGHBOURS, labels: int = 0, seed: int = 0
+) -> Score:
     """Accuracy of the vote of the k nearest among two thirds, on the other third.
 
     Distances are Euclidean, of codes as they are; of equal votes the smallest class
@@ -31,6 +49,9 @@ def neighbour_accuracy(codes: Codes, y: Labels, *, k: int = NEIGHBOURS) -> Score
       codes: `[N, latents]`, means or samples of q(z | x).
       y: classes 0, 1, ..., `[N]`.
       k: neighbours that vote.
+      labels: number of examples that vote, equally many of each class, instead of two
+        thirds; the others are told.
+      seed: of their choice.
 
     Returns:
       The accuracy, with its binomial error.
@@ -38,7 +59,7 @@ def neighbour_accuracy(codes: Codes, y: Labels, *, k: int = NEIGHBOURS) -> Score
     Raises:
       InputError: there are too few examples.
     """
-    fit, test = halves_of(len(codes))
+    fit, test = rows_with_labels(y, labels, seed)
     x, labels = np.asarray(codes, np.float64), np.asarray(y)
     right = []
     for start, squares in squared_distances(x[test], x[fit]):
@@ -48,7 +69,7 @@ def neighbour_accuracy(codes: Codes, y: Labels, *, k: int = NEIGHBOURS) -> Score
     return accuracy_score(np.concatenate(right))
 
 
-def probe_accuracy(codes: Codes, y: Labels) -> Score:
+def probe_accuracy(codes: Codes, y: Labels, *, labels: int = 0, seed: int = 0) -> Score:
     """Accuracy of a logistic regression that two thirds are fitted to, on the rest.
 
     Codes are standardized by the examples of the fit; the penalty is scikit-learn's
@@ -57,6 +78,9 @@ def probe_accuracy(codes: Codes, y: Labels) -> Score:
     Args:
       codes: `[N, latents]`, means or samples of q(z | x).
       y: classes 0, 1, ..., `[N]`.
+      labels: number of examples to fit to, equally many of each class, instead of two
+        thirds [M1 of Kingma et al. 2014]; the others are told.
+      seed: of their choice.
 
     Returns:
       The accuracy, with its binomial error.
@@ -64,7 +88,7 @@ def probe_accuracy(codes: Codes, y: Labels) -> Score:
     Raises:
       InputError: there are too few examples.
     """
-    fit, test = halves_of(len(codes))
+    fit, test = rows_with_labels(y, labels, seed)
     x = standardized_by(np.asarray(codes, np.float64), fit)
     model = logistic_regression(x[fit], y[fit], int(y.max()) + 1)
     return accuracy_score(model.predict(x[test]) == y[test])

@@ -13,6 +13,7 @@ from vaejax.models.capabilities import (
     has_baseline,
     has_codes,
     infers,
+    predicts,
     weighs_latents,
     with_top_k,
 )
@@ -41,7 +42,9 @@ from vaejax.models.quantized import (
     SignQuantizer,
 )
 from vaejax.models.rectified_flow import RectifiedFlow
+from vaejax.models.semisupervised import SemiSupervisedVAE
 from vaejax.models.staged import TwoStages
+from vaejax.models.two_levels import TopConditioned, TwoLevelVAE
 from vaejax.models.vae import (
     VAE,
     Decoder,
@@ -94,10 +97,13 @@ __all__ = [
     "QuantizedVAE",
     "RectifiedFlow",
     "SelfMasking",
+    "SemiSupervisedVAE",
     "SetEncoder",
     "SignQuantizer",
     "StandardNormal",
+    "TopConditioned",
     "TwoLayerVAE",
+    "TwoLevelVAE",
     "TwoStages",
     "VampPrior",
     "VectorQuantizer",
@@ -114,6 +120,7 @@ __all__ = [
     "has_baseline",
     "has_codes",
     "infers",
+    "predicts",
     "weighs_latents",
     "with_top_k",
 ]

@@ -40,3 +40,7 @@ class Judge(nn.Module):
     """A classifier alone, whose features measure samples."""
 
     classifier: nn.Module
+
+    def log_labels(self, batch: Batch) -> Array:
+        """log p(y | x), nats `[batch, classes]`."""
+        return nn.log_softmax(self.classifier(batch["x"], batch).score)

@@ -1,6 +1,6 @@
 """Capabilities of models: other packages ask these functions and name no class."""
 
-from typing import Any, TypeGuard
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from vaejax.errors import InputError, require
 from vaejax.models.adversarial import Judge
@@ -8,6 +8,7 @@ from vaejax.models.autoregressive import CodePrior
 from vaejax.models.base import Generator, LatentModel
 from vaejax.models.completion import Completer, Completion
 from vaejax.models.staged import TwoStages
+from vaejax.types import Array, Batch
 
 
 def generates(model: Any) -> bool:
@@ -67,6 +68,20 @@ def completes(model: Any) -> bool:
 def has_baseline(model: Any) -> bool:
     """Whether it completes images beside a deterministic guess."""
     return isinstance(model, Completion)
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """A model with a distribution of labels."""
+
+    def log_labels(self, batch: Batch) -> Array:
+        """log q(y | x), nats `[batch, classes]`."""
+        ...
+
+
+def predicts(model: Any) -> TypeGuard[Predictor]:
+    """Whether it gives labels to x, beside what else it does."""
+    return isinstance(model, Predictor)
 
 
 def classifies(model: Any) -> TypeGuard[Judge]:

@@ -84,6 +84,10 @@ class VectorQuantizer(nn.Module):
         return unit(found) if self.normalized else found
 
     def __call__(self, h: Map) -> Quantized:
+        return self._moved(self.nearest(h))
+
+    def nearest(self, h: Map) -> Quantized:
+        """The nearest codes, which no codebook moves by."""
         codebook, inputs = self.codebook, unit(h) if self.normalized else h
         rest, codes, logits = inputs, [], []
         for book in codebook:
@@ -94,13 +98,12 @@ class VectorQuantizer(nn.Module):
                 logits.append(-away.reshape(*h.shape[:-1], -1))
             rest = rest - jax.lax.stop_gradient(book[codes[-1]])
         found = jnp.stack(codes, -1)
-        q = Quantized(
+        return Quantized(
             inputs,
             code_entries(codebook, found),
             found,
             jnp.stack(logits, -2) if logits else None,
         )
-        return self._moved(q)
 
     def values_of(self, codes: Codes) -> Array:
         """The map that codes stand for, `[..., height, width, channels]`."""

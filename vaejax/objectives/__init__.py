@@ -11,6 +11,7 @@ from vaejax.objectives.latent_autoencoder import latent_autoencoder
 from vaejax.objectives.mmd import info, wasserstein
 from vaejax.objectives.quantized import quantization
 from vaejax.objectives.regularized import regularized
+from vaejax.objectives.semisupervised import semi_supervised
 from vaejax.objectives.similarity import expected_dissimilarity
 from vaejax.objectives.total_correlation import (
     decomposed_elbo,
@@ -39,6 +40,7 @@ __all__ = [
     "quantization",
     "reconstruction",
     "regularized",
+    "semi_supervised",
     "vaegan",
     "wasserstein",
     "weighted",

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.nn import log_softmax
 
 from vaejax.distributions.codes import Quantized, UniformCodes
+from vaejax.inference.latents import LatentTerm
 from vaejax.inference.terms import Inference, infer
 from vaejax.models import LatentModel
 from vaejax.nn import codebooks as cb
@@ -66,11 +67,18 @@ def quantization(
 def code_losses(
     i: Inference, commitment: Weight, codebook: Weight, entropy: Weight
 ) -> Metrics:
-    """The weighted losses of codes, those that have a weight; nats per example."""
-    q = cast(Quantized, i.latents["z"].q)
+    """The weighted losses of codes, those that have a weight; nats per example.
+
+    Of several maps of codes they are summed.
+    """
     weights = {"commitment": commitment, "codebook": codebook, "entropy": entropy}
     parts = {"commitment": commitment_of, "codebook": codebook_of, "entropy": certainty}
-    return {n: w * parts[n](q) for n, w in weights.items() if w is not None}
+    found = [cast(Quantized, term.q) for term in i.latents.values()]
+    return {
+        name: sum((w * parts[name](q) for q in found), jnp.zeros(()))
+        for name, w in weights.items()
+        if w is not None
+    }
 
 
 def commitment_of(q: Quantized) -> Array:
@@ -105,15 +113,24 @@ def certainty(q: Quantized) -> Array:
 
 
 def code_terms(i: Inference, batch: Batch) -> Metrics:
-    """How the codes of a batch are used, and what they cost."""
-    term = i.latents["z"]
+    """How the codes of a batch are used, and what they cost.
+
+    Of several maps of codes each has its own terms, with its name.
+    """
+    ends = {n: f"_{n}" if len(i.latents) > 1 else "" for n in i.latents}
+    uses = [use_of_codes(term, ends[name]) for name, term in i.latents.items()]
+    return {n: v for use in uses for n, v in use.items()} | rate_of_pixels(i, batch)
+
+
+def use_of_codes(term: LatentTerm, end: str) -> Metrics:
+    """`usage`, `perplexity` and `revived` of a map of codes, `end` after each name."""
     q, p = cast(Quantized, term.q), cast(UniformCodes, term.p)
     counts = sum_over_devices(cb.count_codes(q.codes, p.size))
     return {
-        "usage": cb.share_used(counts),
-        "perplexity": jnp.exp(cb.code_entropy(counts)),
-        "revived": q.revived,
-    } | rate_of_pixels(i, batch)
+        f"usage{end}": cb.share_used(counts),
+        f"perplexity{end}": jnp.exp(cb.code_entropy(counts)),
+        f"revived{end}": q.revived,
+    }
 
 
 def rate_of_pixels(i: Inference, batch: Batch) -> Metrics:

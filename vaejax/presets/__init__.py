@@ -27,6 +27,7 @@ from vaejax.presets import (
     quantized,
     regularized,
     second_stages,
+    semisupervised,
     sylvester,
     tomczak,
     vae_gan,
@@ -48,6 +49,7 @@ from vaejax.presets.published import *
 from vaejax.presets.quantized import *
 from vaejax.presets.regularized import *
 from vaejax.presets.second_stages import *
+from vaejax.presets.semisupervised import *
 from vaejax.presets.signature import presets_of
 from vaejax.presets.sylvester import *
 from vaejax.presets.tomczak import *
@@ -62,6 +64,7 @@ FAMILIES: Mapping[str, tuple[ModuleType, ...]] = {
     "published settings": (published, burda, tomczak, sylvester),
     "hierarchies": (hierarchies, conv_ladder, deep),
     "conditional": (conditional,),
+    "semi-supervised": (semisupervised,),
     "adversarial": (adversarial,),
     "VAE-GAN": (vae_gan,),
     "VAE-GAN as published": (larsen,),
@@ -94,6 +97,7 @@ __all__ += sylvester.__all__
 __all__ += hierarchies.__all__
 __all__ += conv_ladder.__all__
 __all__ += conditional.__all__
+__all__ += semisupervised.__all__
 __all__ += adversarial.__all__
 __all__ += vae_gan.__all__
 __all__ += larsen.__all__

@@ -43,11 +43,13 @@ def critic_body(network: Network, critic: Critic, data: Dataset) -> nn.Module:
     if critic.critic_body == "patch":
         return patch_body(critic, data)
     norm, hidden = critic.critic_norm, critic.critic_hidden or network.hidden
+    convolutions = partial(net.ConvEncoder, network.channels, hidden[-1])
+    blocks, remat = network.blocks, network.remat
     bodies: Mapping[str, Callable[[], nn.Module]] = {
         "mlp": lambda: net.FlatEncoder(net.MLP(hidden, LEAKY, norm=norm)),
         "linear": lambda: net.FlatEncoder(net.MLP(())),
-        "conv": lambda: net.ConvEncoder((32, 64), hidden[-1], 0, norm, LEAKY),
-        "residual": lambda: net.ConvEncoder((32, 64), hidden[-1], 2, norm, LEAKY),
+        "conv": lambda: convolutions(0, norm, LEAKY),
+        "residual": lambda: convolutions(blocks, norm, LEAKY, remat),
     }
     build_bodies(network, data)  # refuses what does not fit the data
     return pick("body", network.body, bodies)()
@@ -79,10 +81,9 @@ def layers_of_critic(network: Network, critic: Critic) -> int:
     if critic.critic_body == "patch":
         return critic.critic_layers + 1
     if network.body in ("conv", "residual"):
-        return 3
-    return (
-        0 if network.body == "linear" else len(critic.critic_hidden or network.hidden)
-    )
+        return len(network.channels) + 1
+    dense = critic.critic_hidden or network.hidden
+    return 0 if network.body == "linear" else len(dense)
 
 
 def critic_of(

@@ -45,11 +45,12 @@ from vaejax.presets.posteriors import build_encoder
 from vaejax.presets.priors import build_prior
 from vaejax.presets.rates import for_counts
 from vaejax.runtime.limits import MOST
-from vaejax.stages.opening import PREFIX, open_latents
+from vaejax.stages.opening import DRAWS, PREFIX, open_draws, open_latents
 from vaejax.training.schedules import SCHEDULES
 from vaejax.types import Array, Objective, Shape
 
-OPENERS[PREFIX] = open_latents  # as the data are opened here, and nowhere below
+# As the data are opened here, and nowhere below.
+OPENERS |= {PREFIX: open_latents, DRAWS: open_draws}
 
 OF_LINEN = ("parent", "name")
 """Fields of a Linen module that are none of its parts."""
@@ -79,10 +80,15 @@ class View(NamedTuple):
     """The likelihood by the name in the settings, if they choose it."""
 
 
-def open_data(settings: Data, likelihood: li.Likelihood | Network) -> View:
+def open_data(
+    settings: Data,
+    likelihood: li.Likelihood | Network,
+    partly: bool = False,
+) -> View:
     """Opens the data and checks that the likelihood is one for it.
 
     Where a network names the likelihood, `auto` is what `likelihood_name` says.
+    Training examples without a label are refused, unless labels may be known `partly`.
     """
     dataset = hide(
         open_dataset(
@@ -98,6 +104,12 @@ def open_data(settings: Data, likelihood: li.Likelihood | Network) -> View:
         settings.hide_columns,
         settings.hide_seed,
     )
+    if dataset.spec.unlabelled and not partly:
+        raise InputError(
+            f"{dataset.spec.name} has {dataset.spec.unlabelled:,} training examples "
+            "without a label (y = -1), which only m2 learns from: leave them out, or "
+            "give no labels"
+        )
     binarize = settings.binarize
     if binarize == "dynamic_train":
         dataset, binarize = binarized_once(dataset), "dynamic"

@@ -181,16 +181,19 @@ def code_objective(of: CodeBottleneck) -> Objective:
     )
 
 
-def with_first_codes(experiment: Experiment, of: CodeBottleneck) -> Experiment:
+def with_first_codes(
+    experiment: Experiment, of: CodeBottleneck, sides: tuple[int, int]
+) -> Experiment:
     """The experiment whose codes begin as the settings say.
+
+    `sides` are those of the map of codes, of several the least.
 
     Raises:
       InputError: there are fewer encodings than codes to begin with.
     """
     if of.code_start == "random":
         return experiment
-    model: Any = experiment.model
-    positions = math.prod(model.sides)
+    positions = math.prod(sides)
     wanted = max(-(-POINTS_OF_A_CODE * of.codes // positions), 1)
     size = min(experiment.dataset.spec.sizes["train"], wanted, MOST_IMAGES)
     if size * positions < of.codes:
@@ -219,8 +222,8 @@ def started_codes(experiment: Experiment, state: TrainState, size: int) -> Train
     )
 
     def taken(name: str, parts: dict[str, Any]) -> dict[str, Any]:
-        """The quantizer's variables, where it has some in this collection."""
-        own = {p: moved[name][p] for p in parts if p == "quantizer"}
+        """Variables of quantizers, where they have some in this collection."""
+        own = {p: moved[name][p] for p in parts if p.endswith("quantizer")}
         return parts | own
 
     params = taken("params", state.params)

@@ -50,7 +50,7 @@ PATCHES = Critic(
     beta2=0.9,
 )
 """The critic of the published recipe, narrower; it learns faster than the others."""
-MAPS, FAITHFUL = MapNetwork(), Fidelity()
+MAPS, FAITHFUL, OPPOSED = MapNetwork(), Fidelity(), Opposed()
 NUMBERS, CODES = AnyBottleneck(), AnyBottleneck(bottleneck="vq")
 SHORT = Training(epochs=40, batch_size=64, learning_rate=3e-4)
 TINY: Mapping[str, Any] = {
@@ -71,10 +71,7 @@ def autoencoder_kl(
     latent: AnyBottleneck = NUMBERS,
     fidelity: Fidelity = FAITHFUL,
     critic: Critic = PATCHES,
-    adversarial_weight: float = 0.1,
-    adaptive_weight: bool = True,
-    critic_start: int = 1000,
-    critic_warm_up: int = 100,
+    opposed: Opposed = OPPOSED,
     training: Training = SHORT,
 ) -> Experiment:
     """The autoencoder of latent diffusion, with a critic [Rombach et al. 2022].
@@ -84,18 +81,8 @@ def autoencoder_kl(
     1 2 4 4 --blocks 2 --critic-channels 64 --critic-start 50001
     --critic-warm-up 0 --adversarial-weight 0.5 --image-size 256 --lpips FOLDER, and
     --learning-rate and --critic-learning-rate 4.5e-6 times the batch size, 12 a device.
-
-    Args:
-      adversarial_weight: weight of the critic; 0: there is none, and with kl and no
-        features this is a VAE.
-      adaptive_weight: multiply it by the ratio of slopes in the decoder's last layer,
-        of reconstruction to critic [Esser et al. 2021].
-      critic_start: step from which the critic trains.
-      critic_warm_up: steps from there in which it does not count yet.
     """
-    starts = critic_start, critic_warm_up
-    opposed = Opposed(critic, adversarial_weight, adaptive_weight, *starts)
-    return latent_game(data, network, latent, fidelity, opposed, training)
+    return latent_game(data, network, latent, fidelity, critic, opposed, training)
 
 
 @preset(tiny={**TINY, "multipliers": (1,), "codes": 16, "code_channels": 4})
@@ -106,10 +93,7 @@ def vqgan(
     latent: AnyBottleneck = CODES,
     fidelity: Fidelity = FAITHFUL,
     critic: Critic = PATCHES,
-    adversarial_weight: float = 0.1,
-    adaptive_weight: bool = True,
-    critic_start: int = 1000,
-    critic_warm_up: int = 100,
+    opposed: Opposed = OPPOSED,
     training: Training = SHORT,
 ) -> Experiment:
     """Maps of codes, with a critic and in features [Esser et al. 2021].
@@ -120,17 +104,8 @@ def vqgan(
     256 --critic-channels 64 --critic-start 250001 --critic-warm-up 0
     --adversarial-weight 0.8 --image-size 256 --lpips FOLDER, and --learning-rate and
     --critic-learning-rate 4.5e-6 times the batch size, 12 a device.
-
-    Args:
-      adversarial_weight: weight of the critic; 0: there is none.
-      adaptive_weight: multiply it by the ratio of slopes in the decoder's last layer,
-        of reconstruction to critic.
-      critic_start: step from which the critic trains.
-      critic_warm_up: steps from there in which it does not count yet.
     """
-    starts = critic_start, critic_warm_up
-    opposed = Opposed(critic, adversarial_weight, adaptive_weight, *starts)
-    return latent_game(data, network, latent, fidelity, opposed, training)
+    return latent_game(data, network, latent, fidelity, critic, opposed, training)
 
 
 def latent_game(
@@ -138,6 +113,7 @@ def latent_game(
     network: MapNetwork,
     latent: AnyBottleneck,
     fidelity: Fidelity,
+    critic: Critic,
     opposed: Opposed,
     training: Training,
 ) -> Experiment:
@@ -148,9 +124,7 @@ def latent_game(
     """
     view = open_images(data, fidelity.reconstruction)
     sides = map_sides(view, 2 ** (len(network.multipliers) - 1))
-    judge = None
-    if not opposed.absent:
-        judge = arena.critic_of(Network(), opposed.critic, view.dataset)
+    judge = None if opposed.absent else arena.critic_of(Network(), critic, view.dataset)
     model = latent_model(network, latent, view, sides, judge)
     spec, steps = view.dataset.spec, arena.total_steps(view, training)
     distance = None
@@ -162,18 +136,19 @@ def latent_game(
         objectives.latent_autoencoder,
         bottleneck=bottleneck_of(latent, scale),
         perceived=distance and Perceived(distance, fidelity.perceptual_weight),
-        loss=judge and adversarial.LOSSES[opposed.critic.loss],
-        adaptive=opposed.adaptive,
+        loss=judge and adversarial.LOSSES[critic.loss],
+        adaptive=opposed.adaptive_weight,
         most=most,
     )
-    players = players_of(objective, opposed, judge is not None, training, steps)
+    players = players_of(objective, critic, opposed, training, steps)
     made = arena.game(model, players, view, training, {}, "distortion")
     made = dataclasses.replace(
         made,
         metrics=with_metrics(made, latent, view, sides, judge is not None),
         frozen={fidelity.features: distance} if distance else {},
     )
-    return made if latent.bottleneck == "kl" else with_first_codes(made, latent)
+    numbers = latent.bottleneck == "kl"
+    return made if numbers else with_first_codes(made, latent, sides)
 
 
 ERRORS: Mapping[str, Callable[[], Likelihood]] = {
@@ -250,13 +225,13 @@ def bottleneck_of(latent: AnyBottleneck, scale: float) -> BottleneckTerms:
 
 
 def players_of(
-    objective: Any, opposed: Opposed, judged: bool, training: Training, steps: int
+    objective: Any, critic: Critic, opposed: Opposed, training: Training, steps: int
 ) -> dict[str, Player]:
     """The autoencoder, and from the step on at which it starts the critic."""
-    critic, start = opposed.critic, opposed.start
+    start = opposed.critic_start
     owns = ("encoder", "quantizer", "decoder", "prior")
     alone = arena.opponent(objective, owns, critic, training, steps)
-    if not judged:
+    if opposed.absent:
         return {"autoencoder": alone._replace(gate=None)}
     if opposed.counts >= steps:
         raise InputError(
@@ -266,7 +241,7 @@ def players_of(
         )
     moves = critic.critic_moves
     gate = either(until(start), every(moves)) if moves > 1 else None
-    schedules = {"adversarial": from_step(opposed.weight, opposed.counts)}
+    schedules = {"adversarial": from_step(opposed.adversarial_weight, opposed.counts)}
     judge = arena.critic_player(critic, training, steps, SHOWN)
     return {
         "autoencoder": alone._replace(gate=gate, schedules=schedules),

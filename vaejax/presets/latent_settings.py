@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Literal
 
-from vaejax.configs import Critic, at_least
+from vaejax.configs import at_least
 from vaejax.errors import InputError, require
 from vaejax.models.likelihoods import LikelihoodName
 from vaejax.nn.feature_blocks import MapSizes
@@ -102,25 +102,29 @@ class Fidelity:
 
 @dataclasses.dataclass(frozen=True)
 class Opposed:
-    """The critic of a latent autoencoder, and how much it counts from when on."""
+    """How much the critic of a latent autoencoder counts, and from when on."""
 
-    critic: Critic
-    weight: float
-    adaptive: bool
-    start: int
-    alone: int = 0
+    adversarial_weight: float = 0.1
+    """Weight of the critic; 0: there is none, and with kl and no features this is a
+    VAE."""
+    adaptive_weight: bool = True
+    """Multiply it by the ratio of slopes in the decoder's last layer, of reconstruction
+    to critic [Esser et al. 2021]."""
+    critic_start: int = 1000
+    """Step from which the critic trains."""
+    critic_warm_up: int = 100
+    """Steps from there in which it does not count yet."""
 
     def __post_init__(self) -> None:
-        require(self.weight >= 0, "adversarial_weight", self.weight, "at least 0")
-        require(self.start >= 0, "critic_start", self.start, "at least 0")
-        require(self.alone >= 0, "critic_warm_up", self.alone, "at least 0")
+        at_least(0, self, "adversarial_weight", "critic_start", "critic_warm_up")
 
     @property
     def counts(self) -> int:
         """The step from which the critic has a weight."""
-        return self.start + self.alone
+        return self.critic_start + self.critic_warm_up
 
     @property
     def absent(self) -> bool:
         """Whether there is no critic; a study's weights are arrays, and have one."""
-        return isinstance(self.weight, float | int) and self.weight == 0
+        weight = self.adversarial_weight
+        return isinstance(weight, float | int) and weight == 0

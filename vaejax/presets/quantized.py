@@ -1,14 +1,21 @@
 """Autoencoders whose latents are maps of codes: tokens of images."""
 
 import dataclasses
+from collections.abc import Mapping
 
 from vaejax.configs import Data, Network, Training, at_least
 from vaejax.data.kinds import divided_sides, require_images
-from vaejax.experiment import Experiment
+from vaejax.experiment import Experiment, Metric
 from vaejax.metrics import code_usage, count, likelihood_metrics
-from vaejax.models import MapEncoder, QuantizedVAE
+from vaejax.models import (
+    LatentModel,
+    MapEncoder,
+    QuantizedVAE,
+    TopConditioned,
+    TwoLevelVAE,
+)
 from vaejax.models.likelihoods import LikelihoodName
-from vaejax.nn.strided import StridedDecoder, StridedEncoder
+from vaejax.nn.strided import DoublingConv, StridedDecoder, StridedEncoder
 from vaejax.presets import assemble as a
 from vaejax.presets.bodies import Bodies
 from vaejax.presets.bottlenecks import (
@@ -19,7 +26,7 @@ from vaejax.presets.bottlenecks import (
 )
 from vaejax.presets.signature import preset
 
-__all__ = ["fsq", "vqvae"]
+__all__ = ["fsq", "vqvae", "vqvae2"]
 
 TRAINING = Training(epochs=100, learning_rate=2e-4)
 FACTOR = 4
@@ -43,6 +50,13 @@ class Strided:
         at_least(1, self, "width", "inner")
         at_least(0, self, "blocks")
 
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Channels, those within blocks, and the number of blocks."""
+        return self.width, self.inner, self.blocks
+
+
+NARROW, MOVING = Strided(width=128, inner=64), CodeBottleneck(codebook="ema")
 
 TINY = {"width": 8, "inner": 4, "blocks": 1, "likelihood": "gaussian_optimal"}
 
@@ -82,6 +96,43 @@ def fsq(
     return quantized_experiment(data, network, latent, training)
 
 
+@preset(tiny={**TINY, "codes": 16, "code_channels": 4})
+def vqvae2(
+    *,
+    data: Data = Data(),
+    network: Strided = NARROW,
+    latent: CodeBottleneck = MOVING,
+    training: Training = TRAINING,
+) -> Experiment:
+    """Two maps of codes, a coarse one that a fine one depends on [Razavi et al. 2019].
+
+    A code for each 8 x 8 pixels and one for each 4 x 4, of two codebooks of the same
+    size; sides of images must divide by 8. The networks are those of `vqvae`. As
+    `latents:RUN` the codes of an image are one row, the coarse map first, so that
+    `code_transformer` learns p(coarse) p(fine | coarse).
+    """
+    view = a.open_data(data, Network(likelihood=network.likelihood))
+    height, width = map_sides(view, 2 * FACTOR)
+    quantizer, sizes = build_quantizer(latent), network.sizes
+    channels, halving = quantizer.channels, (*sizes, 1)
+    body = Bodies(
+        StridedEncoder(*sizes), lambda shape: StridedDecoder(shape[-1], *sizes)
+    )
+    model = TwoLevelVAE(
+        encoder=body.encoder,
+        top_encoder=MapEncoder(StridedEncoder(*halving), channels),
+        top_quantizer=build_quantizer(latent),
+        mixer=TopConditioned(StridedDecoder(network.width, *halving), channels),
+        quantizer=quantizer,
+        doubler=DoublingConv(channels),
+        decoder=a.build_decoder(body, view),
+        sides=(2 * height, 2 * width),
+    )
+    codes = quantizer.size, quantizer.levels
+    used = {f"codes_z{n}": code_usage(*codes, block=n) for n in (1, 2)}
+    return experiment_of_codes(model, view, latent, training, used, (height, width))
+
+
 def quantized_experiment(
     data: Data, network: Strided, latent: CodeBottleneck, training: Training
 ) -> Experiment:
@@ -92,7 +143,7 @@ def quantized_experiment(
     """
     view = a.open_data(data, Network(likelihood=network.likelihood))
     quantizer = build_quantizer(latent)
-    sizes = network.width, network.inner, network.blocks
+    sizes, sides = network.sizes, map_sides(view, FACTOR)
     body = Bodies(
         StridedEncoder(*sizes), lambda shape: StridedDecoder(shape[-1], *sizes)
     )
@@ -100,18 +151,34 @@ def quantized_experiment(
         encoder=MapEncoder(body.encoder, quantizer.channels),
         quantizer=quantizer,
         decoder=a.build_decoder(body, view),
-        sides=map_sides(view, FACTOR),
+        sides=sides,
     )
+    used = {"codes": code_usage(quantizer.size, quantizer.levels)}
+    return experiment_of_codes(model, view, latent, training, used, sides)
+
+
+def experiment_of_codes(
+    model: LatentModel,
+    view: a.View,
+    latent: CodeBottleneck,
+    training: Training,
+    used: Mapping[str, Metric],
+    sides: tuple[int, int],
+) -> Experiment:
+    """A model of codes, how it is trained, and the metrics of their use.
+
+    `sides` are those of the least map of codes.
+    """
     log_bin = 0.0 if view.likelihood.discrete else view.preprocess.log_bin
-    used = {"codes": code_usage(quantizer.size, quantizer.levels), "count": count()}
+    more = {**used, "count": count()}
     made = a.one_player(
         model,
         code_objective(latent),
         view,
         training,
-        lambda samples: {**likelihood_metrics(samples, log_bin=log_bin), **used},
+        lambda samples: {**likelihood_metrics(samples, log_bin=log_bin), **more},
     )
-    return with_first_codes(made, latent)
+    return with_first_codes(made, latent, sides)
 
 
 def map_sides(view: a.View, factor: int) -> tuple[int, int]:

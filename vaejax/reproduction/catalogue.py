@@ -43,10 +43,20 @@ class Plan:
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     seeds: int = 3
     together: bool = False
+    first: str = ""
+    """The plan of a first stage, whose run of the same seed is trained before: its
+    latents are the data. Empty where data are named in the settings."""
     trained: str = ""
     """The plan whose runs are measured here in another way; empty if it is this."""
     needs: str = ""
     """What else is needed, in words; empty where TFDS or nothing is."""
+
+    def __post_init__(self) -> None:
+        if self.first and (self.together or "dataset" in self.settings):
+            raise ValueError(
+                f"{self.name} has a first stage, whose latents of each seed are its "
+                "data: leave out together and dataset"
+            )
 
     def at(self, budget: Budget) -> dict[str, Any]:
         """The settings of a budget; InputError where the run has none that is smaller.

@@ -4,7 +4,7 @@ import dataclasses
 import datetime
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ def reproduce(
     plan = catalogue.plans[row.run]
     count = seeds or plan.seeds
     source = catalogue.plans[plan.trained] if plan.trained else plan
-    works = trained(source, places, budget, count, plan)
+    works = trained(source, catalogue, places, budget, count, plan)
     share = count if source.together else 1
     found = [measured_run(work, plan, catalogue, places, share) for work in works]
     sign, name = (-1, row.quantity[1:]) if row.quantity[0] == "-" else (1, row.quantity)
@@ -72,7 +72,7 @@ def reproduce(
     outcome = Outcome(
         row=row.name,
         budget=budget,
-        settings=source.at(budget),
+        settings=recorded_settings(source, budget),
         date=datetime.date.today().isoformat(),
         **summarized(values, errors),
         **made_with(found),
@@ -89,29 +89,74 @@ def chosen(values: Mapping[str, Any], name: str, row: Row) -> float:
     return float(values[name])
 
 
+def recorded_settings(plan: Plan, budget: Budget) -> dict[str, Any]:
+    """The settings of a plan as its rows keep them: a first stage is named."""
+    data = {"dataset": f"latents:{plan.first}"} if plan.first else {}
+    return plan.at(budget) | data
+
+
 def trained(
-    plan: Plan, places: Places, budget: Budget, seeds: int, measure: Plan
+    plan: Plan,
+    catalogue: Catalogue,
+    places: Places,
+    budget: Budget,
+    seeds: int,
+    measure: Plan,
 ) -> list[measures.Work]:
     """The runs of all seeds, each trained to its end; without a preset nothing is.
 
     A run that `measure` has measured with the same settings is not opened again.
     """
+    works = works_of(plan, catalogue, places, budget, range(seeds))
+    if not plan.preset:
+        return works
+    if plan.together:
+        make, home = presets.PRESETS[plan.preset], works[0].workdir.parent
+        replicas = study(make, home, seeds=seeds, **works[0].settings)
+        return [w for w, one in zip(works, replicas, strict=True) if not one.diverged]
+    for work in works:
+        if kept_measures(work, measure) is None:
+            train_work(plan, work, catalogue, places, budget)
+    return works
+
+
+def works_of(
+    plan: Plan,
+    catalogue: Catalogue,
+    places: Places,
+    budget: Budget,
+    seeds: Iterable[int],
+) -> list[measures.Work]:
+    """The runs of these seeds, trained or not: their folders and settings."""
     home = places.home / (plan.name if budget == "full" else f"{plan.name}-{budget}")
     settings = settings_at(plan, places, budget)
     works = [
         measures.Work(home / f"seed={seed}", seed, settings, places.tables)
-        for seed in range(seeds)
+        for seed in seeds
     ]
-    if not plan.preset:
+    if not plan.first:
         return works
-    make = presets.PRESETS[plan.preset]
-    if plan.together:
-        replicas = study(make, home, seeds=seeds, **settings)
-        return [w for w, one in zip(works, replicas, strict=True) if not one.diverged]
-    for work in works:
-        if kept_measures(work, measure) is None:
-            train(make(**settings, seed=work.seed), work.workdir)
-    return works
+    own = [work.seed for work in works]
+    firsts = works_of(catalogue.plans[plan.first], catalogue, places, budget, own)
+    return [
+        work._replace(settings={**settings, "dataset": f"latents:{first.workdir}"})
+        for work, first in zip(works, firsts, strict=True)
+    ]
+
+
+def train_work(
+    plan: Plan,
+    work: measures.Work,
+    catalogue: Catalogue,
+    places: Places,
+    budget: Budget,
+) -> None:
+    """Trains a run to its end, after its first stage if it has one; both resume."""
+    if plan.first:
+        first = catalogue.plans[plan.first]
+        (before,) = works_of(first, catalogue, places, budget, [work.seed])
+        train_work(first, before, catalogue, places, budget)
+    train(presets.PRESETS[plan.preset](**work.settings, seed=work.seed), work.workdir)
 
 
 def settings_at(plan: Plan, places: Places, budget: Budget) -> dict[str, Any]:
@@ -165,7 +210,7 @@ def measured_run(
     options = dict(plan.options)
     if judge := options.pop("classifier", ""):
         judging = catalogue.plans[judge]
-        (other,) = trained(judging, places, "full", 1, judging)
+        (other,) = trained(judging, catalogue, places, "full", 1, judging)
         measured_run(other, judging, catalogue, places)
         options["classifier"] = other.workdir
     start = time.perf_counter()

@@ -1,7 +1,6 @@
 """How the runs of rows are measured: functions from a run to numbers by name."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -19,8 +18,9 @@ from vaejax.reproduction.imputers import (
     missing_above_mean,
     missing_at_random,
 )
-from vaejax.runtime.jsonlines import read_rows
+from vaejax.runtime.jsonlines import finite, read_rows
 from vaejax.samplers.record import Sampler, SamplerName
+from vaejax.stages.decoding import decoded
 from vaejax.training.card import keep_card
 from vaejax.training.evaluator import evaluate
 from vaejax.training.loop import train
@@ -38,13 +38,18 @@ def evaluation(
 ) -> Values:
     """The evaluation of the state that `load` gives, as `evaluate.py` makes it.
 
-    Args:
-      work: the run.
-      samples: importance samples of the likelihood.
-      split: of the data.
-      classifier: a run that samples are seen by.
-      sampler: what these are drawn from: prior, or a density that is fitted.
-      num: number of those samples.
+        Args:
+          work: the run.
+          samples: importance samples of the likelihood.
+          split: of the data.
+    <<<<<<< HEAD
+          classifier: a run that samples are seen by.
+          sampler: what these are drawn from: prior, or a density that is fitted.
+    =======
+          classifier: a run that samples are seen by; those of a second stage are what its
+            first stage decodes.
+    >>>>>>> task-maps2
+          num: number of those samples.
     """
     experiment, state = load(work.workdir)
     values: dict[str, Any] = evaluate(experiment, state, split=split, samples=samples)
@@ -52,10 +57,10 @@ def evaluation(
         from vaejax.metrics.classifier import judged  # loads SciPy
 
         fitted = fitted_sampler(experiment, state, sampler)
-        values |= judged(experiment, state, classifier, num, sampler=fitted)
-    kept = {n: v for n, v in values.items() if isinstance(v, str) or math.isfinite(v)}
+        shown = decoded(experiment, state)
+        values |= judged(*shown, classifier, num, sampler=fitted)
     how = {"split": split, "samples": samples, "step": int(state.step)}
-    write_json(work.workdir / "evaluation.json", how | kept)
+    write_json(work.workdir / "evaluation.json", how | finite(values))
     keep_card(work.workdir)
     return values
 

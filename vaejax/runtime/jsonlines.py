@@ -7,6 +7,7 @@ that cannot be read is an error, since rows after it would be lost with it.
 
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +34,15 @@ class Rows(NamedTuple):
 
     lines: list[Line]
     torn: bytes
+
+
+def finite(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record without numbers that are not finite, which JSON does not have."""
+    return {
+        name: value
+        for name, value in record.items()
+        if not isinstance(value, float) or math.isfinite(value)
+    }
 
 
 def parsed(content: bytes | str) -> Any:

@@ -58,6 +58,11 @@ def encodings_of(experiment: Experiment, state: TrainState, key: Key) -> Encodin
         )
     shape = latent_shape(experiment, state)
     labelled = conditional(experiment.model)
+    if labelled and experiment.dataset.spec.unlabelled:
+        raise InputError(
+            f"{experiment.name} is conditioned on labels, which most of its training "
+            "examples lack: use --sampler prior"
+        )
     parts, labels = [], []
     size = min(experiment.dataset.spec.sizes["train"], MOST)
     for number in range(min(5, math.ceil(TARGET / size))):

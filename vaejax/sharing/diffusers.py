@@ -224,7 +224,10 @@ def check_foreign(views: Mapping[str, Any], abstract: Any, path: Path) -> None:
     """InputError where names, shapes or types are not those of the configuration."""
     wanted = dict(foreign_shapes(abstract))
     if lacking := missing_or_unexpected(wanted, views):
-        raise InputError(f"{path} is not what its {CONFIG} describes: {lacking}")
+        raise InputError(
+            f"{path} is not what its {CONFIG} describes: {lacking}; get both files "
+            "from one place"
+        )
     for name, shape in wanted.items():
         there, kind = tuple(views[name].get_shape()), views[name].get_dtype()
         if there != shape or kind not in FLOATS:

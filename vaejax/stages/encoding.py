@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 
 from vaejax import parallel
 from vaejax.apply.capabilities import blank_shapes, latent_shape, require_encoder
@@ -37,7 +38,7 @@ class EncodedLatents(NamedTuple):
     """The latents of a model as examples of data."""
 
     what: str
-    """`codes`, or `means` of q(z | x)."""
+    """`codes`, `means` of q(z | x), or `draws` of it, made at each access."""
     kind: str
     """A name in `vaejax.data.kinds.KINDS`."""
     shape: tuple[int, ...]
@@ -92,9 +93,11 @@ def encoded_batch(
     raw: Batch,
     key: Key,
     preprocess: Preprocess,
-    codes: bool,
-) -> Array:
-    """Codes or means of the examples of a raw batch; the noise of each has its key."""
+    what: str,
+) -> dict[str, Array]:
+    """`x`, codes or means, of the examples of a raw batch; the noise of each has its
+    key. For draws also `noise`, the standard deviations of q(z | x).
+    """
 
     def one(example: Batch, key: Key) -> Batch:
         batch = preprocess.apply(jax.tree.map(lambda a: a[None], example), key)
@@ -103,7 +106,24 @@ def encoded_batch(
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, raw["index"])
     batch = jax.vmap(one)(dict(raw), keys)
     q: Any = model.apply(variables, batch, method="encode")
-    return q.codes if codes else q.mean
+    if what == "codes":
+        return {"x": q.codes}
+    return {"x": q.mean} | ({"noise": q.scale} if what == "draws" else {})
+
+
+def as_draws(
+    experiment: Experiment, state: TrainState, latents: EncodedLatents
+) -> EncodedLatents:
+    """The latents as draws of q(z | x); InputError where that has no such noise."""
+    encode = parallel.compile_verb(experiment.model, "encode")
+    batch, _ = blank_shapes(experiment)
+    q = jax.eval_shape(encode, variables_of(state), batch)
+    if not isinstance(q, dist.Normal):
+        raise InputError(
+            f"draws: is of models with a diagonal Gaussian posterior, which "
+            f"{experiment.name} has not: use latents:"
+        )
+    return latents._replace(what="draws")
 
 
 def batch_rows(shape: tuple[int, ...]) -> int:
@@ -120,7 +140,8 @@ def encode_rows(
     rows: range,
     batch_size: int = 0,
 ) -> Iterator[Arrays]:
-    """Latents `x` `[n, *shape]` and labels `y` of rows of a split, batch by batch.
+    """Latents `x` `[n, *shape]` and labels `y` of rows of a split, batch by batch; of
+    draws also `noise`, like x.
 
     Args:
       experiment: the first stage.
@@ -140,7 +161,7 @@ def encode_rows(
         encoded_batch,
         experiment.model,
         preprocess=experiment.preprocess,
-        codes=latents.what == "codes",
+        what=latents.what,
     )
     variables = parallel.place(variables_of(state), mesh)
     key = jax.random.fold_in(jax.random.key(0), OfRun.ENCODING)
@@ -154,11 +175,13 @@ def encode_rows(
         arrays = dataset.some(split, index) if some is None else some
         raw = {**arrays, "index": index.astype(np.int32)}
         raw = jax.tree.map(jnp.asarray, parallel.put(raw, parallel.rows(mesh)))
-        x = np.asarray(encode(variables, raw, key))[: len(wanted)]
-        if not np.isfinite(x).all():
+        found = {
+            name: np.asarray(array)[: len(wanted)].astype(latents.dtype)
+            for name, array in encode(variables, raw, key).items()
+        }
+        if not all(np.isfinite(array).all() for array in found.values()):
             raise InputError(
                 f"{experiment.name} encodes examples as what is no number: its model "
                 "diverged"
             )
-        found = {"x": x.astype(latents.dtype)}
         yield found | ({"y": arrays["y"][: len(wanted)]} if "y" in arrays else {})

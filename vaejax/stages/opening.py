@@ -1,4 +1,4 @@
-"""Latents of a run as a data set: `latents:RUN`."""
+"""Latents of a run as a data set: `latents:RUN`, `draws:RUN`."""
 
 import hashlib
 import sys
@@ -15,11 +15,17 @@ from vaejax.samplers.record import state_digest
 from vaejax.sharing.manifest import hub_address, is_of_hub
 from vaejax.stages.bulk import open_folder_of_latents
 from vaejax.stages.cache import keep_latents, kept_latents
-from vaejax.stages.encoding import EncodedLatents, encode_rows, latents_of
+from vaejax.stages.encoding import (
+    EncodedLatents,
+    as_draws,
+    encode_rows,
+    latents_of,
+)
 from vaejax.stages.shards import is_latents_folder
 from vaejax.training.workdir import load, readable_workdir
 
 PREFIX = "latents"
+DRAWS = "draws"
 
 
 def open_latents(name: str) -> Dataset:
@@ -41,9 +47,30 @@ def open_latents(name: str) -> Dataset:
         return dataset_of_latents(
             manifest.source, manifest.latents, manifest.first, splits
         )
+    return open_encoded(name)
+
+
+def open_draws(name: str) -> Dataset:
+    """Draws of q(z | x) of a trained run's data, others at each access; with labels.
+
+    As `open_latents` for the rest: `noise` of a split are the standard deviations.
+
+    Args:
+      name: the folder of a run or of a shared model, or hf://owner/name.
+
+    Raises:
+      InputError: as of `open_latents`, or q(z | x) is no diagonal Gaussian.
+    """
+    return open_encoded(name, draws=True)
+
+
+def open_encoded(name: str, draws: bool = False) -> Dataset:
+    """The latents of a trained run's data, its means or `draws`, and kept by it."""
     place = hub_address(name) if is_of_hub(name) else str(absolute(name))
     experiment, state = load(place)
     latents = latents_of(experiment, state)
+    if draws:
+        latents = as_draws(experiment, state, latents)
     first = FirstStage(place, latents.what, state_digest(state), int(state.step))
     workdir = readable_workdir(place)
     splits = kept_latents(workdir, first, latents, experiment.dataset.spec)
@@ -84,11 +111,12 @@ def dataset_of_latents(
 ) -> Dataset:
     """The data set of latents, which has the labels of what was encoded."""
     flat = {
-        split: {**arrays, "x": arrays["x"].reshape(len(arrays["x"]), -1)}
+        split: {n: a if n == "y" else a.reshape(len(a), -1) for n, a in arrays.items()}
         for split, arrays in splits.items()
     }
+    prefix = DRAWS if latents.what == "draws" else PREFIX
     spec = Spec(
-        name=f"{PREFIX}:{first.run}",
+        name=f"{prefix}:{first.run}",
         kind=latents.kind,
         shape=latents.shape,
         levels=latents.levels,

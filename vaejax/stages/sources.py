@@ -80,7 +80,7 @@ def borrowed_experiment(place: str, dataset: Dataset) -> tuple[Experiment, Train
     if channels != wanted:
         raise InputError(
             f"{place} reads images of {wanted} channels: those of {spec.name} have "
-            f"{channels}"
+            f"{channels}{channel_remedy(wanted, channels)}"
         )
     divided_sides(spec, found.module.encoder.sizes.factor)
     experiment = Experiment(
@@ -108,7 +108,7 @@ def on_data(experiment: Experiment, dataset: Dataset) -> Experiment:
     if (spec.kind, spec.shape) != (known.kind, known.shape) or names[0] != names[1]:
         raise InputError(
             f"{experiment.name} was trained on {told(known)}: {spec.name} has "
-            f"{told(spec)}"
+            f"{told(spec)}{remedy(known, spec)}"
         )
     levels = (known.levels, spec.levels)
     if levels[0] != levels[1] and levels != (256, 2):
@@ -135,6 +135,24 @@ def on_data(experiment: Experiment, dataset: Dataset) -> Experiment:
 
     found = Dataset(new, split, dataset.examples)
     return dataclasses.replace(experiment, dataset=found)
+
+
+def remedy(known: Spec, spec: Spec) -> str:
+    """How images of other channels or sides become like those of training."""
+    if known.kind != spec.kind or len(known.shape) != 3:
+        return ""
+    if known.shape[-1] != spec.shape[-1]:
+        return channel_remedy(known.shape[-1], spec.shape[-1])
+    return f": resize them to {known.shape[0]} x {known.shape[1]}"
+
+
+def channel_remedy(wanted: int, channels: int) -> str:
+    """How images of one number of channels become ones of another, by Pillow."""
+    modes = {1: ("grey", "L"), 3: ("colour", "RGB")}
+    if wanted not in modes or channels not in modes:
+        return ""
+    kind, mode = modes[wanted]
+    return f": save them in {kind}, by picture.convert({mode!r})"
 
 
 def told(spec: Spec) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from vaejax import parallel
 from vaejax.data.feed import ordered_feed
 from vaejax.data.preprocess import blank
+from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
 from vaejax.runtime.jsonlines import message_of
 from vaejax.training.advance import training_key
@@ -76,6 +77,20 @@ def still_training(group: Sequence[Replica]) -> list[int]:
     return [n for n, each in enumerate(group) if not each.ended and not each.diverged]
 
 
+def check_same_labels(replicas: Sequence[Replica]) -> None:
+    """InputError where replicas of one program, which has one set of data, keep the
+    labels of other examples each.
+    """
+    if not replicas[0].experiment.dataset.spec.unlabelled:
+        return
+    first, *others = (each.experiment.dataset.split("train")["y"] for each in replicas)
+    if not all(np.array_equal(first, y) for y in others):
+        raise InputError(
+            "--labels-by-seed gives other labels to each seed, and a study has one set "
+            "of them: leave it out, or train the seeds in turn"
+        )
+
+
 class Group:
     """Replicas that train side by side: one program, and one state stacked over them.
 
@@ -101,6 +116,7 @@ class Group:
             for replica in replicas
         ]
         self._states, self._own = self._first(), self._stacked(training_key)
+        check_same_labels(replicas)
         arrays = self.experiment.dataset.split("train")
         batch = self.experiment.training.batch_size
         size, order = len(arrays["x"]), self.experiment.order

@@ -14,6 +14,7 @@ from vaejax import parallel
 from vaejax.apply.inputs import classes_in_turn
 from vaejax.data.feed import Sequential, permutation
 from vaejax.data.streaming import feed_of
+from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.models import conditions_of
 from vaejax.purposes import OfRun, OfStep
@@ -181,6 +182,10 @@ def measure_split(
     """
     check_count("samples", samples, 0)
     check_count("batch_size", batch_size, 1)
+    if split == "train" and (unknown := experiment.dataset.spec.unlabelled):
+        raise InputError(
+            f"{unknown:,} examples of --split train have no label: evaluate on test"
+        )
     # No larger than the split: padding would take memory for nothing.
     most = experiment.dataset.size(split)
     if batch_size > most:

@@ -102,7 +102,7 @@ def explicitness(codes: Codes, factors: Factors) -> float:
     return float(np.mean(areas))
 
 
-def standardized_by(codes: Codes, rows: slice) -> Codes:
+def standardized_by(codes: Codes, rows: slice | np.ndarray) -> Codes:
     """Codes by mean and deviation of some of them; constant ones are 0."""
     scale = codes[rows].std(0)
     return (codes - codes[rows].mean(0)) / np.where(scale > 0, scale, 1)

@@ -4,21 +4,17 @@ from typing import Any, Self
 
 import jax
 import numpy as np
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
+from sklearn.base import OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from vaejax import presets
 from vaejax.apply.impute import impute
-from vaejax.data import Dataset, Spec, from_arrays
-from vaejax.data.dataset import in_memory
+from vaejax.data import from_arrays
 from vaejax.data.holders import with_nan
 from vaejax.data.units import in_units, standardized
-from vaejax.experiment import Experiment
-from vaejax.presets import assemble as a
-from vaejax.training.loop import train
+from vaejax.sklearn.trained import Trained
 
 
-class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class VAEImputer(OneToOneFeatureMixin, TransformerMixin, Trained):
     """Fills holes in tables of numbers by MIWAE or a relative of it: NaN, or what
     an array of `numpy.ma` masks.
 
@@ -81,35 +77,10 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         if not self._kept.any():
             raise ValueError("all of the table is missing: there is nothing to learn")
         some = x[:, self._kept]
-        self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         # No part is held out: rows are few, and what is filled is not scored here.
         data = from_arrays(some, x_test=some)
-        self._arguments = {
-            "hidden": tuple(self.hidden),
-            "latents": self.latents,
-            "likelihood": self.likelihood,
-            "epochs": self.epochs,
-            "batch_size": min(self.batch_size, len(some)),
-            "learning_rate": self.learning_rate,
-            "seed": self._seed,
-            "evaluate_every": self.epochs,
-            **(self.settings or {}),
-        }
-        experiment = self._made(data)
-        # As NumPy, and the experiment by its arguments: an imputer can be pickled.
-        self.state_ = jax.device_get(train(experiment, quiet=True, devices=1))
-        self._spec = data.spec.to_json()
+        self._train(data)
         return self
-
-    @property
-    def experiment_(self) -> Experiment:
-        """The trained experiment, without examples, for `vaejax.impute` and others."""
-        check_is_fitted(self, "state_")
-        return self._made(in_memory(Spec.from_json(self._spec), {}))
-
-    def _made(self, data: Dataset) -> Experiment:
-        make = a.pick("preset", self.preset, presets.PRESETS)
-        return make(dataset=data, **self._arguments)
 
     def transform(self, X: Any) -> Any:
         """The table with its holes filled, float64 `[rows, columns]`."""
