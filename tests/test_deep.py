@@ -504,11 +504,11 @@ def test_a_loop_is_of_blocks_that_are_all_above_or_all_below(of):
     """Else they are taken one by one."""
     names, first = ("z4", "z3", "z2"), 1
     for blocks in (0, 1):
-        assert of(blocks).within(names, first).blocks == 0
+        assert of(blocks).in_loop(names, first).blocks == 0
     for blocks in (2, 3):
-        assert of(blocks).within(names, first) is None
+        assert of(blocks).in_loop(names, first) is None
     for blocks in (4, 9, ALL_BLOCKS):
-        assert of(blocks).within(names, first).blocks == ALL_BLOCKS
+        assert of(blocks).in_loop(names, first).blocks == ALL_BLOCKS
 
 
 def test_scan_is_a_setting_of_the_blocks():

@@ -60,7 +60,7 @@ def with_params(
     return [partial(layer.apply, {"params": own}) for layer, own in pairs]
 
 
-def one_by_one(
+def loop_over_blocks(
     body: Callable[[Array, Any], tuple[Array, Any]], x: Array, each: Any, remat: bool
 ) -> tuple[Array, Any]:
     """`lax.scan`, whose steps are recomputed for the gradient where `remat` says so."""
@@ -69,6 +69,6 @@ def one_by_one(
     return jax.lax.scan(step, x, each)
 
 
-def apart(tree: Any, count: int) -> list[Any]:
+def unstacked(tree: Any, count: int) -> list[Any]:
     """The parts of a tree along its leading axis."""
     return [jax.tree.map(lambda leaf, n=n: leaf[n], tree) for n in range(count)]
