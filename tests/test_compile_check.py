@@ -271,6 +271,16 @@ def test_donated_arguments_are_read_from_a_real_program():
     assert hlo.aliased(kept.as_text()) == set()
 
 
+def test_loops_are_counted_in_a_real_program():
+    def step(x, _):
+        inside, _ = jax.lax.scan(lambda y, _: (jnp.cos(y @ y), None), x, length=5)
+        return inside + 1, None
+
+    many = jax.jit(lambda x: jax.lax.scan(step, x, length=3)[0])
+    assert hlo.loops(many.lower(jnp.ones((4, 4))).compile().as_text()) == 2
+    assert hlo.loops(jax.jit(jnp.cos).lower(1.0).compile().as_text()) == 0
+
+
 def test_the_roofline_is_the_slowest_of_three():
     chip = CHIPS["v5e"]
     second = (chip.flops, chip.bandwidth, chip.network)

@@ -17,7 +17,7 @@ import vaejax
 from vaejax import InputError, objectives, parallel
 from vaejax.aot.report import stand_in
 from vaejax.inference.latents import draw_keys, joined
-from vaejax.inference.sources import ALL_BLOCKS, TopMeans
+from vaejax.inference.sources import ALL_BLOCKS, TopBlocks, TopMeans
 from vaejax.metrics.likelihood import nll
 from vaejax.models import likelihoods as li
 from vaejax.models.deep import DeepDecoder, DeepEncoder, DeepVAE, margins
@@ -394,13 +394,14 @@ def test_recomputed_blocks_give_the_same_gradient():
 
 
 # Blocks in a loop: maps of side 2, whose convolutions are of 1 x 1 and compile fast.
-LOOPED = "2x3,2d2,1x1", "1x1,2m1,2x3"
+LOOPED = {"vdvae": "1x1,2m1,2x2", "efficient": "1x1,2m1,2x3"}
 NOISY = 0.3
 
 
 def looped_model(style, remat=False, scan=False):
     own, scale = STYLES[style]
-    layout = layout_of(*LOOPED, **DEFAULTS, mirrored=own.mirrored)
+    up, down = "2x3,2d2,1x1", LOOPED[style]
+    layout = layout_of(up, down, **DEFAULTS, mirrored=own.mirrored)
     given, likelihood = (layout, own, scale), li.Bernoulli()
     return DeepVAE(
         DeepEncoder(*given, remat=remat, scan=scan),
@@ -431,7 +432,10 @@ def assert_close(found, wanted):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
 
 
-@pytest.mark.parametrize("style, remat", [("vdvae", False), ("efficient", True)])
+@pytest.mark.parametrize(
+    "style, remat",
+    [pytest.param("vdvae", False, marks=pytest.mark.slow), ("efficient", True)],
+)
 def test_blocks_in_a_loop_are_those_one_by_one(style, remat):
     """Loss, terms of each block, and gradients; recomputed ones, too."""
     case = looped_case(style)
@@ -451,18 +455,19 @@ def test_blocks_in_a_loop_are_those_one_by_one(style, remat):
     one, loop = of(False, False), of(remat, True)
     # The encoder's loop and the decoder's, forth and back.
     assert loops_in(one.jaxpr) == []
-    assert sorted(loops_in(loop.jaxpr)) == [3, 3, 4, 4]
+    blocks = len(case.model.shapes)
+    assert sorted(loops_in(loop.jaxpr)) == [3, 3, blocks - 1, blocks - 1]
     assert ("remat" in str(loop.jaxpr)) == remat
     found, wanted = (
         jax.device_get(each.lower().compile()(case.params)) for each in (loop, one)
     )
-    assert wanted[0][1].keys() >= {f"kl_z{n}" for n in range(1, 6)}
+    assert wanted[0][1].keys() >= {f"kl_z{n + 1}" for n in range(blocks)}
     assert_close(found, wanted)
 
 
 def test_every_source_of_latents_goes_through_loops():
-    """Draws, means and given values are those without a loop, with the same keys."""
-    case, rng = looped_case("vdvae"), np.random.default_rng(1)
+    """Means, given values and samples are those without a loop, with the same keys."""
+    case, rng = looped_case("efficient"), np.random.default_rng(1)
     keys = draw_keys(KEY, jnp.arange(SAMPLES))
     values = {
         name: jnp.asarray(rng.normal(size=(SAMPLES, ROWS, *shape)), jnp.float32)
@@ -470,26 +475,48 @@ def test_every_source_of_latents_goes_through_loops():
     }
 
     def asked(model):
-        return {
+        found = {
             "weighed": model.weigh(values, case.batch),
-            "decoded": model.decode(joined([*values.values()]), case.batch).logits,
             "cool": model.generate(case.batch, keys, 0.7).logits,
-            # Blocks 1 to 4 are one loop, which cannot be half of means of q.
-            "top": [model.terms(case.batch, TopMeans(n)).latents for n in (3, 5)],
+            "encoded": model.encode(case.batch),
         }
+        if model.decoder.scan:
+            z = joined([*values.values()])
+            found["decoded"] = model.decode(z, case.batch).logits
+        return found
 
     def of(scan):
-        applied = nn.apply(asked, looped_model("vdvae", scan=scan))
+        applied = nn.apply(asked, looped_model("efficient", scan=scan))
         return jax.jit(lambda params: applied({"params": params})).trace(case.params)
 
     one, loop = of(False), of(True)
     assert loops_in(one.jaxpr) == []
-    # The encoder's of weigh and means; the decoder's of all but means of 3 blocks.
-    assert sorted(loops_in(loop.jaxpr)) == [3] * 3 + [4] * 4
+    assert sorted(loops_in(loop.jaxpr)) == [3] * 2 + [4] * 4
     found, wanted = (
         jax.device_get(each.lower().compile()(case.params)) for each in (loop, one)
     )
+    decoded = found.pop("decoded")
+    np.testing.assert_allclose(decoded, found["weighed"].px.logits, rtol=1e-5)
     assert_close(found, wanted)
+
+
+@pytest.mark.parametrize(
+    "of", [TopMeans, functools.partial(TopBlocks, draw_keys(KEY, jnp.arange(1)))]
+)
+def test_a_loop_is_of_blocks_that_are_all_above_or_all_below(of):
+    """Else they are taken one by one."""
+    names, first = ("z4", "z3", "z2"), 1
+    for blocks in (0, 1):
+        assert of(blocks).in_loop(names, first).blocks == 0
+    for blocks in (2, 3):
+        assert of(blocks).in_loop(names, first) is None
+    for blocks in (4, 9, ALL_BLOCKS):
+        assert of(blocks).in_loop(names, first).blocks == ALL_BLOCKS
+
+
+def test_scan_is_a_setting_of_the_blocks():
+    model = vaejax.presets.vdvae(**TINY, blocks=3, scan=True).model
+    assert model.encoder.scan and model.decoder.scan
 
 
 @styles

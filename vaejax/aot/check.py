@@ -71,9 +71,9 @@ class Report(NamedTuple):
 
     @property
     def times(self) -> Times | None:
-        """The roofline's."""
+        """The roofline's; None where the work of a step is not known."""
         made = self.program
-        if made is None or made.flops is None or made.accessed is None:
+        if made is None or made.flops is None or made.accessed is None or made.loops:
             return None
         return roofline.times(self.place.chip, made.flops, made.accessed, self.sent)
 

@@ -17,6 +17,7 @@ BYTES |= {f"{sign}{bits}": bits // 8 for sign in "su" for bits in (8, 16, 32, 64
 _CALL = re.compile(
     rf"^\s*(?:ROOT )?\S+ = (.+?) ({'|'.join(KINDS)})(-start)?\((.*)", re.MULTILINE
 )
+_LOOP = re.compile(r"^\s*(?:ROOT )?\S+ = .+ while\(", re.MULTILINE)
 _ARRAY = re.compile(r"\b(\w+)\[([\d,]*)\]")
 _ALIAS = re.compile(r"\{[\d, ]*\}: \((\d+), \{")
 _CHAIN = re.compile(r'channel_id=(\d+).*chain_id="(\d+)"')
@@ -72,6 +73,11 @@ def collectives(text: str) -> list[Collective]:
             each = collective(kind, bool(start), shape, group_of(rest))
             found.append(kept_part(each) if scattered and each.group else each)
     return found
+
+
+def loops(text: str) -> int:
+    """The loops of a program; one within another counts, too."""
+    return len(_LOOP.findall(text))
 
 
 def collective(kind: str, start: bool, shape: str, group: int = 0) -> Collective:

@@ -64,6 +64,8 @@ class Program(NamedTuple):
     memory: Memory
     collectives: list[hlo.Collective]
     aliased: set[int]
+    loops: int
+    """Loops inside a step, whose bodies XLA counts once, however often they run."""
 
 
 def scan(experiment: Experiment, feed: Feed, mesh: Mesh) -> Any:
@@ -97,6 +99,8 @@ def compile_for(experiment: Experiment, build: Build, mesh: Mesh, part: int) -> 
     seconds = time.perf_counter() - began
     text, sizes = made.as_text(), made.memory_analysis()
     cost = made.cost_analysis() or {}
+    # A loop of one step is none.
+    outer = min(1, steps_per_program(experiment, batch) - 1)
     memory = Memory(
         sizes.argument_size_in_bytes,
         sizes.output_size_in_bytes,
@@ -112,6 +116,7 @@ def compile_for(experiment: Experiment, build: Build, mesh: Mesh, part: int) -> 
         memory=memory,
         collectives=hlo.collectives(text),
         aliased=hlo.aliased(text),
+        loops=max(0, hlo.loops(text) - outer),
     )
 
 

@@ -119,6 +119,7 @@ def program_rows(report: Report) -> dict[str, str]:
     memory = made.memory
     kinds = Counter(each.kind for each in made.collectives)
     found = ", ".join(f"{n} {kind}" for kind, n in kinds.items()) or "none"
+    least = "at least " if made.loops else ""
     return {
         "compiled": f"{made.seconds:.1f} s, {plural(report.steps, 'step')} as one "
         "program",
@@ -129,7 +130,8 @@ def program_rows(report: Report) -> dict[str, str]:
         f"outputs {amount(memory.outputs)} of which {amount(memory.donated)} in the "
         f"arguments' place, code {amount(memory.code)}",
         "donated": f"{amount(report.donated)} of the state's {amount(report.state)}",
-        "collectives": f"{found}; each device sends {amount(report.sent)} in a step",
+        "collectives": f"{found}; each device sends {least}{amount(report.sent)} "
+        "in a step",
         "gradients": gradients(report),
         "split": work_split(report),
         "at best": at_best(report),
@@ -153,7 +155,16 @@ def work(made: Program) -> str:
         return "not counted by this compiler"
     return (
         f"{made.flops:.3g} FLOP and {amount(made.accessed)} accessed by each device "
-        f"and step, {made.flops / made.accessed:.1f} FLOP/byte"
+        f"and step, {made.flops / made.accessed:.1f} FLOP/byte" + counted_once(made)
+    )
+
+
+def counted_once(made: Program) -> str:
+    """The caveat about a step that has loops inside."""
+    if not made.loops:
+        return ""
+    return (
+        f"; more than that, as {plural(made.loops, 'loop')} in it counted as one pass"
     )
 
 

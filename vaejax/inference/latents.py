@@ -110,7 +110,7 @@ Returns z `[samples, batch, ...]` and log q(z), nats, elementwise or joint as q 
 class Loops(Protocol):
     """A source that can serve equal blocks, one after the other, within one loop."""
 
-    def within(self, names: Sequence[str], first: int) -> Source | None:
+    def in_loop(self, names: Sequence[str], first: int) -> Source | None:
         """The source of blocks by name, numbered from `first`, where a block's name is
         not known and its number is an array; None where they differ too much.
         """
@@ -125,7 +125,7 @@ class FromPosterior(NamedTuple):
     def __call__(self, block: Block) -> tuple[Array, Array]:
         return block.drawn(self.keys)
 
-    def within(self, names: Sequence[str], first: int) -> Source:
+    def in_loop(self, names: Sequence[str], first: int) -> Source:
         """Draws do not depend on names."""
         del names, first
         return self
@@ -140,9 +140,9 @@ class Given(NamedTuple):
         z = self.values[block.name]
         return z, log_density(block.q, z)
 
-    def within(self, names: Sequence[str], first: int) -> Source:
+    def in_loop(self, names: Sequence[str], first: int) -> Source:
         """Values by number."""
-        return numbered(Given, self.values, names, first)
+        return values_by_number(Given, self.values, names, first)
 
 
 class Unweighed(NamedTuple):
@@ -158,12 +158,12 @@ class Unweighed(NamedTuple):
         z = self.values[block.name]
         return z, jnp.zeros(z.shape[: z.ndim - block.q.event_dim])
 
-    def within(self, names: Sequence[str], first: int) -> Source:
+    def in_loop(self, names: Sequence[str], first: int) -> Source:
         """Values by number."""
-        return numbered(Unweighed, self.values, names, first)
+        return values_by_number(Unweighed, self.values, names, first)
 
 
-def numbered(
+def values_by_number(
     kind: Callable[[Mapping[str, Array]], Source],
     values: Mapping[str, Array],
     names: Sequence[str],

@@ -40,7 +40,7 @@ class TopBlocks(NamedTuple):
         z, _ = draws(cooled(p, self.temperature), block.keys(self.keys))
         return z, log_density(block.q, z)
 
-    def within(self, names: Sequence[str], first: int) -> Source | None:
+    def in_loop(self, names: Sequence[str], first: int) -> Source | None:
         """Draws of one kind, if they are of one."""
         blocks = all_or_none(names, first, self.blocks)
         return None if blocks is None else self._replace(blocks=blocks)
@@ -59,7 +59,7 @@ class TopMeans(NamedTuple):
             z = p.mean if depends(p, block) else p.mean[None]
         return z, log_density(block.q, z)
 
-    def within(self, names: Sequence[str], first: int) -> Source | None:
+    def in_loop(self, names: Sequence[str], first: int) -> Source | None:
         """Means of one kind, if they are of one."""
         blocks = all_or_none(names, first, self.blocks)
         return None if blocks is None else self._replace(blocks=blocks)

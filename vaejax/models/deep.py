@@ -20,11 +20,11 @@ from vaejax.nn.deep import (
 )
 from vaejax.nn.deep_styles import Style
 from vaejax.nn.layout import Layout
-from vaejax.nn.stacked import down_runs, one_by_one, with_params
+from vaejax.nn.stacked import down_runs, loop_over_blocks, with_params
 from vaejax.types import Array, Batch, Distribution
 
 
-class Loop(NamedTuple):
+class BlockLoop(NamedTuple):
     """Latents of equal blocks that one loop goes through."""
 
     each: Any
@@ -46,7 +46,7 @@ class Take(Protocol):
         """
         ...
 
-    def loop(self, numbers: range) -> Loop | None:
+    def loop(self, numbers: range) -> BlockLoop | None:
         """Latents of equal blocks; None where these have to be taken one by one."""
         ...
 
@@ -89,28 +89,24 @@ class DeepEncoder(nn.Module):
         mean, raw = self.posteriors(number, stream, seen)
         return Normal(mean, self.scale(raw))
 
-    def together(
+    def equal_posteriors(
         self, numbers: range, activations: tuple[Array, ...]
     ) -> tuple[Any, Callable[[Any, Array], Any]]:
         """What belongs to each of equal blocks, and q from that and the stream."""
-        layers, params = self.posteriors.together(numbers)
+        layers, params = self.posteriors.equal_blocks(numbers)
         places = [self.layout.down[number].sees for number in numbers]
-        shared = activations[places[0]] if len(set(places)) == 1 else None
-        own = (
-            None if shared is not None else jnp.stack([activations[p] for p in places])
-        )
-        scale = self.scale
+        several, scale = len(set(places)) > 1, self.scale
+        seen = activations[places[0]]
+        if several:
+            seen = jnp.stack([activations[place] for place in places])
 
         def posterior(each: Any, stream: Array) -> Any:
             params, own = each
-            (moments,), seen = (
-                with_params(layers, params),
-                shared if own is None else own,
-            )
-            mean, raw = posterior_moments(moments, stream, seen)
+            (moments,) = with_params(layers, params)
+            mean, raw = posterior_moments(moments, stream, own if several else seen)
             return Normal(mean, scale(raw))
 
-        return (params, own), posterior
+        return (params, seen if several else None), posterior
 
 
 class DeepDecoder(nn.Module):
@@ -145,18 +141,20 @@ class DeepDecoder(nn.Module):
                 streams[side] = self._together(numbers, x, loop)
                 continue
             for number in numbers:
-                x, block = (
-                    self.downward.stream(number, streams, lead),
-                    self.downward.block(number),
-                )
-                mean, raw, after = block.moments(x)
-                z = take(number, x, Normal(mean, self.scale(raw)))
-                streams[side], lead = block.merge(after, z), z.shape[:2]
+                x = self.downward.stream(number, streams, lead)
+                streams[side], lead = self._alone(number, x, take)
         return self._likelihood(streams[self.layout.side], batch)
 
-    def _together(self, numbers: range, x: Array, loop: Loop) -> Array:
+    def _alone(self, number: int, x: Array, take: Take) -> tuple[Array, tuple]:
+        """The stream after a block, and the axes in front of its maps."""
+        block = self.downward.block(number)
+        mean, raw, after = block.moments(x)
+        z = take(number, x, Normal(mean, self.scale(raw)))
+        return block.merge(after, z), z.shape[:2]
+
+    def _together(self, numbers: range, x: Array, loop: BlockLoop) -> Array:
         """The stream after equal blocks, by a loop."""
-        (layers, params), scale = self.downward.together(numbers), self.scale
+        (layers, params), scale = self.downward.equal_blocks(numbers), self.scale
 
         def body(x: Array, each: Any) -> tuple[Array, Any]:
             params, given = each
@@ -165,7 +163,7 @@ class DeepDecoder(nn.Module):
             z, kept = loop.step(given, x, Normal(mean, scale(raw)))
             return block.merge(after, z), kept
 
-        x, kept = one_by_one(body, x, (params, loop.each), self.remat)
+        x, kept = loop_over_blocks(body, x, (params, loop.each), self.remat)
         loop.keep(kept)
         return x
 
@@ -194,14 +192,14 @@ class Taken(NamedTuple):
         q = None if read is None else self.encoder.posterior(number, x, read)
         return self.blocks.take(self.names[number], q, p)
 
-    def loop(self, numbers: range) -> Loop | None:
+    def loop(self, numbers: range) -> BlockLoop | None:
         names = self.names[numbers.start : numbers.stop]
         source = self.blocks.loop(names)
         if source is None:
             return None
         own = posterior = None
         if self.read is not None:
-            own, posterior = self.encoder.together(numbers, self.read)
+            own, posterior = self.encoder.equal_posteriors(numbers, self.read)
 
         def step(each: Any, x: Array, p: Distribution) -> tuple[Array, LatentTerm]:
             number, own = each
@@ -212,7 +210,7 @@ class Taken(NamedTuple):
         def keep(terms: LatentTerm) -> None:
             self.blocks.keep(names, terms)
 
-        return Loop((jnp.arange(numbers.start, numbers.stop), own), step, keep)
+        return BlockLoop((jnp.arange(numbers.start, numbers.stop), own), step, keep)
 
 
 class Parts(NamedTuple):
@@ -223,9 +221,9 @@ class Parts(NamedTuple):
     def __call__(self, number: int, x: Array, p: Distribution) -> Array:
         return self.values[number]
 
-    def loop(self, numbers: range) -> Loop:
+    def loop(self, numbers: range) -> BlockLoop:
         values = jnp.stack([self.values[number] for number in numbers])
-        return Loop(values, lambda z, x, p: (z, None), lambda kept: None)
+        return BlockLoop(values, lambda z, x, p: (z, None), lambda kept: None)
 
 
 class DeepVAE(TopDown):

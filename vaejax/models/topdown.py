@@ -18,7 +18,7 @@ from vaejax.inference.latents import (
 from vaejax.inference.sources import ALL_BLOCKS, TopBlocks, TopMeans
 from vaejax.inference.terms import Inference, log_observed
 from vaejax.models.base import LatentModel
-from vaejax.nn.stacked import apart
+from vaejax.nn.stacked import unstacked
 from vaejax.types import Array, Batch, Distribution
 
 Terms = Mapping[str, LatentTerm]
@@ -46,11 +46,11 @@ class Blocks:
         source = self.source
         if not isinstance(source, Loops):
             return None
-        return source.within(names, len(self.taken))
+        return source.in_loop(names, len(self.taken))
 
     def keep(self, names: Sequence[str], terms: LatentTerm) -> None:
         """The terms that a loop has stacked, as those of single blocks."""
-        self.taken |= zip(names, apart(terms, len(names)), strict=True)
+        self.taken |= zip(names, unstacked(terms, len(names)), strict=True)
 
     def from_data(self) -> Terms:
         """The terms of all blocks, from the data upwards."""

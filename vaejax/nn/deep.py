@@ -16,23 +16,20 @@ from vaejax.nn.deep_styles import Style
 from vaejax.nn.layers import hidden_dtype
 from vaejax.nn.layout import Layout, Size, Up
 from vaejax.nn.resampling import Enlarge, Shrink, with_lead
-from vaejax.nn.stacked import apart, one_by_one, stack_params, up_runs, with_params
-from vaejax.nn.starts import Initializer
+from vaejax.nn.stacked import (
+    loop_over_blocks,
+    stack_params,
+    unstacked,
+    up_runs,
+    with_params,
+)
+from vaejax.nn.starts import shrunk
 from vaejax.types import Array
 
 LEAST_OF_3X3 = 3
 """Least side of maps on which convolutions are of 3 x 3; on others it is 1 x 1."""
 LARGEST_WITH_BIAS = 64
 """Largest side that has a learned map of its own [Child 2021: `no_bias_above`]."""
-
-
-def shrunk(start: Initializer, factor: float) -> Initializer:
-    """Weights `factor` times those of `start`."""
-
-    def draw(key: Any, shape: Any, dtype: Any = jnp.float32) -> Array:
-        return factor * start(key, shape, dtype)
-
-    return draw
 
 
 class Bottleneck(nn.Module):
@@ -135,9 +132,9 @@ class BottomUp(nn.Module):
             x, read = residual_block(x, *with_params(layers, params))
             return x, read if mirrored else None
 
-        x, found = one_by_one(body, x, stack_params(blocks), self.remat)
+        x, found = loop_over_blocks(body, x, stack_params(blocks), self.remat)
         # Where blocks are not mirrored, none but the last of a side is ever seen.
-        return x, apart(found, len(blocks)) if mirrored else [x] * len(blocks)
+        return x, unstacked(found, len(blocks)) if mirrored else [x] * len(blocks)
 
     @property
     def _depth(self) -> int:
@@ -199,7 +196,7 @@ class Posteriors(nn.Module):
         """Mean and raw scale of a block, given its stream x and what it sees."""
         return posterior_moments(self.blocks[number], x, seen)
 
-    def together(self, numbers: range) -> tuple[tuple[BlockMoments], Any]:
+    def equal_blocks(self, numbers: range) -> tuple[tuple[BlockMoments], Any]:
         """The (unbound) layers of equal blocks, and the parameters of all of them."""
         layers = (self._moments(numbers[0], remat=False, parent=None),)
         return layers, stack_params([self.blocks[n]] for n in numbers)
@@ -282,7 +279,7 @@ class Downward(nn.Module):
             self.priors[number], self.project[number], self.refine[number]
         )
 
-    def together(self, numbers: range) -> tuple[Generative, Any]:
+    def equal_blocks(self, numbers: range) -> tuple[Generative, Any]:
         """The (unbound) layers of equal blocks, and the parameters of all of them."""
         layers = self._layers(numbers[0], remat=False, parent=None)
         return layers, stack_params(self.block(n) for n in numbers)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -43,7 +42,7 @@ def runs(count: int, follows: Callable[[int], bool]) -> list[range]:
     return [range(*each) for each in itertools.pairwise([*starts, count])]
 
 
-def stack_params(blocks: Iterable[Sequence[nn.Module]]) -> tuple[Any, ...]:
+def stack_params(blocks: Iterable[Sequence[Any]]) -> tuple[Any, ...]:
     """The parameters of the (bound) layers of equal blocks: an axis of blocks in front.
 
     The copy is one pass over them in a step, and one over their gradients: little
@@ -54,14 +53,14 @@ def stack_params(blocks: Iterable[Sequence[nn.Module]]) -> tuple[Any, ...]:
 
 
 def with_params(
-    layers: Iterable[nn.Module], params: Iterable[Any]
+    layers: Iterable[Any], params: Iterable[Any]
 ) -> list[Callable[..., Any]]:
     """The (unbound) layers of a block as functions, at the parameters of each."""
     pairs = zip(layers, params, strict=True)
     return [partial(layer.apply, {"params": own}) for layer, own in pairs]
 
 
-def one_by_one(
+def loop_over_blocks(
     body: Callable[[Array, Any], tuple[Array, Any]], x: Array, each: Any, remat: bool
 ) -> tuple[Array, Any]:
     """`lax.scan`, whose steps are recomputed for the gradient where `remat` says so."""
@@ -70,6 +69,6 @@ def one_by_one(
     return jax.lax.scan(step, x, each)
 
 
-def apart(tree: Any, count: int) -> list[Any]:
+def unstacked(tree: Any, count: int) -> list[Any]:
     """The parts of a tree along its leading axis."""
     return [jax.tree.map(lambda leaf, n=n: leaf[n], tree) for n in range(count)]

@@ -20,6 +20,15 @@ def zero_bias(inputs: int) -> Initializer:
     return nn.initializers.zeros
 
 
+def shrunk(start: Initializer, factor: float) -> Initializer:
+    """Weights `factor` times those of `start`."""
+
+    def draw(key: Key, shape: Any, dtype: Any = jnp.float32) -> Array:
+        return factor * start(key, shape, dtype)
+
+    return draw
+
+
 def normal_around(mean: float, deviation: float) -> Initializer:
     """Draws of N(mean, deviation^2)."""
 
