@@ -23,14 +23,12 @@ def m2(
     *,
     data: Data = Data(),
     labels: Labels = Labels(),
-    network: Network = Network(hidden=(500,), activation="silu"),
+    network: Network = Network(hidden=(500,), activation="softplus"),
     latent: Latents = Latents(50),
     alpha: float = 0.1,
     estimator: Estimator = "enumerate",
     label_temperature: float = 0.5,
-    training: Training = Training(
-        epochs=60, batch_size=50, learning_rate=1e-3, decay="cosine"
-    ),
+    training: Training = Training(epochs=60, batch_size=50, learning_rate=3e-4),
 ) -> Experiment:
     """The semi-supervised VAE, which learns labels from few [Kingma et al. 2014, M2].
 
