@@ -432,7 +432,10 @@ def assert_close(found, wanted):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
 
 
-@pytest.mark.parametrize("style, remat", [("vdvae", False), ("efficient", True)])
+@pytest.mark.parametrize(
+    "style, remat",
+    [pytest.param("vdvae", False, marks=pytest.mark.slow), ("efficient", True)],
+)
 def test_blocks_in_a_loop_are_those_one_by_one(style, remat):
     """Loss, terms of each block, and gradients; recomputed ones, too."""
     case = looped_case(style)
