@@ -108,7 +108,7 @@ def on_data(experiment: Experiment, dataset: Dataset) -> Experiment:
     if (spec.kind, spec.shape) != (known.kind, known.shape) or names[0] != names[1]:
         raise InputError(
             f"{experiment.name} was trained on {told(known)}: {spec.name} has "
-            f"{told(spec)}{remedy(known, spec)}"
+            f"{told(spec)}{shape_remedy(known, spec)}"
         )
     levels = (known.levels, spec.levels)
     if levels[0] != levels[1] and levels != (256, 2):
@@ -137,7 +137,7 @@ def on_data(experiment: Experiment, dataset: Dataset) -> Experiment:
     return dataclasses.replace(experiment, dataset=found)
 
 
-def remedy(known: Spec, spec: Spec) -> str:
+def shape_remedy(known: Spec, spec: Spec) -> str:
     """How images of other channels or sides become like those of training."""
     if known.kind != spec.kind or len(known.shape) != 3:
         return ""
