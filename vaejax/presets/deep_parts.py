@@ -50,8 +50,8 @@ class DeepBlocks:
     remat: bool = False
     """Recompute blocks for the gradient: less memory, more work."""
     scan: bool = False
-    """Compile equal blocks that follow each other once, as a loop, which takes less time
-    and memory: for accelerators; steps on a CPU are slower."""
+    """Compile equal blocks that follow each other once, as a loop, in less time and
+    memory: for accelerators; steps on a CPU are slower."""
 
     def __post_init__(self) -> None:
         at_least(1, self, "blocks")
