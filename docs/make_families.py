@@ -76,5 +76,6 @@ def figure_of(row: Row, section: str) -> str:
     if outcome is None:
         return ""
     title = re.sub(r"^`\w+`[^,]*, ", "", with_unit(row))
-    short = ", small budget" if outcome.budget != "full" else ""
-    return f"{title}{short}: [{shown(outcome)}](../RESULTS.md#{anchor(section)})"
+    short = row.name.startswith("short_") or outcome.budget != "full"
+    budget = ", a short run" if short else ""
+    return f"{title}{budget}: [{shown(outcome)}](../RESULTS.md#{anchor(section)})"
