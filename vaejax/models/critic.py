@@ -58,7 +58,7 @@ class CriticNetwork(nn.Module):
         if self.patches:
             head = patch_conv(1)
         else:
-            head, last = nn.Dense(1), last.reshape(len(last), -1)
+            head, last = nn.Dense(1), last.reshape(last.shape[0], -1)
         score = linear(head, kernel_norm(self.norm), last)[..., 0]
         if self.projection and c is not None:
             mean = last.mean(range(1, last.ndim - 1))  # over places; of a vector itself
@@ -80,7 +80,7 @@ class JointCritic(nn.Module):
     def __call__(self, subject: tuple[Array, Array], batch: Batch) -> Critique:
         x, z = subject
         features = self.body.features(x)
-        last = features[-1].reshape(len(x), -1)
+        last = features[-1].reshape(x.shape[0], -1)
         both = self.joint(jnp.concatenate([last, self.latents(z)], -1))
         score = linear(nn.Dense(1), kernel_norm(self.norm), both)[:, 0]
         return critique(score, (*features, both))
@@ -95,5 +95,5 @@ class Classifier(nn.Module):
     @nn.compact
     def __call__(self, x: Array, batch: Batch) -> Critique:
         features = self.body.features(x)
-        last = features[-1].reshape(len(x), -1)
+        last = features[-1].reshape(x.shape[0], -1)
         return critique(nn.Dense(self.classes)(last), features)
