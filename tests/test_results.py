@@ -464,3 +464,11 @@ def test_every_preset_says_why_it_is_right_and_has_a_number(monkeypatch):
             code = (ROOT / "tests" / file).read_text("utf-8")
             assert f"def {function}(" in code, f"{name}: no {test}"
         assert make_families.numbers(one), f"{name}: none of its rows has run"
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [("mnist", "mnist"), ("latents:/a/b/run/seed=0", "latents:run/seed=0")],
+)
+def test_a_row_does_not_say_where_its_machine_keeps_data(name, kept):
+    assert execute.without_place(name) == kept

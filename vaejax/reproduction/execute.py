@@ -234,7 +234,16 @@ def made_by_card(work: measures.Work) -> dict[str, Any]:
         return {}
     start = card["starts"][-1] if card["starts"] else {}
     data = {n: card["data"][n] for n in ("name", "digest") if n in card["data"]}
+    data |= {"name": without_place(data["name"])} if "name" in data else {}
     return made_on(start, card["training"]["seconds"]) | {"data": data}
+
+
+def without_place(name: str) -> str:
+    """The name of data, of a run or file by the end of its path alone: a row is of any
+    machine.
+    """
+    kind, colon, path = name.partition(":")
+    return f"{kind}:{'/'.join(Path(path).parts[-2:])}" if colon else name
 
 
 def made_here(seconds: float) -> dict[str, Any]:
