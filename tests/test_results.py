@@ -414,7 +414,7 @@ def test_a_second_stage_is_trained_on_its_own_seed_of_the_first(tmp_path):
     once = {"seeds": 1, "budget": "truncated"}
     found = reproduce(row, every, places, **once)
     assert found.settings["dataset"] == "latents:codes"
-    assert found.data["name"] == works[0].settings["dataset"]
+    assert found.data["name"] == "latents:codes-truncated/seed=0"
     steps = sorted(places.home.glob("*/seed=0/metrics.jsonl"))
     times = [path.stat().st_mtime_ns for path in steps]
     assert reproduce(row, every, places, **once).values == found.values
