@@ -76,13 +76,17 @@ def ratio(a: Moments, b: Moments, both: Moments) -> tuple[Array, Array]:
 Values = Callable[[nn.Module, Variables, Batch, Key], Mapping[str, Array]]
 
 
-def averages(quantities: Mapping[str, Quantity], values: Values) -> Metric:
+def averages(
+    quantities: Mapping[str, Quantity], values: Values, counted: str = ""
+) -> Metric:
     """The means over a split of per-example `values`, each with its standard error.
 
     Args:
       quantities: what is averaged, by name.
       values: `values(model, variables, batch, key)` gives an array `[batch]` for each
         of these names.
+      counted: name of one more of the values, 1 for examples that are averaged over and
+        0 for others; without, all are.
 
     Returns:
       A metric that gives each mean under its name and the standard error, in the same
@@ -95,6 +99,7 @@ def averages(quantities: Mapping[str, Quantity], values: Values) -> Metric:
     def fold(
         acc: dict[str, Moments], new: Mapping[str, Array], weight: Array
     ) -> dict[str, Moments]:
+        weight = weight * new[counted] if counted else weight
         return {n: merge(acc[n], moments(new[n], weight)) for n in quantities}
 
     def update(

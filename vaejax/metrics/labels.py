@@ -1,12 +1,10 @@
 """How well a model tells labels, and its bound of log p(x) without them."""
 
-from collections.abc import Mapping
-
 import flax.linen as nn
 import jax.numpy as jnp
 
-from vaejax.experiment import Each, Metric, Quantity
-from vaejax.metrics.base import Moments, averages, merge, moments
+from vaejax.experiment import Metric, Quantity
+from vaejax.metrics.base import averages
 from vaejax.objectives.semisupervised import marginal_bound
 from vaejax.types import Array, Batch, Key, Variables
 
@@ -35,23 +33,7 @@ def classification() -> Metric:
         found = {"cross_entropy": -right, "accuracy": hits, "error": 1 - hits}
         return found | {"known": known}
 
-    def fold(
-        acc: dict[str, Moments], new: Mapping[str, Array], weight: Array
-    ) -> dict[str, Moments]:
-        counted = weight * new["known"]
-        return {n: merge(acc[n], moments(new[n], counted)) for n in QUANTITIES}
-
-    def update(
-        acc: dict[str, Moments],
-        model: nn.Module,
-        variables: Variables,
-        batch: Batch,
-        key: Key,
-    ) -> dict[str, Moments]:
-        return fold(acc, values(model, variables, batch, key), batch["weight"])
-
-    whole = averages(QUANTITIES, values)
-    return whole._replace(update=update, each=Each(values, fold))
+    return averages(QUANTITIES, values, counted="known")
 
 
 def marginal_elbo() -> Metric:
