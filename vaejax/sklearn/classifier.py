@@ -5,11 +5,10 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 
 from vaejax.apply.predict import predict
 from vaejax.data import from_arrays
-from vaejax.data.units import standardized
 from vaejax.sklearn.trained import Trained
 
 
@@ -85,11 +84,8 @@ class VAEClassifier(ClassifierMixin, Trained):
         """q(y | x) of each row, float64 `[rows, classes]`, in the order of
         `classes_`.
         """
-        check_is_fitted(self, "state_")
-        x: Any = validate_data(self, X, reset=False, dtype=np.float64)
-        experiment = self.experiment_
-        rows = standardized(x, experiment.dataset.spec)
-        shares = predict(experiment, self.state_, rows).probabilities.astype(float)
+        found = predict(self.experiment_, self.state_, self._rows(X))
+        shares = found.probabilities.astype(float)
         return shares / shares.sum(1, keepdims=True)
 
     def predict(self, X: Any) -> np.ndarray:

@@ -1,14 +1,20 @@
-"""What the estimators share: a preset trained on a table, kept so that it pickles."""
+"""The base of the estimators: a preset trained on a table, which can be pickled."""
 
 from typing import Any
 
 import jax
+import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted, check_random_state
+from sklearn.utils.validation import (
+    check_is_fitted,
+    check_random_state,
+    validate_data,
+)
 
 from vaejax import presets
 from vaejax.data import Dataset, Spec
 from vaejax.data.dataset import in_memory
+from vaejax.data.units import standardized
 from vaejax.experiment import Experiment
 from vaejax.presets import assemble as a
 from vaejax.training.loop import train
@@ -52,6 +58,12 @@ class Trained(BaseEstimator):
         """The trained experiment, without examples, for `vaejax.sample` and others."""
         check_is_fitted(self, "state_")
         return self._made(in_memory(Spec.from_json(self._spec), {}))
+
+    def _rows(self, X: Any) -> np.ndarray:
+        """A table like that of `fit`, without holes, in the model's units."""
+        check_is_fitted(self, "state_")
+        x: Any = validate_data(self, X, reset=False, dtype=np.float64)
+        return standardized(x, self.experiment_.dataset.spec)
 
     def _made(self, data: Dataset) -> Experiment:
         make = a.pick("preset", self.preset, presets.PRESETS)

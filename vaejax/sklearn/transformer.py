@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from vaejax.apply.query import decode, encode, log_likelihood
 from vaejax.data import from_arrays
-from vaejax.data.units import in_units, standardized
+from vaejax.data.units import in_units
 from vaejax.sklearn.trained import Trained
 
 
@@ -89,12 +89,6 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Trained)
         found = log_likelihood(experiment, self.state_, rows, key, self.samples)
         scale = np.array(experiment.dataset.spec.scale)
         return float(np.mean(found) - np.log(scale).sum())
-
-    def _rows(self, X: Any) -> np.ndarray:
-        """The table in the model's units, as entries of a batch."""
-        check_is_fitted(self, "state_")
-        x: Any = validate_data(self, X, reset=False, dtype=np.float64)
-        return standardized(x, self.experiment_.dataset.spec)
 
     @property
     def _n_features_out(self) -> int:
