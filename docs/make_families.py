@@ -1,5 +1,6 @@
 """The table of families: what makes each preset right, and a number that it reached."""
 
+import inspect
 import re
 import tomllib
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from typing import Any
 from vaejax.presets import FAMILIES
 from vaejax.presets.citations import CITATION
 from vaejax.presets.signature import presets_of
-from vaejax.reproduction.catalogue import Row, catalogue
+from vaejax.reproduction.catalogue import Row, Section, catalogue
 from vaejax.reproduction.outcome import read_outcome
 from vaejax.reproduction.pages import anchor, shown, with_unit
 
@@ -26,7 +27,7 @@ a published one has its verdict in RESULTS.md. [Presets](presets.md) says what e
 
 
 def truths() -> dict[str, dict[str, Any]]:
-    """What the file says of each preset."""
+    """The entry of each preset in the file, by its name."""
     return tomllib.loads(TRUTHS.read_text("utf-8"))
 
 
@@ -49,33 +50,36 @@ def families_page() -> str:
 
 def family_line(name: str, make: Any, known: Mapping[str, Any]) -> str:
     """The row of a preset."""
-    text = " ".join((make.__doc__ or "").split())
-    papers = "; ".join(dict.fromkeys(CITATION.findall(text)))
     files = dict.fromkeys(test.partition("::")[0] for test in known["tests"])
     tests = ", ".join(f"`{file}`" for file in files)
-    cells = (f"`{name}`", papers, f"{known['right']} ({tests})", numbers(known))
+    cells = (f"`{name}`", sources(make), f"{known['right']} ({tests})", numbers(known))
     return f"| {' | '.join(cells)} |"
+
+
+def sources(make: Any) -> str:
+    """The papers that a preset's docstring cites."""
+    text = " ".join((inspect.unwrap(make).__doc__ or "").split())
+    return "; ".join(dict.fromkeys(CITATION.findall(text)))
 
 
 def numbers(known: Mapping[str, Any]) -> str:
     """The outcomes of a preset's rows that have run, or its figure in words."""
     every = catalogue()
-    sections = {name: g.title for g in every.groups.values() for name in g.rows}
-    sections |= {n: g.title for g in every.groups.values() for n in g.measurements}
+    sections = {n: g for g in every.groups.values() for n in (*g.rows, *g.measurements)}
     found = [figure_of(every.rows[n], sections[n]) for n in known.get("rows", ())]
     if "figure" in known:
         place = known.get("measurement")
-        link = f"../RESULTS.md#{anchor(sections[place])}" if place else ""
+        link = f"../RESULTS.md#{anchor(sections[place].title)}" if place else ""
         found.append(f"[{known['figure']}]({link})" if link else known["figure"])
     return "; ".join(each for each in found if each)
 
 
-def figure_of(row: Row, section: str) -> str:
+def figure_of(row: Row, section: Section) -> str:
     """The number of a row with its words; empty where it has not run."""
     outcome = read_outcome(ROWS, row.name)
     if outcome is None:
         return ""
     title = re.sub(r"^`\w+`[^,]*, ", "", with_unit(row))
-    short = row.name.startswith("short_") or outcome.budget != "full"
+    short = section.name == "families" or outcome.budget != "full"
     budget = ", a short run" if short else ""
-    return f"{title}{budget}: [{shown(outcome)}](../RESULTS.md#{anchor(section)})"
+    return f"{title}{budget}: [{shown(outcome)}](../RESULTS.md#{anchor(section.title)})"

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import flax.linen as nn
-from make_families import families_page
+from make_families import families_page, sources
 
 import vaejax
 from vaejax import distributions, metrics, models, objectives, plots
@@ -23,7 +23,6 @@ from vaejax import nn as networks
 from vaejax.models import likelihoods
 from vaejax.objectives import adversarial, completion, vaegan
 from vaejax.presets import FAMILIES, PRESETS
-from vaejax.presets.citations import CITATION
 from vaejax.presets.signature import presets_of
 
 ROOT = Path(__file__).parents[1]
@@ -83,9 +82,7 @@ def table_of_presets() -> str:
     """A row for each preset: its summary and its sources."""
     rows = ["| preset | model | source |", "|---|---|---|"]
     for name, make in PRESETS.items():
-        text = " ".join((inspect.unwrap(make).__doc__ or "").split())
-        sources = "; ".join(dict.fromkeys(CITATION.findall(text)))
-        rows.append(f"| `{name}` | {first_sentence(make)} | {sources} |")
+        rows.append(f"| `{name}` | {first_sentence(make)} | {sources(make)} |")
     return "\n".join(rows)
 
 

@@ -13,7 +13,7 @@ from vaejax.models import predicts
 
 
 class Prediction(NamedTuple):
-    """What a model says of the labels of examples."""
+    """Predicted labels of examples."""
 
     probabilities: np.ndarray
     """q(y | x), float32 `[N, classes]`."""

@@ -28,7 +28,7 @@ class BlockLoop(NamedTuple):
     """Latents of equal blocks that one loop goes through."""
 
     each: Any
-    """What belongs to each block: along the leading axis of its arrays."""
+    """Arrays with an entry for each block along their leading axis."""
     step: Callable[[Any, Array, Distribution], tuple[Array, Any]]
     """Latents of a block and what is kept of it, from what belongs to it, the stream
     and the prior."""
@@ -92,7 +92,7 @@ class DeepEncoder(nn.Module):
     def equal_posteriors(
         self, numbers: range, activations: tuple[Array, ...]
     ) -> tuple[Any, Callable[[Any, Array], Any]]:
-        """What belongs to each of equal blocks, and q from that and the stream."""
+        """The arrays of each of equal blocks, and q given these and the stream."""
         layers, params = self.posteriors.equal_blocks(numbers)
         places = [self.layout.down[number].sees for number in numbers]
         several, scale = len(set(places)) > 1, self.scale
@@ -183,7 +183,7 @@ class Taken(NamedTuple):
 
     blocks: Blocks
     names: tuple[str, ...]
-    """Of all blocks, from the top."""
+    """Names of all blocks, from the top."""
     encoder: DeepEncoder
     read: tuple[Array, ...] | None
 

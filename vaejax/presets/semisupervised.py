@@ -33,7 +33,7 @@ def m2(
     """The semi-supervised VAE, which learns labels from few [Kingma et al. 2014, M2].
 
     Labels are latent where none is given: summed over, or drawn [Jang et al. 2017].
-    On `latents:RUN` of a trained VAE it is M1 + M2.
+    On `draws:RUN` of a trained VAE it is M1 + M2.
 
     Args:
       alpha: weight of the classifier's loss on labels: a labelled row has it times

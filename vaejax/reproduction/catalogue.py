@@ -47,7 +47,7 @@ class Plan:
     """The plan of a first stage, whose run of the same seed is trained before: its
     latents are the data. Empty where data are named in the settings."""
     encoded: Literal["latents", "draws"] = "latents"
-    """What these data are: means of its posterior, or draws of it."""
+    """Latents of the first plan as data: means of its posterior, or draws of it."""
     trained: str = ""
     """The plan whose runs are measured here in another way; empty if it is this."""
     needs: str = ""

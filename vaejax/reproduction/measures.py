@@ -44,8 +44,8 @@ def evaluation(
       split: of the data.
       classifier: a run that samples are seen by; those of a second stage are what its
         first stage decodes.
-      num: number of those samples.
       sampler: what these are drawn from: prior, or a density that is fitted.
+      num: number of those samples.
     """
     experiment, state = load(work.workdir)
     values: dict[str, Any] = evaluate(experiment, state, split=split, samples=samples)
