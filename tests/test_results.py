@@ -393,7 +393,7 @@ def test_another_number_of_devices_agrees_within_the_standard_error(
 
 def test_a_second_stage_is_trained_on_its_own_seed_of_the_first(tmp_path):
     """The first stage is trained before it, once; neither is trained again, and the
-    row names the first stage, not its folder.
+    row names the first stage, not its folder. A fourth seed is of the first of three.
     """
     codes = {"width": 6, "inner": 4, "blocks": 1, "codes": 8, "code_channels": 3}
     codes |= {"dataset": "digits", "likelihood": "gaussian_fixed", "epochs": 1}
@@ -407,9 +407,9 @@ def test_a_second_stage_is_trained_on_its_own_seed_of_the_first(tmp_path):
     row = Row("tokens", "of a code", "tokens", "bits_per_dim")
     places = Places(tmp_path / "runs", tmp_path / "rows")
     every = Catalogue({}, plans)
-    works = execute.works_of(plans["tokens"], every, places, "truncated", range(2))
-    for seed, work in enumerate(works):
-        run = places.home / "codes-truncated" / f"seed={seed}"
+    works = execute.works_of(plans["tokens"], every, places, "truncated", range(4))
+    for seed, work in enumerate(works):  # of three first stages
+        run = places.home / "codes-truncated" / f"seed={seed % 3}"
         assert work.settings["dataset"] == f"latents:{run}"
     once = {"seeds": 1, "budget": "truncated"}
     found = reproduce(row, every, places, **once)

@@ -44,8 +44,9 @@ class Plan:
     seeds: int = 3
     together: bool = False
     first: str = ""
-    """The plan of a first stage, whose run of the same seed is trained before: its
-    latents are the data. Empty where data are named in the settings."""
+    """The plan of a first stage, which is trained before: its latents are the data.
+    With fewer seeds than this plan it begins again from 0. Empty where data are named
+    in the settings."""
     encoded: Literal["latents", "draws"] = "latents"
     """Latents of the first plan as data: means of its posterior, or draws of it."""
     trained: str = ""
@@ -56,9 +57,13 @@ class Plan:
     def __post_init__(self) -> None:
         if self.first and (self.together or "dataset" in self.settings):
             raise ValueError(
-                f"{self.name} has a first stage, whose latents of each seed are its "
-                "data: leave out together and dataset"
+                f"{self.name} has a first stage, whose latents are its data, in turn: "
+                "leave out together and dataset"
             )
+
+    def seed_as_first(self, seed: int) -> int:
+        """Its own seed where it is the first stage of a run of that seed."""
+        return seed % self.seeds
 
     def at(self, budget: Budget) -> dict[str, Any]:
         """The settings of a budget; InputError where the run has none that is smaller.

@@ -136,8 +136,9 @@ def works_of(
     ]
     if not plan.first:
         return works
-    own = [work.seed for work in works]
-    firsts = works_of(catalogue.plans[plan.first], catalogue, places, budget, own)
+    before = catalogue.plans[plan.first]
+    own = [before.seed_as_first(work.seed) for work in works]
+    firsts = works_of(before, catalogue, places, budget, own)
     return [
         work._replace(
             settings={**settings, "dataset": f"{plan.encoded}:{first.workdir}"}
@@ -156,7 +157,8 @@ def train_work(
     """Trains a run to its end, after its first stage if it has one; both resume."""
     if plan.first:
         first = catalogue.plans[plan.first]
-        (before,) = works_of(first, catalogue, places, budget, [work.seed])
+        seed = first.seed_as_first(work.seed)
+        (before,) = works_of(first, catalogue, places, budget, [seed])
         train_work(first, before, catalogue, places, budget)
     train(presets.PRESETS[plan.preset](**work.settings, seed=work.seed), work.workdir)
 
