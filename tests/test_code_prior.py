@@ -63,10 +63,10 @@ def test_the_cache_gives_the_logits_of_a_full_pass(variables, logits):
     codes, c = X.reshape(len(X), -1), Label(CLASSES)(BATCH)
 
     def step(net, token, codes, place, cache):
-        out, cache = net.step(token, place, cache)
+        out, cache = net.step(token, place, cache, c)
         return out, net.embed(codes, place), cache
 
-    token = nn.apply(lambda net: net.start(len(codes), c), net)(params)
+    token = nn.apply(lambda net: net.start(len(codes)), net)(params)
     cache, found, step = net.empty_cache(len(codes)), [], jax.jit(nn.apply(step, net))
     for place in range(LENGTH):
         out, token, cache = step(

@@ -91,13 +91,13 @@ class CodePrior(LatentModel):
         rows, c = len(keys) * shape[0], condition_of(self.condition, batch)
         c = None if c is None else jnp.tile(c, (len(keys), 1))
         heat = 1.0 if temperature is None else temperature
-        begin = net.start(rows, c), net.empty_cache(rows)
+        begin = net.start(rows), net.empty_cache(rows)
         # Flax forbids JAX's loops around modules that are bound to their variables.
         free, variables = net.unbind()
 
         def place_by_place(carry: Any, place: Array) -> tuple[Any, Array]:
             token, cache = carry
-            logits, cache = free.apply(variables, token, place, cache, method="step")
+            logits, cache = free.apply(variables, token, place, cache, c, method="step")
             logits = logits.reshape(len(keys), shape[0], net.vocabulary)
             noisy = most_probable(logits, top_k) + heat * gumbel_of_each(
                 fold_each(keys, place), logits.shape[1:]

@@ -3,8 +3,8 @@
 A sequence is `[rows, length]` of whole numbers below `vocabulary`. Where a place of a
 map has several levels (those of a residual quantizer), these follow one another, and
 each level has an embedding and an output of its own. At place t the network sees what
-is before t and gives the logits of what is at t, so that a start token stands first; it
-carries the condition, if there is one.
+is before t and gives the logits of what is at t, so that a start token stands first. A
+condition, if there is one, is added to the tokens of all places.
 """
 
 import math
@@ -148,7 +148,7 @@ class CausalTransformer(nn.Module):
         self.begin = self.param("begin", normal, start)
         self.output = self.param("output", normal, table)
         self.bias = self.param("bias", nn.initializers.zeros, table[:2])
-        self.condition = nn.Dense(self.width, use_bias=False)
+        self.embed_condition = nn.Dense(self.width, use_bias=False)
         self.drop = Dropout(self.dropout)
         self.norm = nn.LayerNorm(dtype=hidden_dtype())
         spread = SPREAD / math.sqrt(2 * self.depth)
@@ -160,24 +160,22 @@ class CausalTransformer(nn.Module):
     def __call__(
         self, codes: Int[Array, "rows length"], c: Array | None = None
     ) -> Float[Array, "rows length vocabulary"]:
-        """Logits at all places; `c` `[rows, conditions]` is added to the start token.
+        """Logits at all places, given the condition `c` `[rows, conditions]` or none.
 
         The last code has no influence.
         """
-        x = jnp.concatenate(
-            [self.start(codes.shape[0], c)[:, None], self._embedded(codes)[:, :-1]], 1
-        )
-        x = self.drop(x + self.places[None])
+        first = self.start(codes.shape[0])[:, None]
+        x = jnp.concatenate([first, self._embedded(codes)[:, :-1]], 1)
+        x = self.drop(self._placed(x, self.places[None], c))
         for block in self.blocks:
             x = block(x)
         h = self.norm(x).reshape(codes.shape[0], -1, self.levels, self.width)
         logits = jnp.einsum("rplw,lkw->rplk", h.astype(jnp.float32), self.output)
         return (logits + self.bias[None, None]).reshape(*codes.shape, self.vocabulary)
 
-    def start(self, rows: Size, c: Array | None = None) -> Float[Array, "rows width"]:
+    def start(self, rows: Size) -> Float[Array, "rows width"]:
         """The token in front of the sequence, as `step` takes it at place 0."""
-        begin = jnp.broadcast_to(self.begin, (rows, self.width))
-        return begin if c is None else begin + self.condition(c)
+        return jnp.broadcast_to(self.begin, (rows, self.width))
 
     def embed(
         self, codes: Int[Array, " rows"], place: Array
@@ -186,10 +184,14 @@ class CausalTransformer(nn.Module):
         return self.codes[place % self.levels, codes]
 
     def step(
-        self, token: Float[Array, "rows width"], place: Array, cache: Cache
+        self,
+        token: Float[Array, "rows width"],
+        place: Array,
+        cache: Cache,
+        c: Array | None = None,
     ) -> tuple[Float[Array, "rows vocabulary"], Cache]:
         """Logits at one place from the token before it, and the cache with it."""
-        x = (token + self.places[place][None])[:, None]
+        x = self._placed(token[:, None], self.places[place][None, None], c)
         after = []
         for block, known in zip(self.blocks, cache, strict=True):
             x, known = block.step(x, place, known)
@@ -203,6 +205,11 @@ class CausalTransformer(nn.Module):
         shape = (rows, self.length, self.heads, self.width // self.heads)
         zeros = jnp.zeros(shape, hidden_dtype() or jnp.float32)
         return tuple(KeyValues(zeros, zeros) for _ in range(self.depth))
+
+    def _placed(self, tokens: Array, places: Array, c: Array | None) -> Array:
+        """Tokens `[rows, places, width]` that know their places and the condition."""
+        x = tokens + places
+        return x if c is None else x + self.embed_condition(c)[:, None]
 
     def _embedded(self, codes: Array) -> Array:
         """Tokens of whole sequences, `[rows, length, width]`."""
