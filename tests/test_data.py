@@ -219,7 +219,7 @@ def become_a_file(cache):
         become_a_file,
     ],
 )
-def test_a_damaged_cache_is_made_anew(damage, data_dir, monkeypatch):
+def test_a_damaged_cache_is_made_again(damage, data_dir, monkeypatch):
     first = open_dataset("digits")
     cache = data_dir / "digits" / "1.0.0" / "vaejax"
     damage(cache)

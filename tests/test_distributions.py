@@ -439,7 +439,7 @@ def test_log_prob_maps_over_samples_of_one_distribution(name):
 
 @pytest.mark.parametrize("name", ["bernoulli", "continuous", "levels", "mixture"])
 def test_log_prob_maps_over_distributions(name):
-    """vmap strips an axis off the parameters, so their shapes must be read anew."""
+    """vmap strips an axis off the parameters, so their shapes must be read again."""
     p, x = examples()[name]
     each = jax.jit(jax.vmap(lambda p, x: p.log_prob(x)))(p, x)
     np.testing.assert_allclose(each, p.log_prob(x), atol=100 * EPS)

@@ -268,7 +268,7 @@ def test_how_a_training_ended(run, tmp_path):
     assert kept._replace(diverged="loss is nan").status == "diverged: loss is nan"
 
 
-def test_each_start_counts_its_seconds_anew():
+def test_each_start_counts_its_seconds_from_0():
     rows = [
         {"step": step, "seconds": seconds, "examples_per_s": speed}
         for step, seconds, speed in [(5, 9.0, 1.0), (10, 10.0, 5.0), (15, 12.0, 7.0)]

@@ -216,7 +216,7 @@ def test_a_file_that_was_changed_is_refused(copied, tmp_path, capsys):
     assert (read_npz(path)["of/means"] == arrays["of/means"]).all()
 
 
-def test_a_fit_of_other_parameters_is_made_anew(copied, tmp_path, capsys):
+def test_a_fit_of_other_parameters_is_made_again(copied, tmp_path, capsys):
     flags = [str(copied), "--num", "2", "--out", str(tmp_path / "x.npz")]
     sample_program.run([*flags, "--sampler", "gmm"])
     experiment, state = load(copied)

@@ -108,7 +108,7 @@ def test_vectors_are_a_table_in_the_units_of_the_training_split(runs):
 
 
 def test_rows_that_are_encoded_apart_are_those_of_the_whole(runs):
-    """Bits of images are drawn anew for each, by a key of its own."""
+    """Bits of images are drawn again for each, by a key of its own."""
     experiment, state = vaejax.load(runs / "vae")
     assert experiment.preprocess.values == "binary"
     latents = latents_of(experiment, state)
@@ -138,7 +138,7 @@ def test_latents_are_encoded_once_for_a_state(runs, codes, monkeypatch, capsys):
             np.testing.assert_array_equal(again.split(split)[name], array)
     place.write_bytes(content[:-100])
     assert open_dataset(f"latents:{runs / 'vqvae'}").spec == codes.spec
-    assert "is damaged, and is made anew" in capsys.readouterr().err
+    assert "is damaged, and is made again" in capsys.readouterr().err
     assert read_npz(place).keys() == {"digest"} | {
         f"{split}/{name}" for split in ("train", "test") for name in "xy"
     }

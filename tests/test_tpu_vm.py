@@ -349,7 +349,7 @@ def test_every_host_is_prepared_and_gets_the_arguments(world):
 
 
 @pytest.mark.parametrize("spot", [True, False])
-def test_after_a_preemption_the_tpu_is_made_anew(spot, world):
+def test_after_a_preemption_the_tpu_is_made_again(spot, world):
     fates(world, "137 PREEMPTED", "134 PREEMPTED", "0")
     done = resume(world, *["--spot"] * spot)
     assert done.returncode == 0, done.stderr

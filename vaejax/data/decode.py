@@ -36,7 +36,7 @@ def decode_splits(name: str, folder: Path, reading: Reading = Reading()) -> Data
     except Exception as error:  # whatever TFDS, array_record or PIL raise
         raise InputError(
             f"the prepared set {folder} cannot be read ({one_line(error)}): "
-            "remove that folder to prepare it anew"
+            "remove that folder to prepare it again"
         ) from error
 
 

@@ -51,7 +51,7 @@ def preprocess(
     """The preprocessing of a dataset.
 
     Args:
-      binarize: `dynamic` draws each pixel anew at each access with its grey level as
+      binarize: `dynamic` draws each pixel again at each access with its grey level as
         probability [Salakhutdinov & Murray 2008]; `static` draws once for each
         example, for ever; `none` keeps grey levels. Tables and binary images ignore it.
       dequantize: adds uniform noise within a grey level, x = (level + u) / levels, so

@@ -19,7 +19,7 @@ from vaejax.data.records import Record
 class Shards:
     """The records of one split of a prepared TFDS set."""
 
-    remedy = "prepare the set anew"
+    remedy = "prepare the set again"
 
     def __init__(self, folder: Path, split: str, roles: Roles) -> None:
         self._folder, self._split, self._roles = folder, split, roles

@@ -80,7 +80,7 @@ class Stream:
     """The raw batches of steps below `steps`, `[1, batch, ...]`, split over the mesh.
 
     `batches(step)` gives the rows of this host. A step that is not the next one can be
-    taken, too: workers then start anew from there.
+    taken, too: workers then start over from there.
     """
 
     def __init__(

@@ -61,8 +61,8 @@ def importance_imputation(
     """Self-normalized importance sampling, and sampling importance resampling.
 
     The mean is sum_k w_k E[x | z_k] / sum_k w_k with z_k ~ q(z | x_observed); with a
-    model of missingness the completions x_k that its weights are of stand in the place
-    of E[x | z_k]. `draws` completions are drawn with probabilities proportional to w,
+    model of missingness the completions x_k that its weights are of replace
+    E[x | z_k]. `draws` completions are drawn with probabilities proportional to w,
     in one pass: those kept so far are replaced by one of a new chunk with the chunk's
     share of all weight [Chao 1982].
 

@@ -67,7 +67,7 @@ def condition_of(condition: nn.Module | None, batch: Batch) -> Array | None:
     return None if condition is None else condition(batch)
 
 
-HIDDEN = -1.0  # in the place of what is not seen; images are in [0, 1]
+HIDDEN = -1.0  # for what is not seen; images are in [0, 1]
 
 
 def completed(batch: Batch, guess: Array | float) -> Array:

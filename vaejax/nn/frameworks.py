@@ -221,7 +221,7 @@ def from_equinox(
 
 
 def check_maker(name: str, make: Any) -> None:
-    """InputError where a module is given in the place of what makes it."""
+    """InputError where a module is given instead of what makes it."""
     if not (
         inspect.isclass(make)
         or inspect.isroutine(make)

@@ -1,4 +1,4 @@
-"""Presets with a penalty of their own in the place of the ELBO's terms."""
+"""Presets with a penalty of their own instead of the ELBO's terms."""
 
 from functools import partial
 

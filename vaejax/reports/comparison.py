@@ -18,7 +18,7 @@ class ComparedLine(NamedTuple):
 
 
 def expanded(workdirs: Sequence[Path]) -> list[Path]:
-    """The runs; in the place of a study's folder, its replicas.
+    """The runs; for a study's folder, its replicas.
 
     Raises:
       InputError: a run is given twice.

@@ -40,7 +40,7 @@ def sampler_of_run(
     prior.
 
     The fit depends on the run's seed alone. One that was made of other parameters, as
-    of a run that has trained on since, is made anew.
+    of a run that has trained on since, is made again.
 
     Raises:
       InputError: the file is damaged or has other components, or as of `fit_sampler`.
@@ -86,7 +86,7 @@ def keep_sampler(sampler: Sampler, path: Path) -> None:
 
 def read_sampler(path: Path, kind: Fitted) -> Sampler:
     """The sampler in a file; InputError where it is not as it was written."""
-    damaged = f"{path} is damaged: give --refit to make it anew"
+    damaged = f"{path} is damaged: give --refit to make it again"
     try:
         found = read_arrays(path)
         shape = tuple(map(int, found["shape"]))

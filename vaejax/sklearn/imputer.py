@@ -31,7 +31,7 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, Trained):
       batch_size: rows of a step, at most all.
       learning_rate: step size of Adam.
       samples: importance samples of each row in `transform`.
-      draw: return one draw of p(x_missing | x_observed) in the place of its mean: for
+      draw: return one draw of p(x_missing | x_observed) instead of its mean: for
         multiple imputation, with another `random_state` each time.
       settings: further settings of the preset, by name.
       random_state: of parameters, order and noise.

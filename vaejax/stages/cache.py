@@ -27,7 +27,7 @@ def kept_latents(
 ) -> dict[str, Arrays] | None:
     """The latents that were kept of this state; None where there are none.
 
-    A file that is not as it was written is said to be damaged, and made anew.
+    A file that is not as it was written is said to be damaged, and made again.
     """
     place = latents_place(workdir, first)
     if not place.exists():
@@ -40,7 +40,7 @@ def kept_latents(
         sound, splits = False, None
     if sound:
         return splits
-    print(f"warning: {place} is damaged, and is made anew", file=sys.stderr)
+    print(f"warning: {place} is damaged, and is made again", file=sys.stderr)
     return None
 
 

@@ -178,7 +178,7 @@ def value_text(value: Any) -> str:
 def built(
     make: Callable[..., Experiment], fixed: Changes, shaping: Changes, traced: Changes
 ) -> Experiment:
-    """The experiment of a group, with arrays in the place of the traced settings."""
+    """The experiment of a group, with arrays for the traced settings."""
     return make(**{**fixed, **shaping, **traced})
 
 

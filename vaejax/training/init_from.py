@@ -135,7 +135,7 @@ class InitFrom:
         )
 
     def words(self, state: TrainState) -> str:
-        """The line about what a new run takes, and what begins anew."""
+        """The line about what a new run takes, and what starts over."""
         here = by_part({"params": state.params, **state.stats})
         parts = self.parts or tuple(sorted(here))
         fresh = sorted(here.keys() - {*parts})

@@ -54,7 +54,7 @@ def train(
         methods of `vaejax.training.trackers.Tracker`; `auto` is TensorBoard, where it
         is installed and there is a workdir.
       init_from: a run or shared folder, as `vaejax.load` takes it, whose parameters and
-        statistics a new run starts from; step, optimizers and schedules begin anew.
+        statistics a new run starts from; step, optimizers and schedules start over.
       init_parts: the parts of the model to take from it, by name; none are all.
 
     Returns:

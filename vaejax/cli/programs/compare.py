@@ -30,7 +30,7 @@ def main(
       metric: the numbers to show, by name; by default all that say how good a run is.
       devices: devices to use, over which batches are split.
       out: the page to write.
-      json: print JSON in the place of tables.
+      json: print JSON instead of tables.
     """
     commands_compare.compare_runs(workdirs, samples, split, metric, devices, out, json)
 
