@@ -1,8 +1,9 @@
 """Training steps compiled for slices that are not here:
-python tests/studies/compile_check.py [RUNS]
+python tests/studies/compile_check.py [ROW] [RUNS]
 
-Three presets on three slices of TPUs. Needs libtpu (pip install 'vaejax[aot]'), and no
-TPU. About two hours on two cores; the same command again leaves out what is there.
+The row compile_check has three presets on three slices of TPUs, compile_check_published
+large models with their published sizes. Needs libtpu (pip install 'vaejax[aot]'), and
+no TPU. About two hours on two cores; the same command again leaves out what is there.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from vaejax.aot.report import amount
 from vaejax.reproduction.measured import (
@@ -22,26 +24,54 @@ from vaejax.reproduction.measured import (
 )
 
 CHECK = Path(__file__).parents[2] / "scripts" / "compile_check.py"
-# As large as MNIST, CelebA and ImageNet at 64 pixels a side; none need be here.
-STUDIES = {
-    "vae_conv": "60000x28x28x1",
-    "vaegan_paper": "162770x64x64x3",
-    "vae_residual_large": "1281167x64x64x3",
+
+
+class Study(NamedTuple):
+    """Words of a command that compiles a preset, and the slices it is compiled for."""
+
+    words: str
+    slices: tuple[str, ...] = ("v5e:2x4", "v5e:16x16", "v5p:4x4x4")
+
+
+# As large as the sets that these are of; none need be here.
+ROWS = {
+    "compile_check": {
+        "vae_conv": Study("vae_conv --images 60000x28x28x1 --batch-size 2048"),
+        "vaegan_paper": Study("vaegan_paper --images 162770x64x64x3 --batch-size 2048"),
+        "vae_residual_large": Study(
+            "vae_residual_large --images 1281167x64x64x3 --batch-size 2048"
+        ),
+    },
+    "compile_check_published": {
+        "autoencoder_kl_f8": Study(
+            "autoencoder_kl --images 1281167x256x256x3 --width 128 "
+            "--multipliers 1 2 4 4 --blocks 2 --critic-channels 64 "
+            "--critic-start 50001 --critic-warm-up 0 --adversarial-weight 0.5 "
+            "--precision bf16 --remat --batch-size 64",
+            ("v5e:4x4", "v5p:2x2x1"),
+        ),
+        "vdvae_cifar10": Study(
+            "vdvae_cifar10 --images 50000x32x32x3 --validation 0 --scan --remat",
+            ("v5e:4x4",),
+        ),
+        "vdvae_mnist": Study("vdvae_mnist --images 60000x28x28x1", ("v5e:4x4",)),
+    },
 }
-SLICES = ("v5e:2x4", "v5e:16x16", "v5p:4x4x4")
 
 
-def checked(name: str, images: str, runs: Path) -> list[dict]:
-    """The figures of a preset on each slice, compiled where they are not there."""
-    path = runs / f"{name}.json"
-    if not path.exists():
-        words = [name, "--images", images, "--batch-size", "2048", "--json", str(path)]
-        slices = [word for place in SLICES for word in ("--topology", place)]
-        # A slice that fails its check makes it exit with 1; the table says so.
-        done = subprocess.run([sys.executable, str(CHECK), *words, *slices])
+def checked(name: str, study: Study, runs: Path) -> list[dict]:
+    """The figures of a study on each slice, compiled where they are not there."""
+    found = []
+    for place in study.slices:
+        path = runs / f"{name}-{place.replace(':', '-')}.json"
         if not path.exists():
-            raise RuntimeError(f"{name} was not compiled: exit {done.returncode}")
-    return json.loads(path.read_text())["slices"]
+            words = [*study.words.split(), "--topology", place, "--json", str(path)]
+            # A slice that fails its check makes it exit with 1; the table says so.
+            done = subprocess.run([sys.executable, str(CHECK), *words])
+            if not path.exists():
+                raise RuntimeError(f"{name} was not compiled: exit {done.returncode}")
+        found += json.loads(path.read_text())["slices"]
+    return found
 
 
 def sums(slice_: dict) -> str:
@@ -163,6 +193,7 @@ def tables(found: dict[str, list[dict]]) -> list[MeasuredTable]:
 
 def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("row", nargs="?", choices=ROWS, default="compile_check")
     parser.add_argument(
         "runs", type=Path, nargs="?", default=Path("runs/compile_check")
     )
@@ -170,10 +201,11 @@ def main(words: Sequence[str] | None = None) -> None:
     given = parser.parse_args(words)
     given.runs.mkdir(parents=True, exist_ok=True)
     found = {
-        name: checked(name, images, given.runs) for name, images in STUDIES.items()
+        name: checked(name, study, given.runs)
+        for name, study in ROWS[given.row].items()
     }
     measured = measured_here(tables(found), "jax")
-    keep_measured(given.out, "compile_check", measured)
+    keep_measured(given.out, given.row, measured)
     print_measured(measured)
 
 
