@@ -270,6 +270,7 @@ def test_what_no_sampler_does_is_refused(run, linear, capsys):
         with pytest.raises(SystemExit):
             sample_program.run([str(run), *flags])
         assert "are of a fitted --sampler" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        evaluate_program.run([str(run), "--sampler", "gmm"])
-    assert "--sampler is of samples that are judged" in capsys.readouterr().err
+    for flag, value in (("--sampler", "gmm"), ("--temperature", "0.5")):
+        with pytest.raises(SystemExit):
+            evaluate_program.run([str(run), flag, value])
+        assert f"{flag} is of samples that are judged" in capsys.readouterr().err

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 
 from vaejax import parallel
+from vaejax.apply.query import checked_temperature
 from vaejax.cli.effort import check_measuring
 from vaejax.cli.judging import Compare, measure_lpips, open_comparisons
 from vaejax.cli.outcome import keep_examples, keep_numbers, place_of, writing
@@ -22,7 +23,7 @@ from vaejax.runtime.jsonlines import finite
 from vaejax.runtime.limits import check_count
 from vaejax.runtime.storage import is_remote, write_whole
 from vaejax.samplers.cache import sampler_of_run
-from vaejax.samplers.record import Sampler, SamplerName
+from vaejax.samplers.record import AS_MODELLED, Drawing, SamplerName
 from vaejax.stages.decoding import decoded
 from vaejax.sweeps.summary import summarize
 from vaejax.sweeps.sweep import study
@@ -135,6 +136,7 @@ def evaluate_run(
     features: str = "",
     inception: Path | None = None,
     sampler: SamplerName = "prior",
+    temperature: float | None = None,
     lpips: Path | None = None,
 ) -> None:
     """Prints a table and writes it as JSON: to `out`, or else `evaluation.json`.
@@ -151,11 +153,23 @@ def evaluate_run(
     if classifier or features or inception:
         shown, _ = decoded(experiment, state)
     check_measuring(shown, samples, split, classifier, num)
+    if temperature is not None:
+        checked_temperature(temperature)
     fitted = sampler_of_run(workdir, experiment, state, sampler)
-    comparisons = open_comparisons(shown, features, inception, num, fitted)
+    drawing = Drawing(fitted, temperature)
+    comparisons = open_comparisons(shown, features, inception, num, drawing)
     experiment, named = measure_lpips(experiment, lpips)
     comparisons += named
-    settings = samples, split, batch_size, classifier, num, devices, comparisons, fitted
+    settings = (
+        samples,
+        split,
+        batch_size,
+        classifier,
+        num,
+        devices,
+        comparisons,
+        drawing,
+    )
     found = measured(experiment, state, *settings)
     values, seen = found.values, found.seen
     state = of_this_host(state)
@@ -209,7 +223,7 @@ def measured(
     num: int = 10_000,
     devices: int = 1,
     comparisons: Sequence[Compare] = (),
-    sampler: Sampler | None = None,
+    drawing: Drawing = AS_MODELLED,
 ) -> Measured:
     """The metrics over a split, and what a classifier and others say of samples."""
     settings = {"split": split, "samples": samples, "batch_size": batch_size}
@@ -224,11 +238,13 @@ def measured(
     if classifier is not None:
         from vaejax.metrics.classifier import judged  # loads SciPy
 
-        seen = judged(*shown, classifier, num, sampler=sampler)
+        seen = judged(*shown, classifier, num, drawing=drawing)
     for compare in comparisons:
         seen |= compare(*shown)
-    if sampler is not None:
-        seen["sampler"] = sampler.kind
+    if drawing.sampler is not None:
+        seen["sampler"] = drawing.sampler.kind
+    if drawing.temperature is not None:
+        seen["temperature"] = drawing.temperature
     return Measured(settings | {"step": int(state.step)}, whole, seen)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
 from vaejax.runtime.limits import check_count
-from vaejax.samplers.record import Sampler
+from vaejax.samplers.record import AS_MODELLED, Drawing
 
 Compare = Callable[[Experiment, TrainState], dict[str, Any]]
 RANDOM = "random"
@@ -19,7 +19,7 @@ def open_comparisons(
     features: str,
     inception: Path | None,
     num: int,
-    sampler: Sampler | None = None,
+    drawing: Drawing = AS_MODELLED,
 ) -> tuple[Compare, ...]:
     """A function for each of the sources, which gives its numbers.
 
@@ -50,7 +50,7 @@ def open_comparisons(
         require_generator(experiment)
         held_out_units(experiment, 1)  # refuses data with holes
     found += [
-        partial(compare_both, source=s, num=num, sampler=sampler) for s in sources
+        partial(compare_both, source=s, num=num, drawing=drawing) for s in sources
     ]
     return tuple(found)
 
@@ -60,7 +60,7 @@ def compare_both(
     state: TrainState,
     source: Any,
     num: int,
-    sampler: Sampler | None,
+    drawing: Drawing,
 ) -> dict[str, Any]:
     """Distances of samples, and of reconstructions where the model makes any, to the
     same features of test examples.
@@ -70,7 +70,7 @@ def compare_both(
     units = sources.held_out_units(experiment, num)
     real = sources.features_of(source, sources.pieces_of(units))
     found = sources.compare_samples(
-        experiment, state, source, num=num, sampler=sampler, real=real
+        experiment, state, source, num=num, real=real, **drawing._asdict()
     )
     if not reconstructions.reconstructs(experiment):
         return found

@@ -19,7 +19,7 @@ from vaejax.metrics.reconstructions import (
 from vaejax.metrics.sources import CHUNK, drawn_samples, held_out_units, pieces_of
 from vaejax.models import Judge, classifies, conditional, generates
 from vaejax.models.critic import Critique
-from vaejax.samplers.record import Sampler, state_digest
+from vaejax.samplers.record import AS_MODELLED, Drawing, state_digest
 from vaejax.training.evaluator import conditions_to_generate, held_out_examples
 from vaejax.training.workdir import load
 from vaejax.types import Array
@@ -51,7 +51,7 @@ def judged(
     num: int = 10_000,
     seed: int = 0,
     chunk: int = CHUNK,
-    sampler: Sampler | None = None,
+    drawing: Drawing = AS_MODELLED,
 ) -> dict[str, float | str | int]:
     """A classifier's verdict on `num` samples (the model's means E[x | z]).
 
@@ -69,7 +69,7 @@ def judged(
     check_judge(experiment, judge, classifier)
     given = conditions_to_generate(experiment, num)
     labels = given.get("y", np.zeros(num, np.int32))
-    drawn = drawn_samples(experiment, state, num, seed, chunk, sampler)
+    drawn = drawn_samples(experiment, state, num, seed, chunk, drawing)
     classes, features = looked_at(judge, trained, drawn)
     data = held_out_examples(judge, num)["x"]
     _, real = looked_at(judge, trained, pieces_of(data, chunk))

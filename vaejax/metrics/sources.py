@@ -26,7 +26,7 @@ from vaejax.experiment import Experiment, TrainState
 from vaejax.metrics.features import compare_features
 from vaejax.nn.networks import ConvEncoder
 from vaejax.runtime.limits import check_count, check_seed
-from vaejax.samplers.record import Sampler
+from vaejax.samplers.record import AS_MODELLED, Drawing, Sampler
 from vaejax.training.evaluator import conditions_to_generate
 from vaejax.types import Array
 
@@ -57,6 +57,7 @@ def compare_samples(
     num: int = 10_000,
     seed: int = 0,
     sampler: Sampler | None = None,
+    temperature: float | None = None,
     real: np.ndarray | None = None,
 ) -> dict[str, float | str | int]:
     """Distances of `num` samples (the model's means E[x | z]) to test examples.
@@ -74,6 +75,7 @@ def compare_samples(
         so many.
       seed: of the samples.
       sampler: the density that latents are drawn from instead of the prior.
+      temperature: of the samples, as `sample` takes it.
       real: features of the test examples, where they are known already.
 
     Returns:
@@ -95,10 +97,9 @@ def compare_samples(
     if real is None:
         real = features_of(source, pieces_of(held_out_units(experiment, num)))
     restore = experiment.preprocess.restore
-    drawn = (
-        restore(x) for x in drawn_samples(experiment, state, num, seed, sampler=sampler)
-    )
-    generated = features_of(source, drawn)
+    drawing = Drawing(sampler, temperature)
+    drawn = drawn_samples(experiment, state, num, seed, drawing=drawing)
+    generated = features_of(source, map(restore, drawn))
     found = compare_features(real, generated, source.name)
     digest = {f"{source.name}_digest": source.digest} if source.digest else {}
     return {
@@ -141,7 +142,7 @@ def drawn_samples(
     num: int,
     seed: int,
     chunk: int = CHUNK,
-    sampler: Sampler | None = None,
+    drawing: Drawing = AS_MODELLED,
 ) -> Iterator[np.ndarray]:
     """`num` samples E[x | z] in the model's units, `chunk` at a time."""
     given = conditions_to_generate(experiment, num)
@@ -149,8 +150,8 @@ def drawn_samples(
     for start in range(0, num, chunk):
         some = {n: array[start : start + chunk] for n, array in given.items()}
         key, count = jax.random.fold_in(root, start), min(chunk, num - start)
-        x = sample(experiment, state, key, count, given=some, sampler=sampler)
-        yield np.asarray(x)
+        how = drawing._asdict()
+        yield np.asarray(sample(experiment, state, key, count, given=some, **how))
 
 
 def pieces_of(x: np.ndarray, chunk: int = CHUNK) -> Iterator[np.ndarray]:

@@ -19,7 +19,7 @@ from vaejax.reproduction.imputers import (
     missing_at_random,
 )
 from vaejax.runtime.jsonlines import finite, read_rows
-from vaejax.samplers.record import Sampler, SamplerName
+from vaejax.samplers.record import Drawing, Sampler, SamplerName
 from vaejax.stages.decoding import decoded
 from vaejax.training.card import keep_card
 from vaejax.training.evaluator import evaluate
@@ -34,6 +34,7 @@ def evaluation(
     split: str = "test",
     classifier: Path | None = None,
     sampler: SamplerName = "prior",
+    temperature: float | None = None,
     num: int = 10_000,
 ) -> Values:
     """The evaluation of the state that `load` gives, as `evaluate.py` makes it.
@@ -45,6 +46,7 @@ def evaluation(
       classifier: a run that samples are seen by; those of a second stage are what its
         first stage decodes.
       sampler: what these are drawn from: prior, or a density that is fitted.
+      temperature: of these.
       num: number of those samples.
     """
     experiment, state = load(work.workdir)
@@ -52,9 +54,9 @@ def evaluation(
     if classifier is not None:
         from vaejax.metrics.classifier import judged  # loads SciPy
 
-        fitted = fitted_sampler(experiment, state, sampler)
+        drawing = Drawing(fitted_sampler(experiment, state, sampler), temperature)
         shown = decoded(experiment, state)
-        values |= judged(*shown, classifier, num, sampler=fitted)
+        values |= judged(*shown, classifier, num, drawing=drawing)
     how = {"split": split, "samples": samples, "step": int(state.step)}
     write_json(work.workdir / "evaluation.json", how | finite(values))
     keep_card(work.workdir)

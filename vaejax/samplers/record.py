@@ -71,6 +71,17 @@ class Sampler(NamedTuple):
         return y.astype(np.int32)
 
 
+class Drawing(NamedTuple):
+    """The density that latents of samples are drawn from, and its temperature."""
+
+    sampler: Sampler | None = None
+    """A fitted density; None for the model's prior."""
+    temperature: float | None = None
+    """As `sample` takes it."""
+
+
+AS_MODELLED = Drawing()
+"""From the prior, as it is."""
 DRAWS = {
     "gmm": mixture.draw_gmm,
     "flow": partial(draw_second, flow_model),

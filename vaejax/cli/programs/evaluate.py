@@ -29,6 +29,7 @@ def main(
     inception: Path | None = None,
     lpips: Path | None = None,
     sampler: SamplerName = "prior",
+    temperature: float | None = None,
     what: tuple[WhatName, ...] = (),
     lab: Laboratory = Laboratory(),
 ) -> None:
@@ -59,6 +60,8 @@ def main(
         LPIPS, as .npz or .safetensors, for lpips of reconstructions.
       sampler: what judged samples are drawn from, as in sample.py: prior, or gmm, flow
         or two_stage, fitted to encodings and kept in the run.
+      temperature: of judged samples, as in sample.py: below 1 they are more typical and
+        less diverse.
       what: measurements that take longer, instead of all that: the likelihood over K,
         by annealed importance sampling (ais), the gaps of inference, the
         rate-distortion curve, the aggregated posterior, the noise of gradients, scores
@@ -67,9 +70,11 @@ def main(
       lab: settings of --what.
     """
     judged = classifier is not None or inception is not None or features
-    if sampler != "prior" and not judged:
+    drawn = {"sampler": sampler != "prior", "temperature": temperature is not None}
+    if any(drawn.values()) and not judged:
+        flag = next(name for name, given in drawn.items() if given)
         raise InputError(
-            "--sampler is of samples that are judged: give --classifier, --features or "
+            f"--{flag} is of samples that are judged: give --classifier, --features or "
             "--inception, or draw them with sample.py"
         )
     if what:
@@ -106,6 +111,7 @@ def main(
         features,
         inception,
         sampler,
+        temperature,
         lpips,
     )
 
