@@ -13,7 +13,10 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted(
+    (Path(__file__).parents[1] / "notebooks").glob("*.ipynb"),
+    key=lambda path: int(path.stem.split("_")[0]),
+)
 SMALL = {
     "1_vae": {"epochs": 2, "samples": 20},
     "2_latent_space": {"plane_epochs": 5, "epochs": 10},
@@ -38,6 +41,7 @@ SMALL = {
     "7_scaling": {"epochs": 2, "seeds": 2, "batch_size": 256},
     "8_how_tight": {"epochs": 3, "samples": 500, "temperatures": 150},
     "9_disentangling": {"betas": (1.0, 8.0), "seeds": 1, "epochs": 2, "examples": 500},
+    "10_tokens": {"first_epochs": 2, "epochs": 6},
 }
 """What replaces the values of the cell tagged `parameters`."""
 
