@@ -372,19 +372,39 @@ class TestLogisticMixture:
         if channels == 2:
             assert_mean(samples.prod(-1), p @ x.prod(-1))
 
-    def test_mean_of_one_channel_is_the_mixture_of_locations(self):
-        """Scales of several bins, far from the ends: rounding and clipping vanish.
+    @pytest.mark.parametrize("log_scale", [-3.0, -1.0])
+    def test_mean_of_one_channel_is_that_of_the_levels(self, log_scale):
+        """Also where locations are far beyond black and white, as of white paper.
 
-        What lies beyond the ends is below exp(-0.5 / 0.06) of the mass, times its mean
-        excess 0.06 / 2, and a bin's rounding averages out.
+        Levels are taken as continuous, the midpoint rule for an integral over [-1, 1]:
+        its error is at most h^2 / 12 times the largest second derivative of the
+        sigmoid, 0.0963 / scale^2, halved on the scale [0, 1].
         """
-        parameters = mixture_parameters(1, log_scale=-3.0)
-        parameters["log_scales"] = np.full((1, 3), -3.0, np.float32)
-        parameters["locs"] = float32([[-0.5, 0.1, 0.4]])
+        parameters = mixture_parameters(1, log_scale=log_scale)
+        parameters["locs"] = float32([[-4.0, 0.3, 1.1]])
         x, p = GREY[:, None], mixture(parameters, (256,))
         exact = np.exp(np.asarray(log_prob(p, float32(x)), float)) @ x
-        beyond = 0.03 * np.exp(-0.5 / 0.05)
-        np.testing.assert_allclose(mixture(parameters).mean, exact, atol=beyond + 1e-5)
+        midpoint = (2 / 255) ** 2 / 12 * 0.0963 * np.exp(1 - 2 * log_scale) / 2
+        atol = midpoint + 20 * EPS
+        np.testing.assert_allclose(mixture(parameters).mean, exact, atol=atol)
+
+    def test_means_of_colours_beyond_white_are_those_of_draws(self):
+        """Green follows red, whose location is far beyond white, to the level it has.
+
+        Taking a mean at the mean before it is wrong by no more than the coefficient
+        times the spread of that, 2 log 2 scales, halved on the scale [0, 1].
+        """
+        p = d.LogisticMixture(
+            logits=jnp.zeros(1),
+            locs=jnp.array([[5.0], [-0.7], [0.2]]),
+            log_scales=jnp.full((3, 1), -4.0),
+            coefficients=jnp.zeros((3, 3, 1)).at[1, 0].set(0.9).at[2, 1].set(-0.5),
+        )
+        np.testing.assert_allclose(p.mean, [1.0, 0.6, 0.55], atol=1e-5)
+        draws = draw(p, 20_000)
+        spread = 0.9 * np.log(2) * np.exp(-4)
+        noise = 5 * np.pi / np.sqrt(3) * np.exp(-4) / 2 / np.sqrt(20_000)
+        np.testing.assert_allclose(p.mean, draws.mean(0), atol=spread + noise)
 
     def test_mean_of_many_channels_is_the_mean_of_the_probabilities(self):
         """E[x_2] = sum_m pi_m (mu_2m + c_m E[x_1 | m]), not c_m E[x_1].

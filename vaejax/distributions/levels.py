@@ -77,12 +77,14 @@ class LogisticMixture(dist.Distribution):
         )
 
     def _means(self, x: Array) -> Array:
-        """Component means `[..., channels, mixtures]` given all channels of x."""
-        return self.locs + jnp.einsum("...cdm,...d->...cm", self.coefficients, x)
+        """Component means `[..., channels, mixtures]` given all channels of x, of each
+        component its own.
+        """
+        return self.locs + jnp.einsum("...cdm,...dm->...cm", self.coefficients, x)
 
     def log_prob(self, value: Array) -> Array:
         x = jnp.broadcast_to(2 * value - 1, self.locs.shape[:-1])
-        centred = x[..., None] - self._means(x)
+        centred = x[..., None] - self._means(x[..., None])
         inverse_scale = jnp.exp(-self.log_scales)
         upper = inverse_scale * (centred + self.half_bin)
         lower = inverse_scale * (centred - self.half_bin)
@@ -105,13 +107,20 @@ class LogisticMixture(dist.Distribution):
 
     @property
     def mean(self) -> Array:
-        """Mixture of the components' means, up to what lies beyond the end bins."""
-        means = self.locs
-        for _ in range(1, self.event_shape[0]):  # a channel needs those before it
-            before = jnp.einsum("...cdm,...dm->...cm", self.coefficients, means)
-            means = self.locs + before
+        """The mixture of the components' means, of levels taken as continuous.
+
+        A component's mean is that of a logistic which is clipped to [-1, 1], as draws
+        are: where all is white its location runs off to infinity. That of a channel is
+        taken at the means of those before it.
+        """
+        scales, means = jnp.exp(self.log_scales), jnp.zeros_like(self.locs)
+        for channel in range(self.event_shape[0]):
+            loc = self._means(means)[..., channel, :]
+            means = means.at[..., channel, :].set(
+                clipped_mean(loc, scales[..., channel, :])
+            )
         weights = nn.softmax(self.logits)[..., None, :]
-        return jnp.clip((weights * means).sum(-1) / 2 + 0.5, 0, 1)
+        return (weights * means).sum(-1) / 2 + 0.5
 
     def sample(self, key: Key, sample_shape: tuple[int, ...] = ()) -> Array:
         which_key, noise_key = jax.random.split(key)
@@ -122,9 +131,15 @@ class LogisticMixture(dist.Distribution):
         spread = noise * (chosen * jnp.exp(self.log_scales)).sum(-1)
         x = jnp.zeros(shape + self.event_shape)
         for channel in range(self.event_shape[0]):
-            drawn = (chosen * self._means(x)).sum(-1) + spread
+            drawn = (chosen * self._means(x[..., None])).sum(-1) + spread
             x = x.at[..., channel].set(jnp.clip(drawn, -1, 1)[..., channel])
         return jnp.round((x + 1) / 2 * 255) / 255
+
+
+def clipped_mean(loc: Array, scale: Array) -> Array:
+    """E[clip(x, -1, 1)] of a logistic x: -1 + the integral of P(x > t) over [-1, 1]."""
+    below, above = nn.softplus((loc + 1) / scale), nn.softplus((loc - 1) / scale)
+    return scale * (below - above) - 1
 
 
 def lower_triangular(rows: Any, channels: int) -> Array:
