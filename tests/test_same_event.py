@@ -4,6 +4,7 @@ to be trusted.
 
 import dataclasses
 import math
+from functools import partial
 from typing import Any, cast
 
 import jax
@@ -16,6 +17,7 @@ from tests.test_inference import LinearGaussian, parameters, variables
 from vaejax import evaluate, from_arrays, presets
 from vaejax.cli.tables import markdown
 from vaejax.inference.imputation import importance_imputation
+from vaejax.inference.latents import draw_keys
 from vaejax.metrics import elbo_terms, importance_log_likelihood, nll
 from vaejax.metrics.base import merge, moments, ratio
 from vaejax.metrics.weights import distrust, pareto_khat, tail_length
@@ -50,6 +52,19 @@ def test_the_likelihood_of_a_model_of_missingness_is_of_the_mask_too():
         model, state, batch, KEY, samples=60, draws=1
     ).log_evidence
     np.testing.assert_allclose(found.log_p, evidence, rtol=1e-5, atol=1e-5)
+
+
+def test_of_one_draw_the_mean_is_its_completion_or_that_given_its_latents():
+    """The former is what a weight with p(m | x) in it is of, the latter E[x | z]."""
+    model, state, batch = of_preset(presets.not_miwae, hide="mcar")
+    one = partial(importance_imputation, model, state, batch, KEY, samples=1, draws=1)
+    drawn, given = one(), one(of_means=True)
+    np.testing.assert_array_equal(drawn.mean, drawn.draws[0])
+    np.testing.assert_array_equal(given.draws, drawn.draws)
+    keys = draw_keys(jax.random.split(KEY)[1], jnp.arange(1))
+    px = model.apply(state, batch, keys, method="impute").px
+    np.testing.assert_allclose(given.mean, px.mean[0], rtol=1e-6, atol=1e-6)
+    assert np.any(given.mean != drawn.mean)
 
 
 def test_bits_are_divided_by_the_numbers_that_are_scored():

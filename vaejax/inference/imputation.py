@@ -57,6 +57,7 @@ def importance_imputation(
     draws: int,
     chunk: int = 50,
     noise: bool = True,
+    of_means: bool = False,
 ) -> Imputation:
     """Self-normalized importance sampling, and sampling importance resampling.
 
@@ -76,10 +77,12 @@ def importance_imputation(
       chunk: samples that are decoded at once.
       noise: draw completions from p(x | z); without, draws are E[x | z] (of a model of
         missingness completions all the same), which vary less than what is missing.
+      of_means: average E[x | z_k] also with a model of missingness, as if completions
+        told nothing beyond their z: not what its weights are of.
     """
     chunk = min(chunk, samples)
     pick_key, key = jax.random.split(key)
-    weighted = weighing(model, variables, batch, key, samples)
+    weighted = weighing(model, variables, batch, key, samples, of_means)
 
     def drawn(some: Weighted) -> Array:
         return some.x if noise else some.mean
@@ -117,7 +120,12 @@ def importance_imputation(
 
 
 def weighing(
-    model: nn.Module, variables: Variables, batch: Batch, key: Key, samples: int
+    model: nn.Module,
+    variables: Variables,
+    batch: Batch,
+    key: Key,
+    samples: int,
+    of_means: bool,
 ) -> Any:
     """A function from the numbers of samples to weighted completions; those from
     `samples` on weigh nothing.
@@ -127,20 +135,22 @@ def weighing(
         keys = draw_keys(key, numbers)
         i: Any = model.apply(variables, batch, keys, method="impute")
         hole_key = jax.random.fold_in(keys[0], OfObjective.HOLES)
-        x, mean = completed_draws(i, batch, hole_key)
+        x, mean = completed_draws(i, batch, hole_key, of_means)
         log_w = jnp.where((numbers < samples)[:, None], i.log_w, -jnp.inf)
         return Weighted(log_w, mean, x)
 
     return weighted
 
 
-def completed_draws(i: Inference, batch: Batch, key: Key) -> tuple[Array, Array]:
+def completed_draws(
+    i: Inference, batch: Batch, key: Key, of_means: bool
+) -> tuple[Array, Array]:
     """Completed examples and E[x | z] for each draw; where the weights are of drawn
-    completions, these are both.
+    completions, these are both, but for `of_means`.
     """
     if i.x is None:
         return complete(batch, i.px.sample(key)), expectation(i.px)
-    return i.x, encoding(i.px, i.x)
+    return i.x, expectation(i.px) if of_means else encoding(i.px, i.x)
 
 
 def choose(

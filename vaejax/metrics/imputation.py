@@ -32,7 +32,9 @@ QUANTITIES = {
 }
 
 
-def imputation(samples: int, columns: tuple[Column, ...] = ()) -> Metric:
+def imputation(
+    samples: int, columns: tuple[Column, ...] = (), *, of_means: bool = False
+) -> Metric:
     """Error, calibration and sharpness of imputations where the truth is known.
 
     In the model's units (tables: standardized). `rmse` is of the importance-weighted
@@ -45,6 +47,7 @@ def imputation(samples: int, columns: tuple[Column, ...] = ()) -> Metric:
     Args:
       samples: importance samples.
       columns: of a table of numbers and categories.
+      of_means: as `importance_imputation` takes it.
     """
     kinds = any(column.kind in ("binary", "category") for column in columns)
 
@@ -60,7 +63,13 @@ def imputation(samples: int, columns: tuple[Column, ...] = ()) -> Metric:
         key: Key,
     ) -> dict[str, Array]:
         found = importance_imputation(
-            model, variables, batch, key, samples=samples, draws=DRAWS
+            model,
+            variables,
+            batch,
+            key,
+            samples=samples,
+            draws=DRAWS,
+            of_means=of_means,
         )
         sums = sums_of(found, batch, columns)
         return acc | {name: acc[name] + value.sum() for name, value in sums.items()}

@@ -9,9 +9,10 @@ from typing import Any, get_args
 import numpy as np
 import optax
 
-from vaejax.experiment import Experiment, TrainState
+from vaejax.experiment import Experiment, Metric, TrainState
 from vaejax.laboratory.encodings import ScoreName
 from vaejax.laboratory.settings import Laboratory
+from vaejax.metrics.imputation import imputation
 from vaejax.reproduction.imputers import (
     Values,
     Work,
@@ -123,14 +124,15 @@ def evaluation_of_means(work: Work, *, samples: int) -> Values:
     authors averages E[x | z_k] by the same weights [Ipsen et al. 2021], as if a
     completion told nothing beyond its z.
     """
-    from vaejax.inference import imputation
+    experiment, state = load(work.workdir)
+    columns = experiment.dataset.spec.columns
 
-    ours = imputation.encoding
-    imputation.encoding = lambda px, x: imputation.expectation(px)
-    try:
-        return evaluate(*load(work.workdir), samples=samples)
-    finally:
-        imputation.encoding = ours
+    def metrics(samples: int) -> Mapping[str, Metric]:
+        told = imputation(samples, columns, of_means=True)
+        return {**experiment.metrics(samples), "imputation": told}
+
+    other = dataclasses.replace(experiment, metrics=metrics)
+    return evaluate(other, state, samples=samples)
 
 
 def refitted(work: Work, *, samples: int, epochs: int) -> Values:
