@@ -251,7 +251,7 @@ def test_want_of_memory_is_one_line(capsys, run, monkeypatch):  # noqa: F811
     def lacking(*arguments, **named):
         np.zeros(2**50)
 
-    monkeypatch.setattr("vaejax.cli.commands.measure_split", lacking)
+    monkeypatch.setattr("vaejax.cli.measuring.measure_split", lacking)
     assert "out of memory: Unable to allocate" in refused(capsys, "evaluate", run)
 
 

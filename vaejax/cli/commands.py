@@ -4,14 +4,15 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
 from vaejax import parallel
 from vaejax.apply.query import checked_temperature
 from vaejax.cli.effort import check_measuring
-from vaejax.cli.judging import Compare, measure_lpips, open_comparisons
+from vaejax.cli.judging import measure_lpips, open_comparisons
+from vaejax.cli.measuring import measured
 from vaejax.cli.outcome import keep_examples, keep_numbers, place_of, writing
 from vaejax.cli.parse import command_line
 from vaejax.cli.tables import markdown, print_table
@@ -23,12 +24,11 @@ from vaejax.runtime.jsonlines import finite
 from vaejax.runtime.limits import check_count
 from vaejax.runtime.storage import is_remote, write_whole
 from vaejax.samplers.cache import sampler_of_run
-from vaejax.samplers.record import AS_MODELLED, Drawing, SamplerName
+from vaejax.samplers.record import Drawing, SamplerName
 from vaejax.stages.decoding import decoded
 from vaejax.sweeps.summary import summarize
 from vaejax.sweeps.sweep import study
 from vaejax.training.card import keep_card, kept_card
-from vaejax.training.evaluator import SplitNumbers, measure_split
 from vaejax.training.loop import train as train_experiment
 from vaejax.training.per_example import check_example_file, measurement_of
 from vaejax.training.profiling import Profile
@@ -192,65 +192,6 @@ def evaluate_run(
             card = keep_card(workdir)
             track_evaluation(workdir)
             try_report(workdir, experiment, state, card)
-
-
-class Measured(NamedTuple):
-    """The result of an evaluation."""
-
-    settings: dict[str, Any]
-    whole: SplitNumbers
-    seen: dict[str, Any]
-    """Measures of samples."""
-
-    @property
-    def values(self) -> dict[str, float]:
-        """The metrics over the split."""
-        return self.whole.values
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """The content of `evaluation.json`, where all numbers are finite."""
-        return self.settings | self.values | self.seen
-
-
-def measured(
-    experiment: Experiment,
-    state: TrainState,
-    samples: int,
-    split: str = "test",
-    batch_size: int = 100,
-    classifier: Path | None = None,
-    num: int = 10_000,
-    devices: int = 1,
-    comparisons: Sequence[Compare] = (),
-    drawing: Drawing = AS_MODELLED,
-) -> Measured:
-    """The metrics over a split, and what a classifier and others say of samples."""
-    settings = {"split": split, "samples": samples, "batch_size": batch_size}
-    given = {"devices": devices, "classifier": str(classifier), "num": num}
-    multihost.same(settings | given, setting_differences)
-    whole = measure_split(experiment, state, split, samples, batch_size, devices)
-    seen = {}
-    # Samples of a second stage are judged as what the first one makes of them.
-    shown = experiment, state
-    if classifier is not None or comparisons:
-        shown = decoded(experiment, state)
-    if classifier is not None:
-        from vaejax.metrics.classifier import judged  # loads SciPy
-
-        seen = judged(*shown, classifier, num, drawing=drawing)
-    for compare in comparisons:
-        seen |= compare(*shown)
-    if drawing.sampler is not None:
-        seen["sampler"] = drawing.sampler.kind
-    if drawing.temperature is not None:
-        seen["temperature"] = drawing.temperature
-    return Measured(settings | {"step": int(state.step)}, whole, seen)
-
-
-def setting_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Settings that differ, each as `name old (here new)`."""
-    return [f"{n} {old[n]} (here {new[n]})" for n in new if old[n] != new[n]]
 
 
 def train_study(
