@@ -3,7 +3,8 @@ python tests/studies/compile_check.py [ROW] [RUNS]
 
 The row compile_check has three presets on three slices of TPUs, compile_check_published
 large models with their published sizes. Needs libtpu (pip install 'vaejax[aot]'), and
-no TPU. About two hours on two cores; the same command again leaves out what is there.
+no TPU. The first takes about two hours on two cores; the same command again leaves out
+what is there.
 """
 
 import argparse

@@ -160,17 +160,8 @@ def evaluate_run(
     comparisons = open_comparisons(shown, features, inception, num, drawing)
     experiment, named = measure_lpips(experiment, lpips)
     comparisons += named
-    settings = (
-        samples,
-        split,
-        batch_size,
-        classifier,
-        num,
-        devices,
-        comparisons,
-        drawing,
-    )
-    found = measured(experiment, state, *settings)
+    settings = samples, split, batch_size, classifier, num, devices
+    found = measured(experiment, state, *settings, comparisons, drawing)
     values, seen = found.values, found.seen
     state = of_this_host(state)
     if not multihost.first():

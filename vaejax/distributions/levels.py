@@ -77,14 +77,12 @@ class LogisticMixture(dist.Distribution):
         )
 
     def _means(self, x: Array) -> Array:
-        """Component means `[..., channels, mixtures]` given all channels of x, of each
-        component its own.
-        """
-        return self.locs + jnp.einsum("...cdm,...dm->...cm", self.coefficients, x)
+        """Component means `[..., channels, mixtures]` given all channels of x."""
+        return self.locs + jnp.einsum("...cdm,...d->...cm", self.coefficients, x)
 
     def log_prob(self, value: Array) -> Array:
         x = jnp.broadcast_to(2 * value - 1, self.locs.shape[:-1])
-        centred = x[..., None] - self._means(x[..., None])
+        centred = x[..., None] - self._means(x)
         inverse_scale = jnp.exp(-self.log_scales)
         upper = inverse_scale * (centred + self.half_bin)
         lower = inverse_scale * (centred - self.half_bin)
@@ -115,10 +113,12 @@ class LogisticMixture(dist.Distribution):
         """
         scales, means = jnp.exp(self.log_scales), jnp.zeros_like(self.locs)
         for channel in range(self.event_shape[0]):
-            loc = self._means(means)[..., channel, :]
-            means = means.at[..., channel, :].set(
-                clipped_mean(loc, scales[..., channel, :])
+            follows = self.coefficients[..., channel, :, :]
+            before = jnp.einsum("...dm,...dm->...m", follows, means)
+            mean = clipped_mean(
+                self.locs[..., channel, :] + before, scales[..., channel, :]
             )
+            means = means.at[..., channel, :].set(mean)
         weights = nn.softmax(self.logits)[..., None, :]
         return (weights * means).sum(-1) / 2 + 0.5
 
@@ -131,7 +131,7 @@ class LogisticMixture(dist.Distribution):
         spread = noise * (chosen * jnp.exp(self.log_scales)).sum(-1)
         x = jnp.zeros(shape + self.event_shape)
         for channel in range(self.event_shape[0]):
-            drawn = (chosen * self._means(x[..., None])).sum(-1) + spread
+            drawn = (chosen * self._means(x)).sum(-1) + spread
             x = x.at[..., channel].set(jnp.clip(drawn, -1, 1)[..., channel])
         return jnp.round((x + 1) / 2 * 255) / 255
 

@@ -150,8 +150,8 @@ def drawn_samples(
     for start in range(0, num, chunk):
         some = {n: array[start : start + chunk] for n, array in given.items()}
         key, count = jax.random.fold_in(root, start), min(chunk, num - start)
-        how = drawing._asdict()
-        yield np.asarray(sample(experiment, state, key, count, given=some, **how))
+        x = sample(experiment, state, key, count, given=some, **drawing._asdict())
+        yield np.asarray(x)
 
 
 def pieces_of(x: np.ndarray, chunk: int = CHUNK) -> Iterator[np.ndarray]:

@@ -68,8 +68,8 @@ def miwae(
     Args:
       fill: what the encoder sees in a hole: zero, a learned constant, or zero and the
         mask beside.
-      input_dropout: share of what is observed that is hidden from the encoder, drawn
-        again in each step: against learning by heart, where there are many entries.
+      input_dropout: share of the observed entries that the encoder does not see, other
+        ones in each step, so that it does not learn large examples by heart.
     """
     view = a.open_data(data, network)
     body = build_bodies(network, view.dataset)
@@ -119,8 +119,8 @@ def not_miwae(
         entries.
       fill: what the encoder sees in a hole: zero, a learned constant, or zero and the
         mask beside.
-      input_dropout: share of what is observed that is hidden from the encoder, drawn
-        again in each step: against learning by heart, where there are many entries.
+      input_dropout: share of the observed entries that the encoder does not see, other
+        ones in each step, so that it does not learn large examples by heart.
       samples: importance samples of the bound.
     """
     require(samples >= 1, "samples", samples, "at least 1")

@@ -82,6 +82,7 @@ class Drawing(NamedTuple):
 
 AS_MODELLED = Drawing()
 """From the prior, as it is."""
+
 DRAWS = {
     "gmm": mixture.draw_gmm,
     "flow": partial(draw_second, flow_model),
