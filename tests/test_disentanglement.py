@@ -315,10 +315,6 @@ def test_machines_are_those_of_scikit_learn(classes):
 
 @pytest.mark.parametrize("balanced", [False, True])
 def test_regressions_are_those_of_scikit_learn(balanced):
-    """A loss in float32 is known to 2 EPS of about .8. Near its minimum it grows by the
-    mean of p (1 - p) d^2 / 2, .15 d^2 / 2, for scores that are off by d: d is .0016 in
-    the mean and, as it is linear in x, several times that at the edge of the data.
-    """
     rng = np.random.default_rng(0)
     y = np.minimum(rng.integers(0, 6, 300), 3)
     x = rng.normal(size=(300, 3)) + np.eye(4, 3)[y]
@@ -326,8 +322,7 @@ def test_regressions_are_those_of_scikit_learn(balanced):
     weight = "balanced" if balanced else None
     theirs = LogisticRegression(tol=1e-8, max_iter=1000, class_weight=weight).fit(x, y)
     log_p = theirs.predict_log_proba(x)
-    off = ours.log_probabilities(x) - log_p
-    assert np.sqrt(np.square(off).mean()) < 0.0016 and np.abs(off).max() < 0.01
+    np.testing.assert_allclose(ours.log_probabilities(x), log_p, atol=5e-3)
     scores = ours.scores(x)[:, 0]
     area = pred.area_under_roc(np.round(scores), y == 0)  # with ties
     np.testing.assert_allclose(area, roc_auc_score(y == 0, np.round(scores)))

@@ -54,16 +54,17 @@ def logistic_regression(
     if balanced:
         weight = (count / ((sizes > 0).sum() * np.maximum(sizes, 1)))[y]
     absent = np.where(sizes > 0, 0.0, -np.inf)  # no class that has no example
-    rows = [jnp.asarray(a, jnp.float32) for a in (x, weight, absent)]
-    loss = partial(loss_and_slope, *rows, jnp.asarray(y), 1 / (c * count))
+    rows = [np.asarray(a, np.float64) for a in (x, weight, absent)]
+    loss = partial(loss_and_slope, *rows, y, 1 / (c * count))
 
     def of_vector(vector: np.ndarray) -> tuple[float, np.ndarray]:
-        value, slope = loss(jnp.asarray(vector, jnp.float32).reshape(-1, classes))
-        return float(value), np.asarray(slope, np.float64).ravel()
+        value, slope = loss(vector.reshape(-1, classes))
+        return float(value), np.asarray(slope).ravel()
 
     start = np.zeros((features + 1) * classes)
     options = {"maxiter": 500, "gtol": 1e-5, "ftol": 1e-9}
-    found = minimize(of_vector, start, method="L-BFGS-B", jac=True, options=options)
+    with jax.enable_x64(True):  # in float32 the line search ends where rounding does
+        found = minimize(of_vector, start, method="L-BFGS-B", jac=True, options=options)
     both = found.x.reshape(-1, classes)
     return Linear(both[:-1], both[-1] + absent)
 
