@@ -5,6 +5,7 @@ devices double it. Those marked `devices` need eight:
 `JAX_NUM_CPU_DEVICES=8 pytest -m devices`.
 """
 
+import gc
 import os
 import shutil
 import tempfile
@@ -27,6 +28,9 @@ os.environ.setdefault("XLA_FLAGS", " ".join(UNOPTIMIZED))
 # One data directory for all workers and subprocesses, kept between test runs.
 DATA = Path(tempfile.gettempdir()) / f"vaejax-tests-{os.getuid()}"
 os.environ.setdefault("TFDS_DATA_DIR", str(DATA / "tensorflow_datasets"))
+# JAX's traces are millions of objects, which the collector would visit time and again
+# (7 % of two files' time).
+gc.set_threshold(100_000, 50, 100)
 # The first process makes the folder of programs; workers and subprocesses inherit it.
 PROGRAMS = None
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

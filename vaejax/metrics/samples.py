@@ -47,19 +47,20 @@ def kernel_distance(
 
     [Binkowski et al. 2018, sec. 4]: the mean over `subsets` draws of `size` examples
     of each set, and the standard deviation over the draws. May be negative by chance.
-    Where the sets have no more than `size` examples each draw is all of them, and there
-    is no spread.
+    Where the sets have no more than `size` examples, all of them are compared once, and
+    there is no spread.
     """
     rng = np.random.default_rng(seed)
     size = min(size, len(a), len(b))
+    if size == len(a) == len(b):
+        return Estimate(squared_mmd(a, b), math.nan)
     values = [
         squared_mmd(
             a[rng.choice(len(a), size, False)], b[rng.choice(len(b), size, False)]
         )
         for _ in range(subsets)
     ]
-    whole = size == len(a) == len(b) or subsets < 2
-    spread = math.nan if whole else float(np.std(values, ddof=1))
+    spread = math.nan if subsets < 2 else float(np.std(values, ddof=1))
     return Estimate(float(np.mean(values)), spread)
 
 
@@ -68,7 +69,8 @@ def squared_mmd(a: Features, b: Features) -> float:
     a, b, n = np.asarray(a, np.float64), np.asarray(b, np.float64), len(a)
 
     def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return (x @ y.T / x.shape[1] + 1) ** 3
+        base = x @ y.T / x.shape[1] + 1
+        return base * base * base  # a power of NumPy takes several times as long
 
     within = sum(k.sum() - np.trace(k) for k in (kernel(a, a), kernel(b, b)))
     return float(within / (n * (n - 1)) - 2 * kernel(a, b).mean())
