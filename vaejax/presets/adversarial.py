@@ -79,7 +79,7 @@ def gan(
     latent: LatentSize = LatentSize(64),
     critic: Critic = Critic(r1=1.0),
     condition: Condition = "none",
-    training: Training = Training(epochs=200, batch_size=64, learning_rate=2e-4),
+    training: Training = Training(epochs=200, batch_size=64, learning_rate=2e-3),
 ) -> Experiment:
     """The generative adversarial network [Goodfellow et al. 2014].
 

@@ -49,7 +49,7 @@ def vaegan(
     gamma: float = 1.0,
     beta: float = 0.02,
     adversarial_weight: float = 1.0,
-    training: Training = Training(epochs=100, batch_size=64, learning_rate=3e-4),
+    training: Training = Training(epochs=100, batch_size=64, learning_rate=2e-3),
 ) -> Experiment:
     """The VAE-GAN, for any data [Larsen et al. 2016].
 
@@ -112,7 +112,7 @@ def cvaegan(
     mean_matching: float = 1e-3,
     class_matching: float = 1e-3,
     adversarial_weight: float = 0.0,
-    training: Training = Training(epochs=60, batch_size=64, learning_rate=3e-4),
+    training: Training = Training(epochs=60, batch_size=64, learning_rate=2e-3),
 ) -> Experiment:
     """The CVAE-GAN: encoder, generator, critic, classifier [Bao et al. 2017].
 
