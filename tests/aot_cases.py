@@ -16,8 +16,15 @@ from jax.sharding import PartitionSpec as P  # noqa: E402
 
 from vaejax import parallel, presets  # noqa: E402
 from vaejax.aot.check import check  # noqa: E402
+from vaejax.aot.encoding import check_encoding  # noqa: E402
 from vaejax.aot.program import scan  # noqa: E402
-from vaejax.aot.report import slice_lines, stand_in, to_json  # noqa: E402
+from vaejax.aot.report import (  # noqa: E402
+    encoding_json,
+    encoding_line,
+    slice_lines,
+    stand_in,
+    to_json,
+)
 from vaejax.parallel.steps import compile_parted  # noqa: E402
 
 TINY = {"dataset": "digits", "hidden": (16,), "latents": 2, "batch_size": 64}
@@ -79,6 +86,12 @@ def main():
     reports["wide"] = check(wide(), place)
     reports["parts"] = check(wide(fsdp=4), open_slice("v5e:2x4", fsdp=4))
     found = {name: to_json(r) | {"text": slice_lines(r)} for name, r in reports.items()}
+    encodings = {
+        "encoding": check_encoding(presets.vae(**TINY, binarize="none"), place, 512),
+        "encoding_of_more": check_encoding(presets.vae(**many), place, 10**8),
+    }
+    for name, each in encodings.items():
+        found[name] = encoding_json(each) | {"text": encoding_line(each)}
     tpus = [n for n in names() if CHIPS[n.partition(":")[0]].platform == "tpu"]
     counts = {name: len(open_slice(name).devices) for name in tpus}
     wrong = [n for n in tpus if counts[n] != math.prod(shape_of(n))]

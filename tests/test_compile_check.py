@@ -98,6 +98,28 @@ def test_a_batch_that_is_too_large_is_told_from_one_that_fits(compiled):
     assert f"--batch-size {found['largest']} fits" in problem
 
 
+def test_an_encoding_takes_at_least_its_products_in_float32(compiled):
+    found, chip = compiled["encoding"], CHIPS["v5e"]
+    # 512 digits of 64 pixels by 16 units to two means, and a few operations on each of
+    # these numbers: the sigmoid of a unit takes most.
+    products, numbers = 2 * 512 * (64 * 16 + 16 * 2), 512 * (64 + 16 + 2)
+    assert products <= found["flops"] <= products + 12 * numbers
+    times = found["times"]
+    assert times["compute"] == pytest.approx(6 * found["flops"] / chip.flops)
+    assert times["memory"] == pytest.approx(found["accessed"] / chip.bandwidth)
+    assert times["network"] == 0
+    slowest = max(times["compute"], times["memory"])
+    assert found["speed"] == pytest.approx(512 / slowest)
+    assert found["text"].startswith("512 examples on a device: ")
+
+
+def test_an_encoding_that_does_not_fit_is_told(compiled):
+    found = compiled["encoding_of_more"]
+    assert found["needed"] > 16 * 2**30
+    assert found["times"] is found["speed"] is None
+    assert "does not fit" in found["text"]
+
+
 def test_every_suggested_name_is_a_slice_of_so_many_devices(compiled):
     assert compiled["misnamed"] == []
 

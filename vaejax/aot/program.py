@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
+from jax.stages import Lowered
 
 from vaejax import parallel
 from vaejax.aot import hlo
@@ -91,16 +92,22 @@ def compile_for(experiment: Experiment, build: Build, mesh: Mesh, part: int) -> 
     batch = part * mesh.size
     feed = abstract_feed(experiment.dataset.spec, batch)
     lowered = build(experiment, feed, mesh).lower(*arguments(experiment, mesh, batch))
+    # A loop of one step is none.
+    return compiled(lowered, part, min(1, steps_per_program(experiment, batch) - 1))
+
+
+def compiled(lowered: Lowered, part: int, outer: int = 0) -> Program:
+    """Compiles what was lowered for `part` examples of a device, of whose loops `outer`
+    are no part of a step; NoRoom.
+    """
     began = time.perf_counter()
     try:
         made = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         raise no_room(str(error)) or error from None
     seconds = time.perf_counter() - began
-    text, sizes = made.as_text(), made.memory_analysis()
-    cost = made.cost_analysis() or {}
-    # A loop of one step is none.
-    outer = min(1, steps_per_program(experiment, batch) - 1)
+    text, cost = made.as_text() or "", made.cost_analysis() or {}
+    sizes: Any = made.memory_analysis()  # which a backend without one would lack
     memory = Memory(
         sizes.argument_size_in_bytes,
         sizes.output_size_in_bytes,

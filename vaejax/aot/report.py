@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vaejax.aot.check import Report, check, check_divides
+from vaejax.aot.encoding import Encoding, check_encoding
 from vaejax.aot.program import Program
 from vaejax.aot.topology import open_slice
 from vaejax.data import Dataset, Spec
@@ -23,8 +24,12 @@ def compile_check(
     names: Sequence[str],
     images: str,
     json: Path | None,
+    encode: int = 0,
 ) -> None:
-    """Checks an experiment on every slice and prints; exit code 1 where one fails."""
+    """Checks an experiment on every slice and prints; exit code 1 where one fails.
+
+    With `encode`, also the encoding of so many examples by one device.
+    """
     if not names:
         raise InputError("name a slice: --topology v5e:2x4")
     experiment = make(dataset=stand_in(images)) if images else make()
@@ -32,13 +37,18 @@ def compile_check(
     for place in places:
         check_divides(experiment.training.batch_size, place)
     print(report_heading(experiment), flush=True)
-    reports = []
+    reports, slices = [], []
     for place in places:
         reports.append(check(experiment, place))
         print("\n".join(slice_lines(reports[-1])), flush=True)
+        slices.append(to_json(reports[-1]))
+        if encode:
+            encoding = check_encoding(experiment, place, encode)
+            print(f"  {'encoding':14}{encoding_line(encoding)}", flush=True)
+            slices[-1]["encoding"] = encoding_json(encoding)
     if json is not None:
         figures = {"preset": experiment.name, "settings": settings(experiment)}
-        write_json(json, figures | {"slices": [to_json(each) for each in reports]})
+        write_json(json, figures | {"slices": slices})
     if any(report.problems for report in reports):
         sys.exit(1)
 
@@ -180,6 +190,22 @@ def at_best(report: Report) -> str:
     )
 
 
+def encoding_line(encoding: Encoding) -> str:
+    """What encoding needs, and the roofline's time and speed."""
+    head = f"{plural(encoding.examples, 'example')} on a device: "
+    if encoding.program is None:
+        return head + f"does not fit, {amount(encoding.needed)}"
+    head += amount(encoding.needed)
+    times = encoding.times
+    if times is None:
+        return head + ", the least time unknown, as the work is"
+    return (
+        f"{head}, at best {1e3 * times.seconds:.3g} ms, {times.bound}-bound (compute "
+        f"{1e3 * times.compute:.3g}, memory {1e3 * times.memory:.3g}): "
+        f"{encoding.speed:.3g} examples/s"
+    )
+
+
 def work_split(report: Report) -> str:
     """Share of the batch's work that each device does."""
     if report.share is None:
@@ -224,6 +250,19 @@ def to_json(report: Report) -> dict[str, Any]:
         "program": made and made._asdict() | program_json(report),
         "times": times and times._asdict() | {"bound": times.bound},
         "needs": [need._asdict() for need in report.needs],
+    }
+
+
+def encoding_json(encoding: Encoding) -> dict[str, Any]:
+    """The figures of an encoding, of its program those that speed depends on."""
+    made, times = encoding.program, encoding.times
+    return {
+        "examples": encoding.examples,
+        "needed": encoding.needed,
+        "flops": made and made.flops,
+        "accessed": made and made.accessed,
+        "times": times and times._asdict() | {"bound": times.bound},
+        "speed": encoding.speed,
     }
 
 

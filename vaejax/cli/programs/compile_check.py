@@ -9,6 +9,7 @@ import tyro
 from vaejax import Experiment
 from vaejax.aot import report, topology
 from vaejax.cli import parse
+from vaejax.runtime.limits import check_count
 
 
 def main(
@@ -16,6 +17,7 @@ def main(
     topology: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
     images: str = "",
     json: Path | None = None,
+    encode: int = 0,
 ) -> None:
     """Compiles the training steps for accelerators that are not here.
 
@@ -23,8 +25,11 @@ def main(
       topology: a slice, as v5e:4x4, v5p:4x4x4 or h100:8; may be given several times.
       images: data that need not be here, as 162770x64x64x3; in 10 classes.
       json: file for the figures.
+      encode: examples that one device encodes at a time, as encode.py does on each, for
+        the least time of that, too; 0: training alone.
     """
-    report.compile_check(make, topology, images, json)
+    check_count("encode", encode)
+    report.compile_check(make, topology, images, json, encode)
 
 
 def run(argv: Sequence[str] | None = None) -> None:

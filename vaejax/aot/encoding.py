@@ -1,0 +1,66 @@
+"""Bulk encoding compiled for a device that is not here, and its least time."""
+
+from typing import NamedTuple
+
+import jax
+
+from vaejax import parallel
+from vaejax.aot import roofline
+from vaejax.aot.program import NoRoom, Program, compiled, placed
+from vaejax.aot.roofline import Times
+from vaejax.aot.topology import Slice
+from vaejax.data.preprocess import blank
+from vaejax.experiment import Experiment, variables_of
+from vaejax.stages.encoding import encoded_batch, latents_of
+
+PASSES = 6
+"""Passes of bfloat16 that a TPU makes for a product in float32, which `encode.py` asks
+for; XLA counts the FLOPs of one."""
+
+
+class Encoding(NamedTuple):
+    """The figures of a batch that one device encodes alone, as each does."""
+
+    examples: int
+    needed: float
+    """Bytes of its memory."""
+    program: Program | None
+    """None where it does not fit."""
+    times: Times | None
+    """The roofline's; None where the work is not known."""
+
+    @property
+    def speed(self) -> float | None:
+        """Examples a second, at most."""
+        return self.times and self.examples / self.times.seconds
+
+
+def check_encoding(experiment: Experiment, place: Slice, examples: int) -> Encoding:
+    """Compiles the encoding of a batch, as `encode.py` runs it on each device.
+
+    Raises:
+      InputError: the model's latents are no data, or it has none.
+    """
+    mesh = place.single
+    whole, split = parallel.replicated(mesh), parallel.rows(mesh)
+    state = parallel.abstract_state(experiment, mesh)
+    encode = parallel.compile_function(
+        encoded_batch,
+        experiment.model,
+        preprocess=experiment.preprocess,
+        what=latents_of(experiment, state).what,
+    )
+    raw, key = jax.eval_shape(
+        lambda: (blank(experiment.dataset.spec, examples), jax.random.key(0))
+    )
+    variables = placed(variables_of(state), whole)
+    lowered = encode.lower(variables, placed(raw, split), placed(key, whole))
+    try:
+        made = compiled(lowered, examples)
+    except NoRoom as lack:
+        return Encoding(examples, lack.needed, None, None)
+    times = None
+    if made.flops is not None and made.accessed is not None and not made.loops:
+        flops = PASSES * made.flops
+        times = roofline.times(place.chip, flops, made.accessed, sent=0.0)
+    return Encoding(examples, made.memory.total, made, times)
