@@ -49,7 +49,7 @@ def vaegan(
     gamma: float = 1.0,
     beta: float = 0.02,
     adversarial_weight: float = 1.0,
-    training: Training = Training(epochs=100, batch_size=64, learning_rate=2e-3),
+    training: Training = Training(epochs=40, batch_size=64, learning_rate=2e-3),
 ) -> Experiment:
     """The VAE-GAN, for any data [Larsen et al. 2016].
 
