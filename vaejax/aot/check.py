@@ -73,9 +73,7 @@ class Report(NamedTuple):
     def times(self) -> Times | None:
         """The roofline's; None where the work of a step is not known."""
         made = self.program
-        if made is None or made.flops is None or made.accessed is None or made.loops:
-            return None
-        return roofline.times(self.place.chip, made.flops, made.accessed, self.sent)
+        return made and made.times(self.place.chip, self.sent)
 
 
 def check(experiment: Experiment, place: Slice, build: Build = scan) -> Report:

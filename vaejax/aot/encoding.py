@@ -1,17 +1,16 @@
 """Bulk encoding compiled for a device that is not here, and its least time."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
 from vaejax import parallel
-from vaejax.aot import roofline
 from vaejax.aot.program import NoRoom, Program, compiled, placed
 from vaejax.aot.roofline import Times
 from vaejax.aot.topology import Slice
 from vaejax.data.preprocess import blank
 from vaejax.experiment import Experiment, variables_of
-from vaejax.stages.encoding import encoded_batch, latents_of
+from vaejax.stages.encoding import compile_encoding, latents_of
 
 PASSES = 6
 """Passes of bfloat16 that a TPU makes for a product in float32, which `encode.py` asks
@@ -44,12 +43,7 @@ def check_encoding(experiment: Experiment, place: Slice, examples: int) -> Encod
     mesh = place.single
     whole, split = parallel.replicated(mesh), parallel.rows(mesh)
     state = parallel.abstract_state(experiment, mesh)
-    encode = parallel.compile_function(
-        encoded_batch,
-        experiment.model,
-        preprocess=experiment.preprocess,
-        what=latents_of(experiment, state).what,
-    )
+    encode: Any = compile_encoding(experiment, latents_of(experiment, state))
     raw, key = jax.eval_shape(
         lambda: (blank(experiment.dataset.spec, examples), jax.random.key(0))
     )
@@ -59,8 +53,5 @@ def check_encoding(experiment: Experiment, place: Slice, examples: int) -> Encod
         made = compiled(lowered, examples)
     except NoRoom as lack:
         return Encoding(examples, lack.needed, None, None)
-    times = None
-    if made.flops is not None and made.accessed is not None and not made.loops:
-        flops = PASSES * made.flops
-        times = roofline.times(place.chip, flops, made.accessed, sent=0.0)
+    times = made.times(place.chip, passes=PASSES)
     return Encoding(examples, made.memory.total, made, times)

@@ -17,8 +17,9 @@ from jax.sharding import Mesh, NamedSharding
 from jax.stages import Lowered
 
 from vaejax import parallel
-from vaejax.aot import hlo
-from vaejax.aot.chips import GIB
+from vaejax.aot import hlo, roofline
+from vaejax.aot.chips import GIB, Chip
+from vaejax.aot.roofline import Times
 from vaejax.data import Spec
 from vaejax.data.feed import Feed, resident_feed
 from vaejax.data.preprocess import blank
@@ -68,6 +69,18 @@ class Program(NamedTuple):
     loops: int
     """Loops inside a step, whose bodies XLA counts once, however often they run."""
 
+    def times(self, chip: Chip, sent: float = 0.0, passes: int = 1) -> Times | None:
+        """The roofline's; None where the work is not known.
+
+        Args:
+          chip: what runs it.
+          sent: bytes that a device sends.
+          passes: how often the chip does the FLOPs that XLA counts.
+        """
+        if self.flops is None or self.accessed is None or self.loops:
+            return None
+        return roofline.times(chip, passes * self.flops, self.accessed, sent)
+
 
 def scan(experiment: Experiment, feed: Feed, mesh: Mesh) -> Any:
     """The steps of an interval, as accelerators run them.
@@ -107,7 +120,7 @@ def compiled(lowered: Lowered, part: int, outer: int = 0) -> Program:
         raise no_room(str(error)) or error from None
     seconds = time.perf_counter() - began
     text, cost = made.as_text() or "", made.cost_analysis() or {}
-    sizes: Any = made.memory_analysis()  # which a backend without one would lack
+    sizes: Any = made.memory_analysis()  # every compiler that is asked has one
     memory = Memory(
         sizes.argument_size_in_bytes,
         sizes.output_size_in_bytes,

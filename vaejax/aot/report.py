@@ -11,6 +11,7 @@ from typing import Any
 from vaejax.aot.check import Report, check, check_divides
 from vaejax.aot.encoding import Encoding, check_encoding
 from vaejax.aot.program import Program
+from vaejax.aot.roofline import Times
 from vaejax.aot.topology import open_slice
 from vaejax.data import Dataset, Spec
 from vaejax.data.reading import Reading
@@ -28,7 +29,7 @@ def compile_check(
 ) -> None:
     """Checks an experiment on every slice and prints; exit code 1 where one fails.
 
-    With `encode`, also the encoding of so many examples by one device.
+    With `encode`, it also compiles what encodes that many examples on one device.
     """
     if not names:
         raise InputError("name a slice: --topology v5e:2x4")
@@ -180,30 +181,27 @@ def counted_once(made: Program) -> str:
 
 def at_best(report: Report) -> str:
     """The roofline's time and speed, and what binds."""
-    times = report.times
+    return least_time(report.times, "a step", report.batch)
+
+
+def least_time(times: Times | None, what: str, examples: int) -> str:
+    """The least time of so many examples, what takes it, and the speed."""
     if times is None:
         return "unknown, as the work is"
     each = ", ".join(f"{name} {1e3 * t:.3g}" for name, t in times._asdict().items())
     return (
-        f"{1e3 * times.seconds:.3g} ms a step, {times.bound}-bound ({each}): "
-        f"{report.batch / times.seconds:.3g} examples/s"
+        f"{1e3 * times.seconds:.3g} ms {what}, {times.bound}-bound ({each}): "
+        f"{examples / times.seconds:.3g} examples/s"
     )
 
 
 def encoding_line(encoding: Encoding) -> str:
-    """What encoding needs, and the roofline's time and speed."""
+    """The memory that encoding takes, its least time, and how fast it is at most."""
     head = f"{plural(encoding.examples, 'example')} on a device: "
     if encoding.program is None:
         return head + f"does not fit, {amount(encoding.needed)}"
-    head += amount(encoding.needed)
-    times = encoding.times
-    if times is None:
-        return head + ", the least time unknown, as the work is"
-    return (
-        f"{head}, at best {1e3 * times.seconds:.3g} ms, {times.bound}-bound (compute "
-        f"{1e3 * times.compute:.3g}, memory {1e3 * times.memory:.3g}): "
-        f"{encoding.speed:.3g} examples/s"
-    )
+    best = least_time(encoding.times, "a batch", encoding.examples)
+    return f"{head}{amount(encoding.needed)}, at best {best}"
 
 
 def work_split(report: Report) -> str:
@@ -248,9 +246,14 @@ def to_json(report: Report) -> dict[str, Any]:
             "chip": place.chip._asdict(),
         },
         "program": made and made._asdict() | program_json(report),
-        "times": times and times._asdict() | {"bound": times.bound},
+        "times": times_json(times),
         "needs": [need._asdict() for need in report.needs],
     }
+
+
+def times_json(times: Times | None) -> dict[str, Any] | None:
+    """The least times by name, and which of them is the longest."""
+    return times and times._asdict() | {"bound": times.bound}
 
 
 def encoding_json(encoding: Encoding) -> dict[str, Any]:
@@ -261,7 +264,7 @@ def encoding_json(encoding: Encoding) -> dict[str, Any]:
         "needed": encoding.needed,
         "flops": made and made.flops,
         "accessed": made and made.accessed,
-        "times": times and times._asdict() | {"bound": times.bound},
+        "times": times_json(times),
         "speed": encoding.speed,
     }
 

@@ -50,10 +50,10 @@ def kernel_distance(
     Where the sets have no more than `size` examples, all of them are compared once, and
     there is no spread.
     """
-    rng = np.random.default_rng(seed)
     size = min(size, len(a), len(b))
     if size == len(a) == len(b):
         return Estimate(squared_mmd(a, b), math.nan)
+    rng = np.random.default_rng(seed)
     values = [
         squared_mmd(
             a[rng.choice(len(a), size, False)], b[rng.choice(len(b), size, False)]

@@ -6,7 +6,7 @@ that are encoded apart are those of the whole.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -111,6 +111,16 @@ def encoded_batch(
     return {"x": q.mean} | ({"noise": q.scale} if what == "draws" else {})
 
 
+def compile_encoding(experiment: Experiment, latents: EncodedLatents) -> Callable:
+    """`encoded_batch` of a model, compiled: a function of variables, batch and key."""
+    return parallel.compile_function(
+        encoded_batch,
+        experiment.model,
+        preprocess=experiment.preprocess,
+        what=latents.what,
+    )
+
+
 def as_draws(
     experiment: Experiment, state: TrainState, latents: EncodedLatents
 ) -> EncodedLatents:
@@ -157,12 +167,7 @@ def encode_rows(
     dataset = experiment.dataset
     size = batch_size or batch_rows(dataset.spec.shape)
     mesh = parallel.local_mesh(size)
-    encode = parallel.compile_function(
-        encoded_batch,
-        experiment.model,
-        preprocess=experiment.preprocess,
-        what=latents.what,
-    )
+    encode = compile_encoding(experiment, latents)
     variables = parallel.place(variables_of(state), mesh)
     key = jax.random.fold_in(jax.random.key(0), OfRun.ENCODING)
     key = jax.random.fold_in(key, SPLITS.index(split))

@@ -25,8 +25,8 @@ def main(
       topology: a slice, as v5e:4x4, v5p:4x4x4 or h100:8; may be given several times.
       images: data that need not be here, as 162770x64x64x3; in 10 classes.
       json: file for the figures.
-      encode: examples that one device encodes at a time, as encode.py does on each, for
-        the least time of that, too; 0: training alone.
+      encode: also compile what encodes this many examples on one device, as encode.py
+        runs it, and tell its memory and least time; 0: training alone.
     """
     check_count("encode", encode)
     report.compile_check(make, topology, images, json, encode)
