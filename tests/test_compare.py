@@ -94,6 +94,21 @@ def test_keeping_them_changes_no_number(runs):
     assert keeping.values == pytest.approx(plain.values, rel=1e-6)
 
 
+def test_a_program_is_traced_once_for_all_batches(runs):
+    experiment, state = vaejax.load(runs[0])
+    traces = []
+
+    def build(settings):
+        traces.append(settings)
+        return experiment
+
+    evaluator = Evaluator(
+        experiment, "test", 0, parallel.make_mesh(1, BATCH), BATCH, build
+    )
+    assert evaluator(state) == evaluator(state)
+    assert len(traces) == 1
+
+
 @pytest.mark.devices
 def test_any_number_of_devices_gives_them(runs, examples):
     how = {"samples": SAMPLES, "batch_size": BATCH, "seed": 0, "devices": 4}

@@ -329,6 +329,20 @@ def test_raw_inputs_are_units_and_wrong_ones_one_line(played):
             assert "\n" not in str(caught.value)
 
 
+def test_metrics_count_every_example_once(played):
+    experiment, _, state, *_ = played
+    values = vaejax.evaluate(experiment, state, samples=1, batch_size=100)
+    assert values["examples"] == experiment.dataset.spec.sizes["test"] == 359
+    assert all(np.isfinite(v) for v in values.values())
+    assert np.isfinite(experiment.selection(values))
+    known = quantities_of(experiment)
+    assert all(meaning_of(known, n) for n in values if not n.endswith("_se"))
+    if {"elbo", "nll"} <= values.keys():
+        # One draw's log-weight has the ELBO as its mean, if both are of one event.
+        error = np.hypot(values["elbo_se"], values["nll_se"])
+        assert abs(values["elbo"] + values["nll"]) <= 5 * error
+
+
 @pytest.mark.devices
 @pytest.mark.parametrize("name", PRESETS)
 def test_four_devices_compute_what_one_does(name):
@@ -376,21 +390,3 @@ def test_a_run_older_than_a_setting_goes_on_with_its_default(tmp_path):
     claim(tmp_path, tiny("vae"))
     with pytest.raises(InputError, match=r"parallel jit \(here pmap\)"):
         claim(tmp_path, tiny("vae", parallel="pmap"))
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_metrics_count_every_example_once(name):
-    from vaejax import evaluate
-
-    experiment = tiny(name)
-    state = first_state(experiment, parallel.make_mesh(1, 8))
-    values = evaluate(experiment, state, samples=1, batch_size=100)
-    assert values["examples"] == experiment.dataset.spec.sizes["test"] == 359
-    assert all(np.isfinite(v) for v in values.values())
-    assert np.isfinite(experiment.selection(values))
-    known = quantities_of(experiment)
-    assert all(meaning_of(known, n) for n in values if not n.endswith("_se"))
-    if {"elbo", "nll"} <= values.keys():
-        # One draw's log-weight has the ELBO as its mean, if both are of one event.
-        error = np.hypot(values["elbo_se"], values["nll_se"])
-        assert abs(values["elbo"] + values["nll"]) <= 5 * error

@@ -80,7 +80,10 @@ class Evaluator:
         metrics = experiment.metrics(self._samples)
         root = evaluation_key(experiment.training.seed if seed is None else seed)
         rows: list[Mapping[str, Any]] = []
-        accs: Any = {name: metric.init() for name, metric in metrics.items()}
+        # On the mesh, as the next ones will be: elsewhere they are of another type,
+        # for which the whole program would be compiled once more.
+        empty = {name: metric.init() for name, metric in metrics.items()}
+        accs: Any = parallel.place(empty, self._mesh)
         variables = variables_of(state)
         for number, (x, weight) in enumerate(self._batches()):
             key = jax.random.fold_in(root, number)
