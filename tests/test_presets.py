@@ -43,12 +43,15 @@ def tiny(name, **settings):
     return PRESETS[name](**common | tiny_settings(PRESETS[name]) | settings)
 
 
-def game(experiment, devices, begun=lambda: None):
-    """A state, and a function that moves it two steps; calls `begun` between."""
+def game(experiment, devices, begun=lambda: None, start=None):
+    """A first state (or `start`), and a function that moves it two steps; calls `begun`
+    between.
+    """
     mesh = parallel.make_mesh(devices, experiment.training.batch_size)
     feed = resident_feed(experiment.dataset.split("train"), 8, seed=0)
     resident = parallel.place(feed.resident, mesh)
-    state, root = first_state(experiment, mesh), jax.random.key(3)
+    state = first_state(experiment, mesh) if start is None else start
+    state, root = parallel.place(state, mesh), jax.random.key(3)
     begun()
     made = parallel.compile_steps(experiment, feed, mesh, state, resident)
 
@@ -358,9 +361,11 @@ def test_four_devices_compute_what_one_does(name):
         n: p._replace(optimizer=optax.sgd(1e-4)) for n, p in experiment.players.items()
     }
     experiment = dataclasses.replace(experiment, players=players)
-    results = []
+    results, start = [], None
     for devices in (1, 4):
-        state, move = game(experiment, devices)
+        # Compiled once: tests of the devices say that they start alike.
+        state, move = game(experiment, devices, start=start)
+        start = host(state)
         state, metrics, _ = move(state)
         assert len(jax.tree.leaves(state.params)[0].sharding.device_set) == devices
         results.append((host(state.params), host(metrics)))

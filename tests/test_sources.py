@@ -14,6 +14,8 @@ from safetensors.numpy import save_file
 import vaejax
 from vaejax import InputError, presets
 from vaejax.cli import commands
+from vaejax.cli.judging import Judges
+from vaejax.cli.measuring import Evaluation
 from vaejax.metrics import compare_features, fid
 from vaejax.metrics.inception import BLOCKS, Inception, Pool, pool_of, resized
 from vaejax.metrics.own_features import compare_file, name_of_file
@@ -26,6 +28,7 @@ from vaejax.metrics.sources import (
 )
 
 RNG = np.random.default_rng(0)
+NO_DRAWS = Evaluation(samples=0)
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +151,7 @@ def test_an_evaluation_by_random_features_and_a_file_is_written(
     monkeypatch.setattr(commands, "try_report", lambda *run: None)
     folder = run[0]
     for features in ("random", str(write_features(tmp_path / "mine.npz"))):
-        commands.evaluate_run(folder, 0, "test", 100, None, 20, features=features)
+        commands.evaluate_run(folder, NO_DRAWS, Judges(num=20, features=features))
         written = json.loads((folder / "evaluation.json").read_text())
         source = "random_3029de" if features == "random" else "mine"
         for name in ("fd", "kd", "precision", "recall", "density", "coverage"):
@@ -183,21 +186,21 @@ def test_files_without_features_are_refused_before_anything_is_measured(
 ):
     path = write(tmp_path / "features.npz")
     with pytest.raises(InputError, match=says) as caught:
-        commands.evaluate_run(run[0], 0, "test", 100, features=str(path))
+        commands.evaluate_run(run[0], NO_DRAWS, Judges(features=str(path)))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("features", ["fid", "KID", "inception"])
 def test_without_weights_one_line_says_what_to_bring(run, features):
     with pytest.raises(InputError, match="bring those of torch-fidelity"):
-        commands.evaluate_run(run[0], 0, "test", 100, features=features)
+        commands.evaluate_run(run[0], NO_DRAWS, Judges(features=features))
 
 
 def test_an_unknown_source_is_refused(run):
     with pytest.raises(InputError, match="give random, or the name"):
-        commands.evaluate_run(run[0], 0, "test", 100, features="clip")
+        commands.evaluate_run(run[0], NO_DRAWS, Judges(features="clip"))
     with pytest.raises(InputError, match="--num is 6: it must be at least 7"):
-        commands.evaluate_run(run[0], 0, "test", 100, num=6, features="random")
+        commands.evaluate_run(run[0], NO_DRAWS, Judges(num=6, features="random"))
 
 
 @pytest.fixture(scope="module")

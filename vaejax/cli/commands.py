@@ -11,8 +11,8 @@ import jax
 from vaejax import parallel
 from vaejax.apply.query import checked_temperature
 from vaejax.cli.effort import check_measuring
-from vaejax.cli.judging import measure_lpips, open_comparisons
-from vaejax.cli.measuring import measured
+from vaejax.cli.judging import Judges, measure_lpips, open_comparisons
+from vaejax.cli.measuring import Evaluation, measured
 from vaejax.cli.outcome import keep_examples, keep_numbers, place_of, writing
 from vaejax.cli.parse import command_line
 from vaejax.cli.tables import markdown, print_table
@@ -24,7 +24,7 @@ from vaejax.runtime.jsonlines import finite
 from vaejax.runtime.limits import check_count
 from vaejax.runtime.storage import is_remote, write_whole
 from vaejax.samplers.cache import sampler_of_run
-from vaejax.samplers.record import Drawing, SamplerName
+from vaejax.samplers.record import Drawing
 from vaejax.stages.decoding import decoded
 from vaejax.sweeps.summary import summarize
 from vaejax.sweeps.sweep import study
@@ -34,21 +34,6 @@ from vaejax.training.per_example import check_example_file, measurement_of
 from vaejax.training.profiling import Profile
 from vaejax.training.trackers import DEFAULT, track_evaluation
 from vaejax.training.workdir import load, readable_workdir, workdir_of, write_json
-
-
-def join_hosts(
-    distributed: bool,
-    coordinator: str | None,
-    number: int | None,
-    host: int | None,
-    heartbeat: int,
-) -> None:
-    """Joins the other hosts, where there are any."""
-    check_count("heartbeat", heartbeat, 1)
-    if distributed:
-        multihost.join(coordinator, number, host, heartbeat)
-    elif (coordinator, number, host) != (None, None, None):
-        raise InputError("--coordinator, --hosts and --host need --distributed")
 
 
 def train_run(
@@ -125,19 +110,10 @@ def report_run(workdir: Path, out: Path | None) -> None:
 
 def evaluate_run(
     workdir: Path,
-    samples: int,
-    split: str,
-    batch_size: int,
-    classifier: Path | None = None,
-    num: int = 10_000,
-    devices: int = 1,
+    evaluation: Evaluation = Evaluation(),
+    judges: Judges = Judges(),
     out: Path | None = None,
     examples_out: Path | None = None,
-    features: str = "",
-    inception: Path | None = None,
-    sampler: SamplerName = "prior",
-    temperature: float | None = None,
-    lpips: Path | None = None,
 ) -> None:
     """Prints a table and writes it as JSON: to `out`, or else `evaluation.json`.
 
@@ -150,30 +126,29 @@ def evaluate_run(
     keep_compiled()
     experiment, state = load(workdir)
     shown = experiment
-    if classifier or features or inception:
+    if judges.of_samples:
         shown, _ = decoded(experiment, state)
-    check_measuring(shown, samples, split, classifier, num)
-    if temperature is not None:
-        checked_temperature(temperature)
-    fitted = sampler_of_run(workdir, experiment, state, sampler)
-    drawing = Drawing(fitted, temperature)
-    comparisons = open_comparisons(shown, features, inception, num, drawing)
-    experiment, named = measure_lpips(experiment, lpips)
+    check_measuring(shown, evaluation, judges)
+    if judges.temperature is not None:
+        checked_temperature(judges.temperature)
+    fitted = sampler_of_run(workdir, experiment, state, judges.sampler)
+    drawing = Drawing(fitted, judges.temperature)
+    comparisons = open_comparisons(shown, judges, drawing)
+    experiment, named = measure_lpips(experiment, judges.lpips)
     comparisons += named
-    settings = samples, split, batch_size, classifier, num, devices
-    found = measured(experiment, state, *settings, comparisons, drawing)
+    found = measured(experiment, state, evaluation, judges, comparisons, drawing)
     values, seen = found.values, found.seen
     state = of_this_host(state)
     if not multihost.first():
         return
-    title = f"{experiment.name} on {experiment.dataset.spec.name}, {split}"
+    title = f"{experiment.name} on {experiment.dataset.spec.name}, {evaluation.split}"
     print_table(title, values, quantities_of(experiment))
     if "elbo" in values:
-        print(f"{split} negative ELBO {-values['elbo']:.2f} nats")
+        print(f"{evaluation.split} negative ELBO {-values['elbo']:.2f} nats")
     for name, value in seen.items():
         print(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
     if examples_out is not None:
-        about = measurement_of(experiment, state, split, samples, batch_size)
+        about = measurement_of(experiment, state, *evaluation.part)
         keep_examples(experiment, about, found.whole, examples_out)
     if out is not None:
         keep_numbers(found.record, values, place, named=True)
@@ -192,9 +167,8 @@ def train_study(
     workdir: Path,
     seeds: int,
     devices: int | None,
-    samples: int,
-    classifier: Path | None,
-    num: int,
+    evaluation: Evaluation,
+    judges: Judges,
     track: Sequence[str] = DEFAULT,
 ) -> None:
     """Trains and measures all replicas; writes and prints the study's table."""
@@ -202,7 +176,7 @@ def train_study(
     keep_compiled()
     parallel.device_per_core()
     first = make(**{**fixed, **{name: each[0] for name, each in vary.items() if each}})
-    check_measuring(first, samples, "test", classifier, num, "importance_samples")
+    check_measuring(first, evaluation, judges, "importance_samples")
     replicas = study(
         make, workdir, vary, seeds=seeds, devices=devices, trackers=track, **fixed
     )
@@ -215,7 +189,7 @@ def train_study(
             numbers.append(None)
             continue
         loaded = load(replica.folder)
-        found = measured(*loaded, samples, "test", 100, classifier, num)
+        found = measured(*loaded, evaluation, judges)
         write_json(replica.folder / "evaluation.json", finite(found.record))
         numbers.append(found.values | found.seen)
         card = keep_card(replica.folder)

@@ -1,5 +1,6 @@
 """Mains of the scripts that read or write users' own examples."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from vaejax.apply.own import encode_own, on_own
 from vaejax.apply.rows import write_codes
 from vaejax.cli.commands import keep_compiled
 from vaejax.cli.effort import warn_of_passes
+from vaejax.cli.measuring import Evaluation
 from vaejax.cli.outcome import keep_examples, keep_numbers, place_of
 from vaejax.cli.tables import print_table
 from vaejax.errors import InputError
@@ -56,9 +58,7 @@ def check_out(out: Path) -> None:
 def evaluate_own(
     workdir: Path,
     source: Path,
-    samples: int,
-    batch_size: int,
-    devices: int,
+    evaluation: Evaluation,
     out: Path | None = None,
     examples_out: Path | None = None,
 ) -> None:
@@ -67,6 +67,7 @@ def evaluate_own(
 
     `evaluation.json`, which reports are made of, stays that of the run's own data.
     """
+    samples, batch_size = evaluation.samples, evaluation.batch_size
     check_count("samples", samples)
     check_count("batch_size", batch_size, 1)
     workdir = readable_workdir(workdir)
@@ -76,7 +77,7 @@ def evaluate_own(
     experiment, state = load(workdir)
     experiment = on_own(experiment, source)
     warn_of_passes(samples, experiment.dataset.size("test"))
-    found = measure_split(experiment, state, "test", samples, batch_size, devices)
+    found = measure_split(experiment, state, **dataclasses.asdict(evaluation))
     values = found.values
     title = f"{experiment.name} on {source}"
     print_table(title, values, quantities_of(experiment))
@@ -84,6 +85,6 @@ def evaluate_own(
     record = noted | {"step": int(state.step)} | values
     keep_numbers(record, values, place, named=out is not None)
     if examples_out is not None:
-        how = "test", samples, batch_size
+        how = evaluation.part
         about = measurement_of(experiment, state, *how, source=source.name)
         keep_examples(experiment, about, found, examples_out)

@@ -3,11 +3,12 @@
 import math
 import sys
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
+from vaejax.cli.judging import Judges
+from vaejax.cli.measuring import Evaluation
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, variables_of
 from vaejax.runtime.limits import check_count
@@ -21,15 +22,14 @@ PIXELS = 2**27
 
 def check_measuring(
     experiment: Experiment,
-    samples: int,
-    split: str,
-    classifier: Path | None,
-    num: int,
+    evaluation: Evaluation,
+    judges: Judges,
     flag: str = "samples",
 ) -> None:
     """InputError where an evaluation would end in one, or in want of memory."""
+    samples, num, classifier = evaluation.samples, judges.num, judges.classifier
     check_count(flag, samples)
-    warn_of_passes(samples, experiment.dataset.size(split), flag)
+    warn_of_passes(samples, experiment.dataset.size(evaluation.split), flag)
     check_count("num", num, 2)
     if classifier is None:
         return

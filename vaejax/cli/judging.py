@@ -1,5 +1,6 @@
 """Sources of features for `evaluate`, beside a classifier: opened before it starts."""
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -8,24 +9,72 @@ from typing import Any
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
 from vaejax.runtime.limits import check_count
-from vaejax.samplers.record import AS_MODELLED, Drawing
+from vaejax.samplers.record import AS_MODELLED, Drawing, SamplerName
 
 Compare = Callable[[Experiment, TrainState], dict[str, Any]]
 RANDOM = "random"
 
 
+@dataclasses.dataclass(frozen=True)
+class Judges:
+    """Networks that judge samples and reconstructions.
+
+    Args:
+      classifier: run of the preset classifier, which judges samples of this run.
+      num: samples that are compared with as many test examples, at most.
+      features: what samples are compared in: random, for a network of fixed random
+        weights, or an .npz with features of your own, real and generated.
+      inception: .npz or .safetensors with Inception's weights, for fid and kid.
+      lpips: folder with weights of torchvision's vgg16 and of the linear layers of
+        LPIPS, as .npz or .safetensors, for lpips of reconstructions.
+      sampler: what judged samples are drawn from, as in sample.py: prior, or gmm, flow
+        or two_stage, fitted to encodings and kept in the run.
+      temperature: of judged samples, as in sample.py: below 1 they are more typical and
+        less diverse.
+    """
+
+    classifier: Path | None = None
+    num: int = 10_000
+    features: str = ""
+    inception: Path | None = None
+    lpips: Path | None = None
+    sampler: SamplerName = "prior"
+    temperature: float | None = None
+
+    @property
+    def of_samples(self) -> bool:
+        """Whether any of them sees samples."""
+        named = self.classifier is not None or self.inception is not None
+        return named or bool(self.features)
+
+    @property
+    def named(self) -> bool:
+        """Whether there is any."""
+        return self.of_samples or self.lpips is not None
+
+    def check_drawing(self) -> None:
+        """InputError where samples are described that nobody sees."""
+        drawn = {
+            "sampler": self.sampler != "prior",
+            "temperature": self.temperature is not None,
+        }
+        if any(drawn.values()) and not self.of_samples:
+            flag = next(name for name, given in drawn.items() if given)
+            raise InputError(
+                f"--{flag} is of samples that are judged: give --classifier, "
+                "--features or --inception, or draw them with sample.py"
+            )
+
+
 def open_comparisons(
-    experiment: Experiment,
-    features: str,
-    inception: Path | None,
-    num: int,
-    drawing: Drawing = AS_MODELLED,
+    experiment: Experiment, judges: Judges, drawing: Drawing = AS_MODELLED
 ) -> tuple[Compare, ...]:
     """A function for each of the sources, which gives its numbers.
 
     Raises:
       InputError: a source cannot be opened, or sees other data than the run's.
     """
+    features, inception, num = judges.features, judges.inception, judges.num
     if not features and inception is None:
         return ()
     from vaejax.apply.capabilities import require_generator

@@ -1,15 +1,37 @@
 """The numbers of an evaluation: over a split, and of samples that others judge."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from vaejax.cli.judging import Compare
+from vaejax.cli.judging import Compare, Judges
 from vaejax.experiment import Experiment, TrainState
 from vaejax.runtime import multihost
 from vaejax.samplers.record import AS_MODELLED, Drawing
 from vaejax.stages.decoding import decoded
 from vaejax.training.evaluator import SplitNumbers, measure_split
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """The examples that a run is measured on, and how precisely.
+
+    Args:
+      samples: importance samples for each example; 0 leaves the likelihood out.
+      split: train, validation or test.
+      batch_size: examples at a time.
+      devices: devices to use of each host, over which batches are split.
+    """
+
+    samples: int = 5000
+    split: str = "test"
+    batch_size: int = 100
+    devices: int = 1
+
+    @property
+    def part(self) -> tuple[str, int, int]:
+        """What its numbers depend on: not the devices."""
+        return self.split, self.samples, self.batch_size
 
 
 class Measured(NamedTuple):
@@ -34,29 +56,27 @@ class Measured(NamedTuple):
 def measured(
     experiment: Experiment,
     state: TrainState,
-    samples: int,
-    split: str = "test",
-    batch_size: int = 100,
-    classifier: Path | None = None,
-    num: int = 10_000,
-    devices: int = 1,
+    evaluation: Evaluation,
+    judges: Judges = Judges(),
     comparisons: Sequence[Compare] = (),
     drawing: Drawing = AS_MODELLED,
 ) -> Measured:
     """The metrics over a split, and what a classifier and others say of samples."""
-    settings = {"split": split, "samples": samples, "batch_size": batch_size}
-    given = {"devices": devices, "classifier": str(classifier), "num": num}
+    settings = dataclasses.asdict(evaluation)
+    judge, num = judges.classifier, judges.num
+    given = {"classifier": str(judge), "num": num}
     multihost.same(settings | given, setting_differences)
-    whole = measure_split(experiment, state, split, samples, batch_size, devices)
+    whole = measure_split(experiment, state, **settings)
+    del settings["devices"]
     seen = {}
     # Samples of a second stage are judged as what the first one makes of them.
     shown = experiment, state
-    if classifier is not None or comparisons:
+    if judge is not None or comparisons:
         shown = decoded(experiment, state)
-    if classifier is not None:
+    if judge is not None:
         from vaejax.metrics.classifier import judged  # loads SciPy
 
-        seen = judged(*shown, classifier, num, drawing=drawing)
+        seen = judged(*shown, judge, num, drawing=drawing)
     for compare in comparisons:
         seen |= compare(*shown)
     if drawing.sampler is not None:

@@ -6,6 +6,8 @@ from typing import Any
 
 from vaejax import Experiment
 from vaejax.cli import commands, parse
+from vaejax.cli.judging import Judges
+from vaejax.cli.measuring import Evaluation
 
 
 def main(
@@ -40,9 +42,8 @@ def main(
         folder,
         seeds,
         devices,
-        importance_samples,
-        classifier,
-        num,
+        Evaluation(importance_samples),
+        Judges(classifier, num),
         track,
     )
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from vaejax import Experiment
 from vaejax.cli import commands, parse
+from vaejax.cli.hosts import Hosts
 
 
 def main(
@@ -17,11 +18,7 @@ def main(
     track: tuple[str, ...] = ("auto",),
     init_from: str | None = None,
     init_parts: tuple[str, ...] = (),
-    distributed: bool = False,
-    coordinator: str | None = None,
-    hosts: int | None = None,
-    host: int | None = None,
-    heartbeat: int = 100,
+    hosts: Hosts = Hosts(),
 ) -> None:
     """Trains a model; the same command again resumes.
 
@@ -35,13 +32,9 @@ def main(
         is TensorBoard, where it is installed.
       init_from: run or shared folder whose parameters a new run starts from.
       init_parts: parts to take from there, as encoder decoder; all by default.
-      distributed: train on several hosts together; start the same command on all.
-      coordinator: address:port of host 0, where JAX does not know it.
-      hosts: number of hosts, where JAX cannot find it out.
-      host: the number of this one, from 0, where JAX does not know it.
-      heartbeat: seconds of silence after which a host is given up and all end.
+      hosts: several hosts that work together.
     """
-    commands.join_hosts(distributed, coordinator, hosts, host, heartbeat)
+    hosts.join()
     folder = workdir or Path("runs") / experiment.name
     commands.train_run(
         experiment,
