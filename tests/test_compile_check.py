@@ -417,6 +417,14 @@ def test_bad_flags_get_one_line(capsys, words, said):
     assert said in refused(capsys, "compile_check", *words.split())
 
 
+def test_without_the_compiler_for_cards_one_line_says_which_to_install(
+    capsys, monkeypatch
+):
+    monkeypatch.setattr(topology, "find_spec", lambda name: None)
+    said = refused(capsys, "compile_check", *SMALL.split(), "--topology", "h100:8")
+    assert f"jax-cuda13-plugin=={jax.__version__} " in said
+
+
 @pytest.mark.parametrize(
     ("batch", "said"), [(100, "choose 96 or 104"), (5, "choose 8")]
 )

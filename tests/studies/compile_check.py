@@ -2,9 +2,10 @@
 python tests/studies/compile_check.py [ROW] [RUNS]
 
 The row compile_check has three presets on three slices of TPUs, compile_check_published
-large models with their published sizes. Needs libtpu (pip install 'vaejax[aot]'), and
-no TPU. The first takes about two hours on two cores; the same command again leaves out
-what is there.
+large models with their published sizes, on cards of NVIDIA, too. Needs libtpu (pip
+install 'vaejax[aot]') and XLA for CUDA, which compile_check.py names, and no TPU or
+card. Each takes two hours or more on two cores; the same command again leaves out what
+is there.
 """
 
 import argparse
@@ -49,13 +50,15 @@ ROWS = {
             "--multipliers 1 2 4 4 --blocks 2 --critic-channels 64 "
             "--critic-start 50001 --critic-warm-up 0 --adversarial-weight 0.5 "
             "--precision bf16 --remat --batch-size 64 --encode 32",
-            ("v5e:4x4", "v5p:2x2x1"),
+            ("v5e:4x4", "v5p:2x2x1", "h100:8"),
         ),
         "vdvae_cifar10": Study(
             "vdvae_cifar10 --images 50000x32x32x3 --validation 0 --scan --remat",
-            ("v5e:4x4",),
+            ("v5e:4x4", "h100:8"),
         ),
-        "vdvae_mnist": Study("vdvae_mnist --images 60000x28x28x1", ("v5e:4x4",)),
+        "vdvae_mnist": Study(
+            "vdvae_mnist --images 60000x28x28x1", ("v5e:4x4", "h100:8")
+        ),
     },
 }
 

@@ -179,8 +179,9 @@ def cuda_slice(name: str, chip: Chip, axes: Mapping[str, int]) -> Slice:
 
     if not any(find_spec(f"jax_cuda{n}_plugin") for n in (12, 13)):
         raise InputError(
-            f"--topology {name} needs XLA for CUDA: "
-            "pip install jax-cuda13-plugin jax-cuda13-pjrt nvidia-cuda-nvcc"
+            f"--topology {name} needs XLA for CUDA: pip install "
+            f"jax-cuda13-plugin=={jax.__version__} jax-cuda13-pjrt=={jax.__version__} "
+            "nvidia-cuda-nvcc"
         )
     count = name.partition(":")[2]
     try:
