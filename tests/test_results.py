@@ -407,7 +407,8 @@ def test_a_second_stage_is_trained_on_its_own_seed_of_the_first(tmp_path):
     row = Row("tokens", "of a code", "tokens", "bits_per_dim")
     places = Places(tmp_path / "runs", tmp_path / "rows")
     every = Catalogue({}, plans)
-    works = execute.works_of(plans["tokens"], every, places, "truncated", range(4))
+    bench = execute.Bench(every, places, "truncated")
+    works = bench.works(plans["tokens"], range(4))
     for seed, work in enumerate(works):  # of three first stages
         run = places.home / "codes-truncated" / f"seed={seed % 3}"
         assert work.settings["dataset"] == f"latents:{run}"

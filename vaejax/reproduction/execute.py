@@ -63,9 +63,10 @@ def reproduce(
     plan = catalogue.plans[row.run]
     count = seeds or plan.seeds
     source = catalogue.plans[plan.trained] if plan.trained else plan
-    works = trained(source, catalogue, places, budget, count, plan)
+    bench = Bench(catalogue, places, budget)
+    works = bench.trained(source, count, plan)
     share = count if source.together else 1
-    found = [measured_run(work, plan, catalogue, places, share) for work in works]
+    found = [bench.measured(work, plan, share) for work in works]
     sign, name = (-1, row.quantity[1:]) if row.quantity[0] == "-" else (1, row.quantity)
     values = [sign * chosen(each, name, row) for each in found]
     errors = [each[f"{name}_se"] for each in found if f"{name}_se" in each]
@@ -79,6 +80,116 @@ def reproduce(
     )
     keep_outcome(places.results, outcome)
     return outcome
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """The plans of a catalogue carried out in their folders, at a budget."""
+
+    catalogue: Catalogue
+    places: Places
+    budget: Budget = "full"
+
+    def trained(self, plan: Plan, seeds: int, measure: Plan) -> list[measures.Work]:
+        """The runs of all seeds, each trained to its end; without a preset nothing is.
+
+        A run that `measure` has measured with the same settings is not opened again.
+        """
+        works = self.works(plan, range(seeds))
+        if not plan.preset:
+            return works
+        if plan.together:
+            make, home = presets.PRESETS[plan.preset], works[0].workdir.parent
+            replicas = study(make, home, seeds=seeds, **works[0].settings)
+            pairs = zip(works, replicas, strict=True)
+            return [work for work, replica in pairs if not replica.diverged]
+        for work in works:
+            if kept_measures(work, measure) is None:
+                self.train(plan, work)
+        return works
+
+    def works(self, plan: Plan, seeds: Iterable[int]) -> list[measures.Work]:
+        """The runs of these seeds, trained or not: their folders and settings."""
+        short = "" if self.budget == "full" else f"-{self.budget}"
+        home = self.places.home / f"{plan.name}{short}"
+        settings, tables = self.settings(plan), self.places.tables
+        works = [
+            measures.Work(home / f"seed={seed}", seed, settings, tables)
+            for seed in seeds
+        ]
+        if not plan.first:
+            return works
+
+        def after(first: measures.Work) -> dict[str, Any]:
+            return {**settings, "dataset": f"{plan.encoded}:{first.workdir}"}
+
+        return [w._replace(settings=after(self.first(plan, w.seed))) for w in works]
+
+    def first(self, plan: Plan, seed: int) -> measures.Work:
+        """The run whose latents are the data of a plan's run."""
+        before = self.catalogue.plans[plan.first]
+        (work,) = self.works(before, [before.seed_as_first(seed)])
+        return work
+
+    def train(self, plan: Plan, work: measures.Work) -> None:
+        """Trains a run to its end, after its first stage if it has one; both resume."""
+        if plan.first:
+            self.train(self.catalogue.plans[plan.first], self.first(plan, work.seed))
+        make = presets.PRESETS[plan.preset]
+        train(make(**work.settings, seed=work.seed), work.workdir)
+
+    def settings(self, plan: Plan) -> dict[str, Any]:
+        """The settings, with the path of the tables, which are written where needed.
+
+        Raises:
+          InputError: tables are needed and not given.
+        """
+        settings, tables = plan.at(self.budget), self.places.tables
+        if not plan.needs:
+            return settings
+        if tables is None:
+            needed = f"{plan.name} needs {plan.needs}: give them as --tables FILE"
+            raise InputError(needed)
+        folder = str(prepare_tables(tables, self.places.home / "tables"))
+        return {
+            name: value.replace("TABLES", folder) if isinstance(value, str) else value
+            for name, value in settings.items()
+        }
+
+    def measured(
+        self, work: measures.Work, plan: Plan, share: int = 1
+    ) -> dict[str, Any]:
+        """The measures of a run and what they were made with, kept in its folder.
+
+        `share` is the number of runs that were trained side by side, in the same
+        seconds.
+        """
+        known = kept_measures(work, plan)
+        if known is not None:
+            return known
+        options = dict(plan.options)
+        if judge := options.get("classifier"):
+            options["classifier"] = self.judge(judge)
+        start = time.perf_counter()
+        values = dict(measures.MEASURES[plan.measure](work, **options))
+        made = made_by_card(work) or made_here(time.perf_counter() - start)
+        if made["seconds"]:
+            made["seconds"] /= share
+        values |= {"made": made}
+        work.workdir.mkdir(parents=True, exist_ok=True)
+        path = work.workdir / MEASURED.format(plan.name)
+        write_json(path, {"how": how_measured(work, plan), "values": values})
+        return values
+
+    def judge(self, name: str) -> Path:
+        """The run of a classifier, trained at the full budget and measured."""
+        bench, plan = (
+            dataclasses.replace(self, budget="full"),
+            self.catalogue.plans[name],
+        )
+        (work,) = bench.trained(plan, 1, plan)
+        bench.measured(work, plan)
+        return work.workdir
 
 
 def chosen(values: Mapping[str, Any], name: str, row: Row) -> float:
@@ -95,92 +206,6 @@ def recorded_settings(plan: Plan, budget: Budget) -> dict[str, Any]:
     return plan.at(budget) | data
 
 
-def trained(
-    plan: Plan,
-    catalogue: Catalogue,
-    places: Places,
-    budget: Budget,
-    seeds: int,
-    measure: Plan,
-) -> list[measures.Work]:
-    """The runs of all seeds, each trained to its end; without a preset nothing is.
-
-    A run that `measure` has measured with the same settings is not opened again.
-    """
-    works = works_of(plan, catalogue, places, budget, range(seeds))
-    if not plan.preset:
-        return works
-    if plan.together:
-        make, home = presets.PRESETS[plan.preset], works[0].workdir.parent
-        replicas = study(make, home, seeds=seeds, **works[0].settings)
-        return [w for w, one in zip(works, replicas, strict=True) if not one.diverged]
-    for work in works:
-        if kept_measures(work, measure) is None:
-            train_work(plan, work, catalogue, places, budget)
-    return works
-
-
-def works_of(
-    plan: Plan,
-    catalogue: Catalogue,
-    places: Places,
-    budget: Budget,
-    seeds: Iterable[int],
-) -> list[measures.Work]:
-    """The runs of these seeds, trained or not: their folders and settings."""
-    home = places.home / (plan.name if budget == "full" else f"{plan.name}-{budget}")
-    settings = settings_at(plan, places, budget)
-    works = [
-        measures.Work(home / f"seed={seed}", seed, settings, places.tables)
-        for seed in seeds
-    ]
-    if not plan.first:
-        return works
-    before = catalogue.plans[plan.first]
-    own = [before.seed_as_first(work.seed) for work in works]
-    firsts = works_of(before, catalogue, places, budget, own)
-    return [
-        work._replace(
-            settings={**settings, "dataset": f"{plan.encoded}:{first.workdir}"}
-        )
-        for work, first in zip(works, firsts, strict=True)
-    ]
-
-
-def train_work(
-    plan: Plan,
-    work: measures.Work,
-    catalogue: Catalogue,
-    places: Places,
-    budget: Budget,
-) -> None:
-    """Trains a run to its end, after its first stage if it has one; both resume."""
-    if plan.first:
-        first = catalogue.plans[plan.first]
-        seed = first.seed_as_first(work.seed)
-        (before,) = works_of(first, catalogue, places, budget, [seed])
-        train_work(first, before, catalogue, places, budget)
-    train(presets.PRESETS[plan.preset](**work.settings, seed=work.seed), work.workdir)
-
-
-def settings_at(plan: Plan, places: Places, budget: Budget) -> dict[str, Any]:
-    """The settings, with the path of the tables, which are written where needed.
-
-    Raises:
-      InputError: tables are needed and not given.
-    """
-    settings = plan.at(budget)
-    if not plan.needs:
-        return settings
-    if places.tables is None:
-        raise InputError(f"{plan.name} needs {plan.needs}: give them as --tables FILE")
-    folder = prepare_tables(places.tables, places.home / "tables")
-    return {
-        name: value.replace("TABLES", str(folder)) if isinstance(value, str) else value
-        for name, value in settings.items()
-    }
-
-
 def how_measured(work: measures.Work, plan: Plan) -> dict[str, Any]:
     """The settings that measures depend on, as JSON has them: tuples are lists."""
     how = {
@@ -195,38 +220,6 @@ def kept_measures(work: measures.Work, plan: Plan) -> dict[str, Any] | None:
     """The measures in a run's folder; None where there are none with these settings."""
     known = read_object(work.workdir / MEASURED.format(plan.name))
     return known["values"] if known.get("how") == how_measured(work, plan) else None
-
-
-def measured_run(
-    work: measures.Work,
-    plan: Plan,
-    catalogue: Catalogue,
-    places: Places,
-    share: int = 1,
-) -> dict[str, Any]:
-    """The measures of a run and what they were made with, kept in its folder.
-
-    `share` is the number of runs that were trained side by side, in the same seconds.
-    """
-    known = kept_measures(work, plan)
-    if known is not None:
-        return known
-    options = dict(plan.options)
-    if judge := options.pop("classifier", ""):
-        judging = catalogue.plans[judge]
-        (other,) = trained(judging, catalogue, places, "full", 1, judging)
-        measured_run(other, judging, catalogue, places)
-        options["classifier"] = other.workdir
-    start = time.perf_counter()
-    values = dict(measures.MEASURES[plan.measure](work, **options))
-    made = made_by_card(work) or made_here(time.perf_counter() - start)
-    if made["seconds"]:
-        made["seconds"] /= share
-    values |= {"made": made}
-    work.workdir.mkdir(parents=True, exist_ok=True)
-    path = work.workdir / MEASURED.format(plan.name)
-    write_json(path, {"how": how_measured(work, plan), "values": values})
-    return values
 
 
 def made_by_card(work: measures.Work) -> dict[str, Any]:
