@@ -86,9 +86,11 @@ def main():
     reports["wide"] = check(wide(), place)
     reports["parts"] = check(wide(fsdp=4), open_slice("v5e:2x4", fsdp=4))
     found = {name: to_json(r) | {"text": slice_lines(r)} for name, r in reports.items()}
+    plain = presets.vae(**TINY, binarize="none")
     encodings = {
-        "encoding": check_encoding(presets.vae(**TINY, binarize="none"), place, 512),
-        "encoding_of_more": check_encoding(presets.vae(**many), place, 10**8),
+        "encoding": check_encoding(plain, place, 512, "f32"),
+        "encoding_in_bf16": check_encoding(plain, place, 512, "bf16"),
+        "encoding_of_more": check_encoding(presets.vae(**many), place, 10**8, "f32"),
     }
     for name, each in encodings.items():
         found[name] = encoding_json(each) | {"text": encoding_line(each)}

@@ -101,6 +101,34 @@ def test_a_killed_encoding_goes_on_as_if_it_had_not_been(
     assert "latents of another command, which differ in shard_rows" in said
 
 
+def test_hidden_layers_in_bf16_round_and_the_folder_says_so(
+    run, whole, tmp_path, capsys
+):
+    out, words = tmp_path / "out", ("--shard-rows", 500)
+    encode(run, "digits", out, *words, "--precision", "bf16")
+    found, wanted = (bulk.open_folder_of_latents(each) for each in (out, whole))
+    assert [m.precision for m, _ in (found, wanted)] == ["bf16", "f32"]
+    encoder = vaejax.load(run)[1].params["encoder"]
+    hidden = encoder["body"]["mlp"]["Dense_0"]
+    sums = np.abs(hidden["kernel"]).sum(0) + np.abs(hidden["bias"])
+    # Weights, sums, biases and a unit's value, each rounded to 8 bits; x are bits.
+    of_units = 4 * 2.0**-9 * (sums + 1)
+    bound = (of_units @ np.abs(encoder["Dense_0"]["kernel"])).max()
+    apart = np.abs(found[1]["test"]["x"] - wanted[1]["test"]["x"])
+    assert 1e-3 * bound < apart.max() <= bound  # far more than float32 rounds
+    capsys.readouterr()
+    said = refused(capsys, "encode", run, "--data", "digits", "--out", out, *words)
+    assert "which differ in precision" in said
+
+
+def test_folders_from_before_precision_was_a_setting_are_of_float32(whole, tmp_path):
+    older = shutil.copytree(whole, tmp_path / "older")
+    manifest = json.loads((older / "manifest.json").read_text())
+    del manifest["precision"]
+    (older / "manifest.json").write_text(json.dumps(manifest))
+    assert bulk.open_folder_of_latents(older)[0].precision == "f32"
+
+
 def test_records_hold_what_arrays_hold(run, whole, tmp_path):
     out = tmp_path / "out"
     encode(run, "digits", out, "--shards", "array_record", "--shard-rows", 500)

@@ -110,7 +110,11 @@ def test_an_encoding_takes_at_least_its_products_in_float32(compiled):
     assert times["network"] == 0
     slowest = max(times["compute"], times["memory"])
     assert found["speed"] == pytest.approx(512 / slowest)
-    assert found["text"].startswith("512 examples on a device: ")
+    assert found["text"].startswith("512 examples on a device, f32: ")
+    short = compiled["encoding_in_bf16"]
+    assert short["times"]["compute"] == pytest.approx(short["flops"] / chip.flops)
+    assert products <= short["flops"] < 2 * products
+    assert short["text"].startswith("512 examples on a device, bf16: ")
 
 
 def test_an_encoding_that_does_not_fit_is_told(compiled):

@@ -76,8 +76,13 @@ class Report(NamedTuple):
         return made and made.times(self.place.chip, self.sent)
 
 
-def check(experiment: Experiment, place: Slice, build: Build = scan) -> Report:
-    """Compiles for the slice, for one of its devices, and for a larger batch."""
+def check(
+    experiment: Experiment, place: Slice, build: Build = scan, tries: int = 5
+) -> Report:
+    """Compiles for the slice, for one of its devices, and for larger batches.
+
+    Of these, `tries` at most.
+    """
     batch, count = experiment.training.batch_size, len(place.devices)
     check_divides(batch, place)
     compiled = partial(compile_for, experiment, build)
@@ -100,7 +105,7 @@ def check(experiment: Experiment, place: Slice, build: Build = scan) -> Report:
             return Need(part, lack.needed, False)
 
     cap = experiment.dataset.spec.sizes["train"] // count
-    best, needs = roofline.largest(need, first, room, cap, hint)
+    best, needs = roofline.largest(need, first, room, cap, hint, tries)
     return reported(experiment, place, program, reference, best * count, needs)
 
 

@@ -10,17 +10,19 @@ from vaejax.aot.roofline import Times
 from vaejax.aot.topology import Slice
 from vaejax.data.preprocess import blank
 from vaejax.experiment import Experiment, variables_of
+from vaejax.nn.layers import PrecisionName
 from vaejax.stages.encoding import compile_encoding, latents_of
 
-PASSES = 6
-"""Passes of bfloat16 that a TPU makes for a product in float32, which `encode.py` asks
-for; XLA counts the FLOPs of one."""
+PASSES = {"f32": 6, "bf16": 1}
+"""Passes of bfloat16 that a TPU makes for a product; XLA counts the FLOPs of one."""
 
 
 class Encoding(NamedTuple):
     """The figures of a batch that one device encodes alone, as each does."""
 
     examples: int
+    precision: PrecisionName
+    """That of hidden layers."""
     needed: float
     """Bytes of its memory."""
     program: Program | None
@@ -34,7 +36,9 @@ class Encoding(NamedTuple):
         return self.times and self.examples / self.times.seconds
 
 
-def check_encoding(experiment: Experiment, place: Slice, examples: int) -> Encoding:
+def check_encoding(
+    experiment: Experiment, place: Slice, examples: int, precision: PrecisionName
+) -> Encoding:
     """Compiles the encoding of a batch, as `encode.py` runs it on each device.
 
     Raises:
@@ -43,7 +47,8 @@ def check_encoding(experiment: Experiment, place: Slice, examples: int) -> Encod
     mesh = place.single
     whole, split = parallel.replicated(mesh), parallel.rows(mesh)
     state = parallel.abstract_state(experiment, mesh)
-    encode: Any = compile_encoding(experiment, latents_of(experiment, state))
+    latents = latents_of(experiment, state)
+    encode: Any = compile_encoding(experiment, latents, precision)
     raw, key = jax.eval_shape(
         lambda: (blank(experiment.dataset.spec, examples), jax.random.key(0))
     )
@@ -52,6 +57,6 @@ def check_encoding(experiment: Experiment, place: Slice, examples: int) -> Encod
     try:
         made = compiled(lowered, examples)
     except NoRoom as lack:
-        return Encoding(examples, lack.needed, None, None)
-    times = made.times(place.chip, passes=PASSES)
-    return Encoding(examples, made.memory.total, made, times)
+        return Encoding(examples, precision, lack.needed, None, None)
+    times = made.times(place.chip, passes=PASSES[precision])
+    return Encoding(examples, precision, made.memory.total, made, times)

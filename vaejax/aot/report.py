@@ -12,6 +12,7 @@ from vaejax.aot.check import Report, check, check_divides
 from vaejax.aot.encoding import Encoding, check_encoding
 from vaejax.aot.program import Program
 from vaejax.aot.roofline import Times
+from vaejax.aot.settings import Beside
 from vaejax.aot.topology import open_slice
 from vaejax.data import Dataset, Spec
 from vaejax.data.reading import Reading
@@ -25,12 +26,9 @@ def compile_check(
     names: Sequence[str],
     images: str,
     json: Path | None,
-    encode: int = 0,
+    beside: Beside = Beside(),
 ) -> None:
-    """Checks an experiment on every slice and prints; exit code 1 where one fails.
-
-    With `encode`, it also compiles what encodes that many examples on one device.
-    """
+    """Checks an experiment on every slice and prints; exit code 1 where one fails."""
     if not names:
         raise InputError("name a slice: --topology v5e:2x4")
     experiment = make(dataset=stand_in(images)) if images else make()
@@ -40,11 +38,12 @@ def compile_check(
     print(report_heading(experiment), flush=True)
     reports, slices = [], []
     for place in places:
-        reports.append(check(experiment, place))
+        reports.append(check(experiment, place, tries=beside.tries))
         print("\n".join(slice_lines(reports[-1])), flush=True)
         slices.append(to_json(reports[-1]))
-        if encode:
-            encoding = check_encoding(experiment, place, encode)
+        if beside.encode:
+            asked = beside.encode, beside.encode_precision
+            encoding = check_encoding(experiment, place, *asked)
             print(f"  {'encoding':14}{encoding_line(encoding)}", flush=True)
             slices[-1]["encoding"] = encoding_json(encoding)
     if json is not None:
@@ -197,7 +196,7 @@ def least_time(times: Times | None, what: str, examples: int) -> str:
 
 def encoding_line(encoding: Encoding) -> str:
     """The memory that encoding takes, its least time, and how fast it is at most."""
-    head = f"{plural(encoding.examples, 'example')} on a device: "
+    head = f"{plural(encoding.examples, 'example')} on a device, {encoding.precision}: "
     if encoding.program is None:
         return head + f"does not fit, {amount(encoding.needed)}"
     best = least_time(encoding.times, "a batch", encoding.examples)
@@ -229,6 +228,8 @@ def largest_batch(report: Report) -> str:
         why = f"{limit.part * count} does not"
     elif report.largest + count > report.examples:
         why = f"there are {report.examples} examples"
+    elif len(report.needs) == 1 and full < 90:
+        why += ", and no larger one was tried"
     return (
         f"{report.largest} ({part} a device) fits, by compilation: "
         f"{amount(need.needed)}; {why}"
@@ -261,6 +262,7 @@ def encoding_json(encoding: Encoding) -> dict[str, Any]:
     made, times = encoding.program, encoding.times
     return {
         "examples": encoding.examples,
+        "precision": encoding.precision,
         "needed": encoding.needed,
         "flops": made and made.flops,
         "accessed": made and made.accessed,

@@ -14,6 +14,7 @@ from vaejax.data.holes import Hide
 from vaejax.data.reading import Reading, Stream
 from vaejax.errors import InputError, require
 from vaejax.models.likelihoods import LikelihoodName
+from vaejax.nn.layers import PrecisionName
 
 __all__ = [
     "Activation",
@@ -254,7 +255,7 @@ class Training:
     """Seed of parameters, data order and all noise."""
     parallel: Parallel = "jit"
     """How devices share a batch; with jit, noise does not depend on their number."""
-    precision: Literal["f32", "bf16"] = "f32"
+    precision: PrecisionName = "f32"
     """Precision of hidden layers in training; everything else is float32."""
     fsdp: int = 1
     """Devices that share one copy of the state, for large models."""

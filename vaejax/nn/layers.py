@@ -8,9 +8,9 @@ hidden layers of bodies compute in the precision that whoever traces them asks f
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -25,6 +25,9 @@ NORMS = ("none", "batch", "group")
 NORMAL = nn.initializers.lecun_normal()
 MOMENTUM = 0.99
 """The share that a running average keeps of itself at each batch."""
+PrecisionName = Literal["f32", "bf16"]
+PRECISIONS: Mapping[PrecisionName, Any] = {"f32": None, "bf16": jnp.bfloat16}
+"""What `bodies_in` takes, by the names of settings."""
 _precision: ContextVar[Any] = ContextVar("precision", default=None)
 _rate: ContextVar[Any] = ContextVar("rate", default=None)
 

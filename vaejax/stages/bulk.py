@@ -12,6 +12,7 @@ from vaejax.data.dataset import Arrays
 from vaejax.data.spec import FirstStage
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
+from vaejax.nn.layers import PrecisionName
 from vaejax.runtime.limits import check_count
 from vaejax.runtime.memory import check_fits
 from vaejax.runtime.storage import absolute
@@ -48,6 +49,8 @@ class BulkSettings(NamedTuple):
     """Examples of a shard."""
     scaled: bool = False
     """Whether latents are scaled as diffusion models of this autoencoder want them."""
+    precision: PrecisionName = "f32"
+    """That of hidden layers."""
 
 
 def encode_bulk(place: str, out: Path, settings: BulkSettings) -> LatentsManifest:
@@ -82,6 +85,7 @@ def encode_bulk(place: str, out: Path, settings: BulkSettings) -> LatentsManifes
                     split,
                     rows,
                     manifest.batch_size,
+                    manifest.precision,
                 )
             )
             arrays = {n: np.concatenate([p[n] for p in parts]) for n in parts[0]}
@@ -126,6 +130,7 @@ def manifest_of_bulk(
         shards=settings.shards,
         shard_rows=settings.shard_rows,
         batch_size=settings.batch_size or batch_rows(spec.shape),
+        precision=settings.precision,
     )
 
 

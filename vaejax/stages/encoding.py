@@ -22,6 +22,7 @@ from vaejax.data.preprocess import Preprocess
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState, variables_of
 from vaejax.models import conditions_of, has_codes
+from vaejax.nn.layers import PRECISIONS, PrecisionName, bodies_in
 from vaejax.purposes import OfRun, OfStep
 from vaejax.types import Array, Batch, Key, Variables
 
@@ -94,9 +95,11 @@ def encoded_batch(
     key: Key,
     preprocess: Preprocess,
     what: str,
+    precision: PrecisionName,
 ) -> dict[str, Array]:
     """`x`, codes or means, of the examples of a raw batch; the noise of each has its
-    key. For draws also `noise`, the standard deviations of q(z | x).
+    key. For draws also `noise`, the standard deviations of q(z | x). Hidden layers
+    compute in `precision`.
     """
 
     def one(example: Batch, key: Key) -> Batch:
@@ -105,19 +108,23 @@ def encoded_batch(
 
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, raw["index"])
     batch = jax.vmap(one)(dict(raw), keys)
-    q: Any = model.apply(variables, batch, method="encode")
+    with bodies_in(PRECISIONS[precision]):
+        q: Any = model.apply(variables, batch, method="encode")
     if what == "codes":
         return {"x": q.codes}
     return {"x": q.mean} | ({"noise": q.scale} if what == "draws" else {})
 
 
-def compile_encoding(experiment: Experiment, latents: EncodedLatents) -> Callable:
+def compile_encoding(
+    experiment: Experiment, latents: EncodedLatents, precision: PrecisionName
+) -> Callable:
     """`encoded_batch` of a model, compiled: a function of variables, batch and key."""
     return parallel.compile_function(
         encoded_batch,
         experiment.model,
         preprocess=experiment.preprocess,
         what=latents.what,
+        precision=precision,
     )
 
 
@@ -149,6 +156,7 @@ def encode_rows(
     split: str,
     rows: range,
     batch_size: int = 0,
+    precision: PrecisionName = "f32",
 ) -> Iterator[Arrays]:
     """Latents `x` `[n, *shape]` and labels `y` of rows of a split, batch by batch; of
     draws also `noise`, like x.
@@ -160,6 +168,7 @@ def encode_rows(
       split: of the data that it was trained on.
       rows: one after the other.
       batch_size: examples at a time; 0: by their size.
+      precision: that of hidden layers.
 
     Raises:
       InputError: an encoding is no number.
@@ -167,7 +176,7 @@ def encode_rows(
     dataset = experiment.dataset
     size = batch_size or batch_rows(dataset.spec.shape)
     mesh = parallel.local_mesh(size)
-    encode = compile_encoding(experiment, latents)
+    encode = compile_encoding(experiment, latents, precision)
     variables = parallel.place(variables_of(state), mesh)
     key = jax.random.fold_in(jax.random.key(0), OfRun.ENCODING)
     key = jax.random.fold_in(key, SPLITS.index(split))

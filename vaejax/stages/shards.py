@@ -22,6 +22,7 @@ from vaejax.data.dataset import Arrays
 from vaejax.data.spec import FirstStage, Spec
 from vaejax.data.stored import read_as, read_record
 from vaejax.errors import InputError
+from vaejax.nn.layers import PrecisionName
 from vaejax.runtime.jsonlines import parsed
 from vaejax.runtime.limits import check_count
 from vaejax.runtime.storage import SCRATCH, write_whole
@@ -70,6 +71,8 @@ class LatentsManifest(NamedTuple):
     """Examples of a shard, the last one of a split aside."""
     batch_size: int
     """Examples that were encoded at a time."""
+    precision: PrecisionName
+    """That of the hidden layers that encoded."""
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON has them."""
@@ -82,6 +85,7 @@ class LatentsManifest(NamedTuple):
             "shards": self.shards,
             "shard_rows": self.shard_rows,
             "batch_size": self.batch_size,
+            "precision": self.precision,
         }
 
     def names(self, split: str) -> Iterator[tuple[str, range]]:
@@ -119,6 +123,8 @@ def read_latents_manifest(folder: Path) -> LatentsManifest:
         shards=read_as(FormatName, content.get("shards"), "shards"),
         shard_rows=read_as(int, content.get("shard_rows"), "shard_rows"),
         batch_size=read_as(int, content.get("batch_size"), "batch_size"),
+        # Folders from before it was a setting are of float32.
+        precision=read_as(PrecisionName, content.get("precision", "f32"), "precision"),
     )
     check_count("shard_rows", found.shard_rows, 1)
     return found

@@ -14,12 +14,10 @@ import optax
 
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, Player, TrainState
-from vaejax.nn.layers import averages_at, bodies_in
+from vaejax.nn.layers import PRECISIONS, averages_at, bodies_in
 from vaejax.purposes import OfObjective, OfStep
 from vaejax.training.skipping import unless_skipped
 from vaejax.types import Array, Batch, Key, Metrics
-
-PRECISIONS = {"f32": None, "bf16": jnp.bfloat16}
 
 
 def init(experiment: Experiment, key: Key, raw: Batch) -> TrainState:

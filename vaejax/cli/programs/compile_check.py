@@ -8,8 +8,8 @@ import tyro
 
 from vaejax import Experiment
 from vaejax.aot import report, topology
+from vaejax.aot.settings import Beside
 from vaejax.cli import parse
-from vaejax.runtime.limits import check_count
 
 
 def main(
@@ -17,7 +17,7 @@ def main(
     topology: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
     images: str = "",
     json: Path | None = None,
-    encode: int = 0,
+    beside: Beside = Beside(),
 ) -> None:
     """Compiles the training steps for accelerators that are not here.
 
@@ -25,11 +25,9 @@ def main(
       topology: a slice, as v5e:4x4, v5p:4x4x4 or h100:8; may be given several times.
       images: data that need not be here, as 162770x64x64x3; in 10 classes.
       json: file for the figures.
-      encode: also compile what encodes this many examples on one device, as encode.py
-        runs it, and tell its memory and least time; 0: training alone.
+      beside: programs that are compiled beside the training step.
     """
-    check_count("encode", encode)
-    report.compile_check(make, topology, images, json, encode)
+    report.compile_check(make, topology, images, json, beside)
 
 
 def run(argv: Sequence[str] | None = None) -> None:

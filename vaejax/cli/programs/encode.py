@@ -5,6 +5,7 @@ from pathlib import Path
 
 from vaejax.cli import commands_data, parse
 from vaejax.errors import InputError
+from vaejax.nn.layers import PrecisionName
 from vaejax.stages.bulk import BulkSettings
 from vaejax.stages.shards import FormatName
 
@@ -20,6 +21,7 @@ def main(
     shards: FormatName = "npz",
     shard_rows: int = 10_000,
     scaled: bool = False,
+    precision: PrecisionName = "f32",
 ) -> None:
     """Encodes the examples of a file, or a whole data set into a folder.
 
@@ -46,8 +48,11 @@ def main(
       scaled: write latents of an autoencoder of diffusers as diffusion models take
         them, less their shift and times its scaling factor, with --data; the manifest
         says so, and they are opened in the units of the autoencoder.
+      precision: of hidden layers, with --data: bf16 takes a sixth of the products'
+        time on a TPU, and rounds.
     """
-    bulk = BulkSettings(data, image_size, batch_size, shards, shard_rows, scaled)
+    how = shards, shard_rows, scaled, precision
+    bulk = BulkSettings(data, image_size, batch_size, *how)
     if data and input is None:
         commands_data.encode_data(str(workdir), out, bulk)
         return
@@ -55,7 +60,8 @@ def main(
         raise InputError("give either --input FILE or --data DATASET")
     if bulk != BulkSettings("", batch_size=batch_size):
         raise InputError(
-            "--image-size, --shards, --shard-rows and --scaled are of --data"
+            "--image-size, --shards, --shard-rows, --scaled and --precision are of "
+            "--data"
         )
     commands_data.encode_file(workdir, input, out, batch_size or 500, seed)
 
