@@ -83,6 +83,7 @@ def main():
         "large": (presets.vae(**many, batch_size=4_000_000), scan),
     }
     reports = {name: check(e, place, build) for name, (e, build) in cases.items()}
+    reports["unsearched"] = check(small, place, tries=0)
     reports["wide"] = check(wide(), place)
     reports["parts"] = check(wide(fsdp=4), open_slice("v5e:2x4", fsdp=4))
     found = {name: to_json(r) | {"text": slice_lines(r)} for name, r in reports.items()}

@@ -124,6 +124,13 @@ def test_an_encoding_that_does_not_fit_is_told(compiled):
     assert "does not fit" in found["text"]
 
 
+def test_without_a_search_no_batch_is_called_the_largest(compiled):
+    found = compiled["unsearched"]
+    assert found["largest"] == found["batch"] and len(found["needs"]) == 1
+    (line,) = (line for line in found["text"] if "largest batch" in line)
+    assert line.endswith("of the memory, and no larger one was tried")
+
+
 def test_every_suggested_name_is_a_slice_of_so_many_devices(compiled):
     assert compiled["misnamed"] == []
 
@@ -356,6 +363,16 @@ def test_no_batch_is_advised_where_none_fits():
     )
     assert part == 0
     assert [each.part for each in asked] == [64, 32, 16, 8, 4, 2]
+
+
+def test_without_tries_nothing_more_is_compiled():
+    def need(part):
+        raise AssertionError(part)
+
+    for fits in (True, False):
+        first = Need(8, 100.0, fits)
+        part, asked = roofline.largest(need, first, 1e9, 500, tries=0)
+        assert part == 8 * fits and asked == [first]
 
 
 def test_memory_that_does_not_grow_goes_to_the_whole_split():
