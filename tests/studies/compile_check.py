@@ -53,11 +53,12 @@ ROWS = {
             ("v5e:4x4", "v5p:2x2x1", "h100:8"),
         ),
         "vdvae_cifar10": Study(
-            "vdvae_cifar10 --images 50000x32x32x3 --validation 0 --scan --remat",
+            "vdvae_cifar10 --images 50000x32x32x3 --validation 0 --scan --remat "
+            "--tries 0",
             ("v5e:4x4", "h100:8"),
         ),
         "vdvae_mnist": Study(
-            "vdvae_mnist --images 60000x28x28x1", ("v5e:4x4", "h100:8")
+            "vdvae_mnist --images 60000x28x28x1 --tries 0", ("v5e:4x4", "h100:8")
         ),
     },
 }
@@ -91,7 +92,8 @@ def memory(slice_: dict) -> list[str]:
     needed = f"{amount(first['needed'])} of {amount(slice_['place']['chip']['memory'])}"
     if not first["fits"]:
         needed += ": does not fit"
-    return [temporaries, needed, f"{slice_['largest']:,}"]
+    searched = len(slice_["needs"]) > 1
+    return [temporaries, needed, f"{slice_['largest']:,}" if searched else "not sought"]
 
 
 def row(name: str, slice_: dict) -> list[str]:
