@@ -11,7 +11,7 @@ from tests.npz import read_npz
 from vaejax import InputError, presets
 from vaejax.cli.commands_data import encode_file, evaluate_own
 from vaejax.cli.examples import write_samples
-from vaejax.cli.measuring import Evaluation
+from vaejax.cli.measuring import EvaluationSettings
 from vaejax.data import open_dataset
 
 TINY = {"hidden": (6,), "latents": 2, "epochs": 2, "batch_size": 16}
@@ -80,7 +80,7 @@ def test_a_files_own_examples_are_evaluated_as_a_split_is(run, tmp_path):
         "city": np.array(["Lima", "Oslo", "Rome"])[x[:, 3].astype(int)],
     }
     pd.DataFrame(texts).to_csv(tmp_path / "again.csv", index=False)
-    evaluate_own(folder / "run", tmp_path / "again.csv", Evaluation(20))
+    evaluate_own(folder / "run", tmp_path / "again.csv", EvaluationSettings(20))
     found = json.loads((folder / "run" / "evaluation-again.json").read_text())
     exact = vaejax.evaluate(model, state, samples=20)
     assert found["examples"] == 6
@@ -142,7 +142,7 @@ def labelled(tmp_path_factory):
 def test_images_are_evaluated_by_the_names_of_their_labels(labelled, tmp_path):
     model, state, folder = labelled
     # The file of training: its test split is what is read of it.
-    evaluate_own(folder / "run", folder / "i.npz", Evaluation(5))
+    evaluate_own(folder / "run", folder / "i.npz", EvaluationSettings(5))
     found = json.loads((folder / "run" / "evaluation-i.json").read_text())
     exact = vaejax.evaluate(model, state, samples=5)
     assert found["nll"] == pytest.approx(exact["nll"], rel=1e-6)

@@ -9,7 +9,7 @@ import vaejax
 from vaejax import presets
 from vaejax.cli import commands
 from vaejax.cli.judging import Judges
-from vaejax.cli.measuring import Evaluation
+from vaejax.cli.measuring import EvaluationSettings
 from vaejax.metrics import fid, frechet_distance, kernel_distance
 from vaejax.metrics.classifier import looked_at
 from vaejax.metrics.quantities import OF_SAMPLES, meaning_of
@@ -83,7 +83,7 @@ def test_an_evaluation_has_them_beside_those_of_samples(run, tmp_path, monkeypat
     judge = presets.classifier(dataset="digits", hidden=(8,), epochs=1)
     vaejax.train(judge, tmp_path / "classifier", quiet=True, devices=1)
     judges = Judges(tmp_path / "classifier", num=40, features="random")
-    commands.evaluate_run(run[0], Evaluation(samples=0), judges)
+    commands.evaluate_run(run[0], EvaluationSettings(samples=0), judges)
     written = json.loads((run[0] / "evaluation.json").read_text())
     _, experiment, state = run
     source = random_features(experiment.dataset.spec)

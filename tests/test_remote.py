@@ -11,7 +11,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from vaejax import InputError, load, plots, presets, train
 from vaejax.cli.commands import evaluate_run
-from vaejax.cli.measuring import Evaluation
+from vaejax.cli.measuring import EvaluationSettings
 from vaejax.data import open_dataset
 from vaejax.runtime.jsonlines import read_rows
 from vaejax.runtime.preemption import Stopped
@@ -117,7 +117,7 @@ def test_a_run_in_a_bucket_is_the_run_in_a_folder(buckets, tmp_path, monkeypatch
 @pytest.mark.slow
 def test_what_a_run_in_a_bucket_is_asked(buckets, capsys):
     train(tiny(epochs=1), "gs://bucket/run", quiet=True, devices=1)
-    evaluate_run(Path("gs://bucket/run"), Evaluation(samples=0))
+    evaluate_run(Path("gs://bucket/run"), EvaluationSettings(samples=0))
     assert "wrote gs://bucket/run/evaluation.json" in capsys.readouterr().out
     (drawn,) = plots.write(Path("gs://bucket/run"), ["curves"])
     assert (buckets / "bucket/run/plots/curves.png").stat().st_size > 0

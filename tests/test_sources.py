@@ -15,7 +15,7 @@ import vaejax
 from vaejax import InputError, presets
 from vaejax.cli import commands
 from vaejax.cli.judging import Judges
-from vaejax.cli.measuring import Evaluation
+from vaejax.cli.measuring import EvaluationSettings
 from vaejax.metrics import compare_features, fid
 from vaejax.metrics.inception import BLOCKS, Inception, Pool, pool_of, resized
 from vaejax.metrics.own_features import compare_file, name_of_file
@@ -28,7 +28,7 @@ from vaejax.metrics.sources import (
 )
 
 RNG = np.random.default_rng(0)
-NO_DRAWS = Evaluation(samples=0)
+NO_DRAWS = EvaluationSettings(samples=0)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from vaejax import parallel
 from vaejax.apply.query import checked_temperature
 from vaejax.cli.effort import check_measuring
 from vaejax.cli.judging import Judges, measure_lpips, open_comparisons
-from vaejax.cli.measuring import Evaluation, measured
+from vaejax.cli.measuring import EvaluationSettings, measured
 from vaejax.cli.outcome import keep_examples, keep_numbers, place_of, writing
 from vaejax.cli.parse import command_line
 from vaejax.cli.tables import markdown, print_table
@@ -110,7 +110,7 @@ def report_run(workdir: Path, out: Path | None) -> None:
 
 def evaluate_run(
     workdir: Path,
-    evaluation: Evaluation = Evaluation(),
+    evaluation: EvaluationSettings = EvaluationSettings(),
     judges: Judges = Judges(),
     out: Path | None = None,
     examples_out: Path | None = None,
@@ -167,7 +167,7 @@ def train_study(
     workdir: Path,
     seeds: int,
     devices: int | None,
-    evaluation: Evaluation,
+    evaluation: EvaluationSettings,
     judges: Judges,
     track: Sequence[str] = DEFAULT,
 ) -> None:

@@ -9,7 +9,7 @@ from vaejax.apply.own import encode_own, on_own
 from vaejax.apply.rows import write_codes
 from vaejax.cli.commands import keep_compiled
 from vaejax.cli.effort import warn_of_passes
-from vaejax.cli.measuring import Evaluation
+from vaejax.cli.measuring import EvaluationSettings
 from vaejax.cli.outcome import keep_examples, keep_numbers, place_of
 from vaejax.cli.tables import print_table
 from vaejax.errors import InputError
@@ -58,7 +58,7 @@ def check_out(out: Path) -> None:
 def evaluate_own(
     workdir: Path,
     source: Path,
-    evaluation: Evaluation,
+    evaluation: EvaluationSettings,
     out: Path | None = None,
     examples_out: Path | None = None,
 ) -> None:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vaejax.cli.judging import Judges
-from vaejax.cli.measuring import Evaluation
+from vaejax.cli.measuring import EvaluationSettings
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, variables_of
 from vaejax.runtime.limits import check_count
@@ -22,7 +22,7 @@ PIXELS = 2**27
 
 def check_measuring(
     experiment: Experiment,
-    evaluation: Evaluation,
+    evaluation: EvaluationSettings,
     judges: Judges,
     flag: str = "samples",
 ) -> None:

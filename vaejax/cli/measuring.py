@@ -13,7 +13,7 @@ from vaejax.training.evaluator import SplitNumbers, measure_split
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluation:
+class EvaluationSettings:
     """The examples that a run is measured on, and how precisely.
 
     Args:
@@ -56,7 +56,7 @@ class Measured(NamedTuple):
 def measured(
     experiment: Experiment,
     state: TrainState,
-    evaluation: Evaluation,
+    evaluation: EvaluationSettings,
     judges: Judges = Judges(),
     comparisons: Sequence[Compare] = (),
     drawing: Drawing = AS_MODELLED,

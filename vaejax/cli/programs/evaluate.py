@@ -6,14 +6,14 @@ from pathlib import Path
 from vaejax.cli import commands, commands_data, commands_laboratory, parse
 from vaejax.cli.hosts import Hosts
 from vaejax.cli.judging import Judges
-from vaejax.cli.measuring import Evaluation
+from vaejax.cli.measuring import EvaluationSettings
 from vaejax.errors import InputError
 from vaejax.laboratory.settings import Laboratory, WhatName
 
 
 def main(
     workdir: parse.Workdir,
-    evaluation: Evaluation = Evaluation(),
+    evaluation: EvaluationSettings = EvaluationSettings(),
     judges: Judges = Judges(),
     out: Path | None = None,
     input: Path | None = None,

@@ -7,7 +7,7 @@ from typing import Any
 from vaejax import Experiment
 from vaejax.cli import commands, parse
 from vaejax.cli.judging import Judges
-from vaejax.cli.measuring import Evaluation
+from vaejax.cli.measuring import EvaluationSettings
 
 
 def main(
@@ -42,7 +42,7 @@ def main(
         folder,
         seeds,
         devices,
-        Evaluation(importance_samples),
+        EvaluationSettings(importance_samples),
         Judges(classifier, num),
         track,
     )
