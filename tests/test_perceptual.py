@@ -15,6 +15,8 @@ from safetensors.numpy import save_file
 import vaejax
 from vaejax import InputError, presets
 from vaejax.cli import commands
+from vaejax.cli.judging import Judges
+from vaejax.cli.measuring import EvaluationSettings
 from vaejax.experiment import variables_of
 from vaejax.metrics import perceptual as found_in
 from vaejax.nn.perceptual import Perceptual, feature_distance, unit_channels
@@ -227,7 +229,8 @@ def test_a_classifier_gives_the_features_of_its_layers(runs):
 
 def test_an_evaluation_measures_lpips(runs, folder, tensors, monkeypatch):
     monkeypatch.setattr(commands, "try_report", lambda *run: None)
-    commands.evaluate_run(runs / "model", 1, "test", 100, lpips=folder)
+    once = EvaluationSettings(samples=1)
+    commands.evaluate_run(runs / "model", once, Judges(lpips=folder))
     written = json.loads((runs / "model" / "evaluation.json").read_text())
     experiment, state = vaejax.load(runs / "model")
     x = experiment.dataset.split("test")["x"].reshape(-1, 16, 16, 3) / np.float32(255)

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from vaejax import InputError, load, presets, train
+from vaejax.cli import commands
+from vaejax.cli.judging import Judges
+from vaejax.cli.measuring import EvaluationSettings
 from vaejax.metrics.classifier import judged
 from vaejax.metrics.samples import frechet_distance, kernel_distance, squared_mmd
 
@@ -94,16 +97,16 @@ def test_a_judged_run_says_what_it_was_judged_by(classifier, run):
 
 def test_an_evaluation_with_a_classifier_is_written(classifier, run):
     """At temperature 0 all samples of a label are one picture, seen as one class."""
-    from vaejax.cli import commands
-
-    commands.evaluate_run(run, 0, "test", 100, classifier, 200, temperature=0.0)
+    no_draws = EvaluationSettings(samples=0)
+    judges = Judges(classifier, num=200, temperature=0.0)
+    commands.evaluate_run(run, no_draws, judges)
     written = json.loads((run / "evaluation.json").read_text())
     assert written["generated"] == 200 and written["temperature"] == 0
     assert written["label_accuracy"] > 0.8
     for share in (written["label_accuracy"], written["least_class_share"]):
         assert share == pytest.approx(round(10 * share) / 10)
     with pytest.raises(InputError, match="temperature -1"):
-        commands.evaluate_run(run, 0, "test", temperature=-1.0, batch_size=100)
+        commands.evaluate_run(run, no_draws, Judges(temperature=-1.0))
 
 
 def test_only_a_classifier_judges(classifier, run):
