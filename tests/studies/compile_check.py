@@ -64,11 +64,16 @@ ROWS = {
 }
 
 
-def checked(name: str, study: Study, runs: Path) -> list[dict]:
-    """The figures of a study on each slice, compiled where they are not there."""
+def checked(name: str, study: Study, runs: Path, kept: bool = False) -> list[dict]:
+    """The figures of a study on each slice, compiled where they are not there.
+
+    With `kept`, of those that are there alone.
+    """
     found = []
     for place in study.slices:
         path = runs / f"{name}-{place.replace(':', '-')}.json"
+        if kept and not path.exists():
+            continue
         if not path.exists():
             words = [*study.words.split(), "--topology", place, "--json", str(path)]
             # A slice that fails its check makes it exit with 1; the table says so.
@@ -116,8 +121,6 @@ def speed(name: str, slice_: dict) -> list[str]:
     """The roofline's times."""
     made, times = slice_["program"], slice_["times"]
     cells = [f"`{name}`", slice_["place"]["name"]]
-    if made is None or times is None:
-        return cells + [""] * 8
     seconds = max(times[part] for part in ("compute", "memory", "network"))
     each = [f"{1e3 * times[part]:.3g}" for part in ("compute", "memory", "network")]
     per_second = slice_["batch"] / seconds
@@ -204,12 +207,12 @@ def tables(found: dict[str, list[dict]]) -> list[MeasuredTable]:
     least = (
         "The least time that a step can take, by the FLOPs at the chip's peak, the "
         "bytes at its memory's bandwidth and what it sends over all its links; a real "
-        "step takes longer."
+        "step takes longer. XLA counts no FLOPs for cards of NVIDIA."
     )
     rows = {
         PROPERTIES: (properties([each for _, each in named]), ""),
         COMPILED: ([row(*each) for each in named], compiled),
-        ROOFLINE: ([speed(*each) for each in named], least),
+        ROOFLINE: ([speed(*each) for each in named if each[1]["times"]], least),
     }
     if encodings := [each for each in named if "encoding" in each[1]]:
         told = (
@@ -227,10 +230,11 @@ def main(words: Sequence[str] | None = None) -> None:
         "runs", type=Path, nargs="?", default=Path("runs/compile_check")
     )
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--kept", action="store_true", help="compile nothing more")
     given = parser.parse_args(words)
     given.runs.mkdir(parents=True, exist_ok=True)
     found = {
-        name: checked(name, study, given.runs)
+        name: checked(name, study, given.runs, given.kept)
         for name, study in ROWS[given.row].items()
     }
     measured = measured_here(tables(found), "jax")
