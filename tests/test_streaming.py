@@ -21,7 +21,7 @@ from PIL import Image
 from tests.test_hosts import assert_same_run as same_but_for_sums
 from tests.test_hosts import ended, hosts, start, wait_for
 from vaejax import InputError, load, parallel, presets, train
-from vaejax.data import open_dataset
+from vaejax.data import open_dataset, streaming
 from vaejax.data.batches import Batches
 from vaejax.data.examples import Examples
 from vaejax.data.feed import Shuffled
@@ -31,11 +31,14 @@ from vaejax.data.shards import files_of
 from vaejax.data.streaming import AHEAD, Stream, cores, feed_of, own_rows
 from vaejax.runtime.jsonlines import read_rows
 from vaejax.runtime.preemption import Stopped
+from vaejax.training.advance import Stepper
 from vaejax.training.evaluator import held_out_examples
 from vaejax.training.recorder import Recorder
 
 pytestmark = pytest.mark.devices
 
+WAIT = 0.2
+"""Seconds that a step waits for images in a test."""
 STREAM = Reading(stream="yes")
 MOVED = Reading(crop=2, flip=True)
 TINY = {
@@ -200,18 +203,29 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(
 
 
 def test_the_share_of_time_without_data_is_kept(tmp_path, monkeypatch, capsys):
-    read = Examples.read
+    """One thread reads a batch `WAIT` after a step has asked for it, and none ahead."""
+    read, take, asked = Examples.read, Stepper._take, threading.Semaphore(0)
 
-    def slowly(self, rows, u=None):
-        time.sleep(0.2)
+    def when_asked(self, rows, u=None):
+        if len(self) == 56:  # of training
+            asked.acquire()
         return read(self, rows, u)
 
-    monkeypatch.setattr(Examples, "read", slowly)
+    def asking(self, *steps):
+        threading.Timer(WAIT, asked.release).start()
+        return take(self, *steps)
+
+    monkeypatch.setattr(streaming, "cores", lambda: 1)
+    monkeypatch.setattr(Examples, "read", when_asked)
+    monkeypatch.setattr(Stepper, "_take", asking)
     settings = {"stream": "yes", "epochs": 6, "evaluate_every": 6}
     train(tiny(**settings), tmp_path / "run", devices=1)
-    waiting = [row["waiting"] for row in read_rows(tmp_path / "run" / "timing.jsonl")]
-    assert waiting[-1] > 0.3
-    assert all(0 <= share <= 1 for share in waiting)
+    rows = list(read_rows(tmp_path / "run" / "timing.jsonl"))
+    seconds = np.diff([0.0, *(row["seconds"] for row in rows)])
+    waiting = np.array([row["waiting"] for row in rows])
+    assert len(rows) == 6 and ((waiting >= 0) & (waiting <= 1)).all()
+    # Three steps each; the first of all starts the reader, which is no waiting.
+    assert (waiting * seconds > 0.99 * WAIT * np.array([2, 3, 3, 3, 3, 3])).all()
     assert "of the time waiting for data" in capsys.readouterr().err
 
 
