@@ -11,10 +11,12 @@ from vaejax.aot.topology import CHIPS, names, open_slice, without_hardware
 without_hardware()
 
 import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
 from jax.sharding import NamedSharding  # noqa: E402
 from jax.sharding import PartitionSpec as P  # noqa: E402
 
 from vaejax import parallel, presets  # noqa: E402
+from vaejax.aot import hlo  # noqa: E402
 from vaejax.aot.check import check  # noqa: E402
 from vaejax.aot.encoding import check_encoding  # noqa: E402
 from vaejax.aot.program import scan  # noqa: E402
@@ -95,6 +97,11 @@ def main():
     }
     for name, each in encodings.items():
         found[name] = encoding_json(each) | {"text": encoding_line(each)}
+    whole = NamedSharding(place.single, P())
+    many = [jax.ShapeDtypeStruct((), jnp.float32, sharding=whole)] * 2002
+    plus = jax.jit(lambda *x: [a + 1 for a in x], donate_argnums=range(1, 2002))
+    text = plus.lower(*many).compile().as_text()
+    found["of_many_arguments"] = sorted(hlo.aliased(text))
     tpus = [n for n in names() if CHIPS[n.partition(":")[0]].platform == "tpu"]
     counts = {name: len(open_slice(name).devices) for name in tpus}
     wrong = [n for n in tpus if counts[n] != math.prod(shape_of(n))]

@@ -304,6 +304,10 @@ def test_donated_arguments_are_read_from_a_real_program():
     assert hlo.aliased(kept.as_text()) == set()
 
 
+def test_more_arguments_than_a_tpu_takes_one_by_one_are_a_tuple(compiled):
+    assert compiled["of_many_arguments"] == [*range(1, 2002)]
+
+
 def test_loops_are_counted_in_a_real_program():
     def step(x, _):
         inside, _ = jax.lax.scan(lambda y, _: (jnp.cos(y @ y), None), x, length=5)

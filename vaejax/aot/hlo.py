@@ -19,7 +19,7 @@ _CALL = re.compile(
 )
 _LOOP = re.compile(r"^\s*(?:ROOT )?\S+ = .+ while\(", re.MULTILINE)
 _ARRAY = re.compile(r"\b(\w+)\[([\d,]*)\]")
-_ALIAS = re.compile(r"\{[\d, ]*\}: \((\d+), \{")
+_ALIAS = re.compile(r"\{[\d, ]*\}: \((\d+), \{(\d*)")
 _CHAIN = re.compile(r'channel_id=(\d+).*chain_id="(\d+)"')
 # The forms that groups of devices are written in.
 _LISTED = re.compile(r"replica_groups=\{\{([\d,]+)\}")
@@ -130,7 +130,10 @@ def of_weights(
 
 
 def aliased(text: str) -> set[int]:
-    """Numbers of the arguments whose memory the results take."""
+    """Numbers of the arguments whose memory the results take.
+
+    A TPU takes more than 2,000 of them as one tuple: then their places in it.
+    """
     head = text.partition("\n")[0]
     inside = head.partition("input_output_alias={")[2].partition(" }")[0]
-    return {int(number) for number in _ALIAS.findall(inside)}
+    return {int(place or number) for number, place in _ALIAS.findall(inside)}
