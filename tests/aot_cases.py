@@ -98,9 +98,9 @@ def main():
     for name, each in encodings.items():
         found[name] = encoding_json(each) | {"text": encoding_line(each)}
     whole = NamedSharding(place.single, P())
-    many = [jax.ShapeDtypeStruct((), jnp.float32, sharding=whole)] * 2002
+    scalars = [jax.ShapeDtypeStruct((), jnp.float32, sharding=whole)] * 2002
     plus = jax.jit(lambda *x: [a + 1 for a in x], donate_argnums=range(1, 2002))
-    text = plus.lower(*many).compile().as_text()
+    text = plus.lower(*scalars).compile().as_text()
     found["of_many_arguments"] = sorted(hlo.aliased(text))
     tpus = [n for n in names() if CHIPS[n.partition(":")[0]].platform == "tpu"]
     counts = {name: len(open_slice(name).devices) for name in tpus}

@@ -148,7 +148,7 @@ def evaluate_run(
     for name, value in seen.items():
         print(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
     if examples_out is not None:
-        about = measurement_of(experiment, state, *evaluation.part)
+        about = measurement_of(experiment, state, **evaluation.part)
         keep_examples(experiment, about, found.whole, examples_out)
     if out is not None:
         keep_numbers(found.record, values, place, named=True)

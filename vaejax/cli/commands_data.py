@@ -85,6 +85,6 @@ def evaluate_own(
     record = noted | {"step": int(state.step)} | values
     keep_numbers(record, values, place, named=out is not None)
     if examples_out is not None:
-        how = evaluation.part
-        about = measurement_of(experiment, state, *how, source=source.name)
+        how = {**evaluation.part, "source": source.name}
+        about = measurement_of(experiment, state, **how)
         keep_examples(experiment, about, found, examples_out)

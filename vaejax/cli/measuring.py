@@ -29,9 +29,10 @@ class EvaluationSettings:
     devices: int = 1
 
     @property
-    def part(self) -> tuple[str, int, int]:
-        """What its numbers depend on: not the devices."""
-        return self.split, self.samples, self.batch_size
+    def part(self) -> dict[str, Any]:
+        """All but the devices, on which the numbers do not depend."""
+        settings = dataclasses.asdict(self)
+        return {name: settings[name] for name in settings if name != "devices"}
 
 
 class Measured(NamedTuple):
@@ -62,12 +63,11 @@ def measured(
     drawing: Drawing = AS_MODELLED,
 ) -> Measured:
     """The metrics over a split, and what a classifier and others say of samples."""
-    settings = dataclasses.asdict(evaluation)
+    settings, devices = evaluation.part, evaluation.devices
     judge, num = judges.classifier, judges.num
-    given = {"classifier": str(judge), "num": num}
+    given = {"devices": devices, "classifier": str(judge), "num": num}
     multihost.same(settings | given, setting_differences)
-    whole = measure_split(experiment, state, **settings)
-    del settings["devices"]
+    whole = measure_split(experiment, state, **settings, devices=devices)
     seen = {}
     # Samples of a second stage are judged as what the first one makes of them.
     shown = experiment, state

@@ -27,7 +27,7 @@ MOMENTUM = 0.99
 """The share that a running average keeps of itself at each batch."""
 PrecisionName = Literal["f32", "bf16"]
 PRECISIONS: Mapping[PrecisionName, Any] = {"f32": None, "bf16": jnp.bfloat16}
-"""What `bodies_in` takes, by the names of settings."""
+"""The dtype that `bodies_in` takes for each setting."""
 _precision: ContextVar[Any] = ContextVar("precision", default=None)
 _rate: ContextVar[Any] = ContextVar("rate", default=None)
 

@@ -43,8 +43,8 @@ def main(
     """
     judges.check_drawing()
     if what:
-        others = (input, per_example)
-        if judges.named or any(o is not None for o in others) or hosts.distributed:
+        files = input is not None or per_example is not None
+        if files or judges.named or hosts.distributed:
             raise InputError(
                 "--what goes without --input, --classifier, --features, --inception, "
                 "--lpips, --per-example and hosts"
