@@ -125,7 +125,7 @@ def test_an_encoding_that_does_not_fit_is_told(compiled):
 
 
 def test_without_a_search_no_batch_is_called_the_largest(compiled):
-    found = compiled["unsearched"]
+    found = compiled["sound"]
     assert found["largest"] == found["batch"] and len(found["needs"]) == 1
     (line,) = (line for line in found["text"] if "largest batch" in line)
     assert line.endswith("of the memory, and no larger one was tried")

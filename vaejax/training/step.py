@@ -14,6 +14,7 @@ import optax
 
 from vaejax.errors import InputError
 from vaejax.experiment import Experiment, Player, TrainState
+from vaejax.nn.drawing import drawn_together
 from vaejax.nn.layers import PRECISIONS, averages_at, bodies_in
 from vaejax.purposes import OfObjective, OfStep
 from vaejax.training.skipping import unless_skipped
@@ -33,7 +34,8 @@ def init(experiment: Experiment, key: Key, raw: Batch) -> TrainState:
         for player in experiment.players.values():
             player.objective(model, batch, key, **schedules_at(player, 0))
 
-    variables = nn.init(objectives, experiment.model)(param_key, batch, objective_key)
+    make = drawn_together(nn.init(objectives, experiment.model))
+    variables = make(param_key, batch, objective_key)
     stats: dict[str, Any] = dict(variables)
     params: dict[str, Any] = stats.pop("params", {})
     check_ownership(experiment, params)
