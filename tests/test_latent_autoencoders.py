@@ -1,5 +1,6 @@
 """Latent autoencoders: slopes by hand, the VAE within, starts, and frozen features."""
 
+import itertools
 import shutil
 from functools import partial
 
@@ -243,9 +244,21 @@ def test_the_loss_is_the_sum_of_its_terms(bound):
     np.testing.assert_allclose(terms["rate"], 1e-3 * terms["kl"], rtol=8 * EPS)
 
 
-def test_codes_weigh_as_means_beside_the_mean_error_of_a_pixel(bound):
-    """loss / 64 = mean |x' - y| + mean |sg[h] - e|^2 + 0.25 mean |h - sg[e]|^2."""
-    experiment = tiny(presets.vqgan, adversarial_weight=0.0)
+FOUR_SIGNS = {"bottleneck": "lfq", "codes": 16, "code_channels": 64}
+
+
+@pytest.mark.parametrize(
+    ("settings", "squares", "entropies"),
+    [({}, 1.25, 0.0), (FOUR_SIGNS, 0.25, 0.1)],
+)
+def test_codes_weigh_as_means_beside_the_mean_error_of_a_pixel(
+    bound, settings, squares, entropies
+):
+    """loss / 64 = mean |x' - y| + mean |sg[h] - e|^2 + 0.25 mean |h - sg[e]|^2, of
+    signs without the second of these and with a tenth of the mean over positions of
+    H(c | h) less H(mean).
+    """
+    experiment = tiny(presets.vqgan, adversarial_weight=0.0, **settings)
     state = first_state(experiment, parallel.make_mesh(1, 16))
     (player,) = experiment.players.values()
     variables = {"params": state.params, **state.stats}
@@ -254,8 +267,20 @@ def test_codes_weigh_as_means_beside_the_mean_error_of_a_pixel(bound):
         i = infer(model, batch, key)
         q = i.latents["z"].q
         error = jnp.abs(2 * batch["x"] - 1 - (2 * i.px.mean[0] - 1)).mean()
-        far = jnp.square(q.inputs - q.entries[..., 0, :]).mean()
-        return player.objective(model, batch, key)[0] / 64, error + 1.25 * far
+        wanted = error + squares * jnp.square(q.inputs - q.entries[..., 0, :]).mean()
+        if entropies:
+            # Given h, signs are independent, 1 with probability 1 / (1 + exp(-4 h)).
+            p = jax.nn.sigmoid(4 * signs * q.inputs[..., None, :]).prod(-1)
+            each, whole = entropy_of(p).mean(), entropy_of(p.mean((0, 1, 2)))
+            wanted += entropies * (each - whole)
+        return player.objective(model, batch, key)[0] / 64, wanted
+
+    signs = np.array([*itertools.product((-1.0, 1.0), repeat=4)]).reshape(
+        1, 1, 1, 16, 4
+    )
+
+    def entropy_of(p):
+        return -(p * jnp.log(p)).sum(-1)
 
     both = jax.jit(nn.apply(by_hand, experiment.model))
     found, wanted = both(variables, bound[2], KEY)

@@ -130,11 +130,10 @@ def latent_game(
     distance = None
     if fidelity.features:
         distance = OpenedLater(fidelity.perceptual, fidelity.lpips, spec)
-    scale = math.prod(spec.shape) / math.prod((*sides, map_channels(latent)))
     most = MOST if latent.bottleneck == "kl" else MOST * math.prod(spec.shape)
     objective = partial(
         objectives.latent_autoencoder,
-        bottleneck=bottleneck_of(latent, scale),
+        bottleneck=bottleneck_of(latent, math.prod(spec.shape), math.prod(sides)),
         perceived=distance and Perceived(distance, fidelity.perceptual_weight),
         loss=judge and adversarial.LOSSES[critic.loss],
         adaptive=opposed.adaptive_weight,
@@ -210,17 +209,23 @@ def latent_model(
     return kind(**parts, **opposed)
 
 
-def bottleneck_of(latent: AnyBottleneck, scale: float) -> BottleneckTerms:
-    """The terms of the latents; `scale` makes weights of mean squares those of sums,
-    beside the sum of the pixels' errors.
+def bottleneck_of(
+    latent: AnyBottleneck, entries: int, positions: int
+) -> BottleneckTerms:
+    """The terms of the latents of x of so many entries, as a map of so many positions.
+
+    Published weights are of means beside the mean error of an entry: of squares the
+    mean over positions and channels, of entropies over positions. Here all are sums.
     """
     if latent.bottleneck == "kl":
         return kl_bottleneck(latent.kl_weight)
     learned = latent.bottleneck in LEARNED and latent.codebook == "gradient"
+    of_squares = entries / (positions * map_channels(latent))
+    of_entropies = entries / positions
     return code_bottleneck(
-        None if latent.bottleneck == "fsq" else scale * latent.commitment,
-        scale * latent.codebook_weight if learned else None,
-        latent.entropy and scale * latent.entropy,
+        None if latent.bottleneck == "fsq" else of_squares * latent.commitment,
+        of_squares * latent.codebook_weight if learned else None,
+        latent.entropy and of_entropies * latent.entropy,
     )
 
 
