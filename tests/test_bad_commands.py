@@ -136,6 +136,18 @@ def test_what_cannot_be_meant(words, said, capsys, run, elsewhere):  # noqa: F81
     assert {path.name for path in elsewhere.iterdir()} == {"x.npz"}
 
 
+FOLDERS = ["plot {run}", "export {run}", "share {run}", "encode {run} --data digits"]
+
+
+@pytest.mark.parametrize("words", [*FOLDERS, "reproduce pca"])
+@pytest.mark.parametrize("out", ["pictures.png", "x.npz", "numbers.JSON"])
+def test_a_folder_is_no_file(words, out, capsys, run, elsewhere):  # noqa: F811
+    name, *given = words.format(run=run).split()
+    said = refused(capsys, name, *given, "--out", out)
+    assert said == f"error: --out {out}: give a folder, and not a file"
+    assert {path.name for path in elsewhere.iterdir()} == {"x.npz"}
+
+
 def wrong(annotation):
     """Values that no setting of this type can have."""
     return {

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vaejax.cli.commands import keep_compiled
+from vaejax.cli.outcome import check_folder
 from vaejax.reproduction.catalogue import Budget, Row, catalogue
 from vaejax.reproduction.execute import Places, reproduce
 from vaejax.reproduction.outcome import place_of_row, read_outcome, verdict
@@ -48,6 +49,7 @@ def reproduce_rows(
     tables: Path | None,
 ) -> None:
     """Makes the rows one after another, each kept as soon as it is done."""
+    check_folder(out)
     every, places = catalogue(), Places(runs, out, tables)
     chosen = every.chosen(tuple(names))
     keep_compiled()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vaejax.cli import commands, parse
+from vaejax.cli.outcome import check_folder
 
 
 def main(
@@ -21,6 +22,8 @@ def main(
     """
     from vaejax import plots  # loads matplotlib: only when parsing has succeeded
 
+    if out is not None:
+        check_folder(out)
     commands.keep_compiled()
     for path in plots.write(workdir, what, out):
         print(path)
