@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from vaejax.nn.deep_styles import Style
-from vaejax.nn.layers import hidden_dtype
+from vaejax.nn.layers import hidden_dtype, recomputes
 from vaejax.nn.layout import Layout, Size, Up
 from vaejax.nn.resampling import Enlarge, Shrink, with_lead
 from vaejax.nn.stacked import (
@@ -83,16 +83,14 @@ class BottomUp(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, ...]:
-        layout, style = self.layout, self.style
+        layout, style, remat = self.layout, self.style, recomputes(self, self.remat)
         shape = (style.input_side, style.input_side)
         first = layout.size(layout.side).width
         x = nn.Conv(first, shape, kernel_init=style.start, name="input")(x)
         seen = [] if style.mirrored else [x]
         for numbers in up_runs(layout, self.scan and not self.is_initializing()):
             blocks = [
-                self._layers(
-                    layout.up[n], self.remat, block=f"block_{n}", skip=f"skip_{n}"
-                )
+                self._layers(layout.up[n], remat, block=f"block_{n}", skip=f"skip_{n}")
                 for n in numbers
             ]
             if len(numbers) > 1:
@@ -257,7 +255,8 @@ class Downward(nn.Module):
             if each.mixes
         }
         numbers = range(len(layout.down))
-        made = [self._layers(number, self.remat) for number in numbers]
+        remat = recomputes(self, self.remat)
+        made = [self._layers(number, remat) for number in numbers]
         self.priors, self.project, self.refine = map(list, zip(*made, strict=True))
 
     def _layers(self, number: int, remat: bool, **more: Any) -> Generative:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vaejax.errors import InputError
-from vaejax.nn.layers import Dropout, hidden_dtype
+from vaejax.nn.layers import Dropout, hidden_dtype, recomputes
 from vaejax.nn.resampling import enlarged
 from vaejax.nn.starts import TORCH
 from vaejax.types import Array
@@ -160,9 +160,10 @@ DOWN = Resampler(MapHalving, "downsamplers_0")
 UP = Resampler(MapDoubling, "upsamplers_0")
 
 
-def resnet_block(sizes: MapSizes, width: int, name: str) -> nn.Module:
-    """A residual block, kept for the gradient or computed again."""
-    kind: Any = nn.remat(ResnetBlock) if sizes.remat else ResnetBlock
+def resnet_block(part: "MapLevel | Middle", width: int, name: str) -> nn.Module:
+    """A residual block of a part, kept for the gradient or computed again."""
+    sizes = part.sizes
+    kind: Any = nn.remat(ResnetBlock) if recomputes(part, sizes.remat) else ResnetBlock
     return kind(width, sizes.groups, sizes.dropout, name=name)
 
 
@@ -178,7 +179,7 @@ class MapLevel(nn.Module):
     def __call__(self, x: Array) -> Array:
         sizes, width = self.sizes, self.sizes.widths[self.number]
         for i in range(self.blocks):
-            x = resnet_block(sizes, width, f"resnets_{i}")(x)
+            x = resnet_block(self, width, f"resnets_{i}")(x)
             if self.number in sizes.attended:
                 x = MapAttention(sizes.groups, name=f"attentions_{i}")(x)
         if self.resampler:
@@ -194,7 +195,7 @@ class Middle(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         sizes, width = self.sizes, self.sizes.widths[-1]
-        x = resnet_block(sizes, width, "resnets_0")(x)
+        x = resnet_block(self, width, "resnets_0")(x)
         if sizes.middle_attention:
             x = MapAttention(sizes.groups, name="attentions_0")(x)
-        return resnet_block(sizes, width, "resnets_1")(x)
+        return resnet_block(self, width, "resnets_1")(x)

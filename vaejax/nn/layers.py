@@ -227,6 +227,14 @@ def residual(
     return block
 
 
+def recomputes(module: nn.Module, remat: bool) -> bool:
+    """Whether a module computes activations again for the gradient. There is none while
+    parameters are drawn, and they are drawn together (`nn.drawing`) where no loop or
+    remat hides them.
+    """
+    return remat and not module.is_initializing()
+
+
 def halve(x: Array) -> Array:
     """2x2 blocks to depth: `[..., H, W, C]` to `[..., ceil(H/2), ceil(W/2), 4 C]`.
 

@@ -24,6 +24,7 @@ from vaejax.nn.layers import (
     halve,
     kernel_norm,
     linear,
+    recomputes,
     residual,
 )
 from vaejax.nn.starts import LECUN, Start
@@ -126,7 +127,7 @@ class ConvEncoder(nn.Module):
 
     @nn.compact
     def features(self, x: Array, c: Array | None = None) -> Layers:
-        block = residual(self.norm, self.activation, self.remat)
+        block = residual(self.norm, self.activation, recomputes(self, self.remat))
         layers = [x]
         x = append_condition(x, None if c is None else c[:, None, None])
         for width in self.channels:
@@ -175,7 +176,7 @@ class ConvDecoder(nn.Module):
         height, width, outputs = self.shape
         sizes = map_sizes(height, width, len(self.channels))
         deepest = self.channels[-1]
-        block = residual(self.norm, self.activation, self.remat)
+        block = residual(self.norm, self.activation, recomputes(self, self.remat))
         if self.hidden is None:
             x = self.activation(conv(deepest)(z))
         else:
