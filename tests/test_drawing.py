@@ -19,7 +19,7 @@ class Inner(nn.Module):
 
 
 class Outer(nn.Module):
-    """Layers one by one, in a loop whose keys are split, and drawn again in reverse."""
+    """Layers by themselves, under remat, in a loop that splits keys, and noise."""
 
     @nn.compact
     def __call__(self, x):
