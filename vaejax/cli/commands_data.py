@@ -10,12 +10,7 @@ from vaejax.apply.rows import write_codes
 from vaejax.cli.commands import keep_compiled
 from vaejax.cli.effort import warn_of_passes
 from vaejax.cli.measuring import EvaluationSettings
-from vaejax.cli.outcome import (
-    check_folder,
-    keep_examples,
-    keep_numbers,
-    place_of,
-)
+from vaejax.cli.outcome import keep_examples, keep_numbers, place_of
 from vaejax.cli.tables import print_table
 from vaejax.errors import InputError
 from vaejax.metrics.quantities import quantities_of
@@ -43,7 +38,6 @@ def encode_file(
 
 def encode_data(place: str, out: Path, settings: BulkSettings) -> None:
     """Writes the latents of a whole data set into a folder."""
-    check_folder(out)
     keep_compiled()
     manifest = encode_bulk(place, out, settings)
     latents = manifest.latents

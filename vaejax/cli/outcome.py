@@ -31,16 +31,6 @@ def place_of(out: Path | None, otherwise: Path) -> Path:
     return place
 
 
-NAMES_OF_FILES = (".png", ".jpg", ".pdf", ".svg", ".csv", ".npz", ".json", ".html")
-
-
-def check_folder(out: Path) -> None:
-    """InputError where `out`, a folder to write into, is a file or named like one."""
-    named = out.suffix.lower() in NAMES_OF_FILES and not out.is_dir()
-    if named or out.is_file():
-        raise InputError(f"--out {out}: give a folder, and not a file")
-
-
 def keep_numbers(
     record: Mapping[str, Any], values: Mapping[str, float], place: Path, named: bool
 ) -> bool:

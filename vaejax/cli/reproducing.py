@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vaejax.cli.commands import keep_compiled
-from vaejax.cli.outcome import check_folder
 from vaejax.reproduction.catalogue import Budget, Row, catalogue
 from vaejax.reproduction.execute import Places, reproduce
 from vaejax.reproduction.outcome import place_of_row, read_outcome, verdict
 from vaejax.reproduction.pages import shown, with_unit
+from vaejax.runtime.storage import check_folder
 
 
 def print_rows(out: Path) -> None:

@@ -29,7 +29,7 @@ from vaejax.export import load as loader
 from vaejax.export.functions import PRNG, ExportedQuery, functions
 from vaejax.models import draws_latents
 from vaejax.runtime.limits import check_count
-from vaejax.runtime.storage import whole_folder
+from vaejax.runtime.storage import check_new_folder, whole_folder
 from vaejax.stages.decoding import decoded
 from vaejax.training.workdir import load, write_json
 from vaejax.types import Array
@@ -80,8 +80,7 @@ def write_export(
     """
     if importlib.util.find_spec("flatbuffers") is None:
         raise InputError("exporting needs flatbuffers: pip install 'vaejax[export]'")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"--out {out}: give a folder that is empty or not there")
+    check_new_folder(out)
     programs = exports(experiment, state, samples)
     with whole_folder(out) as made:
         np.savez(made / "parameters.npz", **parameters_of(state))

@@ -53,7 +53,7 @@ class Draw(NamedTuple):
     """The array, of the key after the fold."""
 
     distribution: Hashable
-    """What the program does: equal for arrays that are drawn alike."""
+    """The same value for arrays of one shape that are drawn from one distribution."""
 
 
 def draw_alike(key: Key, draws: dict[int, Draw]) -> dict[int, jax.Array]:
@@ -127,7 +127,7 @@ def folded_number(equation: JaxprEqn, key: Var) -> int | None:
 
 
 def without_variables(program: Jaxpr) -> Hashable:
-    """What a program does: equal for two that differ in the names of variables."""
+    """The same value for programs that differ in the names of their variables alone."""
     numbered = {each: n for n, each in enumerate(program.invars)}
 
     def operand(each: Var | Literal) -> Hashable:

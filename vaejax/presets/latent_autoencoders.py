@@ -212,10 +212,15 @@ def latent_model(
 def bottleneck_of(
     latent: AnyBottleneck, entries: int, positions: int
 ) -> BottleneckTerms:
-    """The terms of the latents of x of so many entries, as a map of so many positions.
+    """The terms of the latents of an image.
 
     Published weights are of means beside the mean error of an entry: of squares the
     mean over positions and channels, of entropies over positions. Here all are sums.
+
+    Args:
+      latent: the settings of the bottleneck.
+      entries: numbers of an image.
+      positions: places of its map of latents.
     """
     if latent.bottleneck == "kl":
         return kl_bottleneck(latent.kl_weight)

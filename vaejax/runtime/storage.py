@@ -114,6 +114,23 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(made, ignore_errors=True)
 
 
+NAMES_OF_FILES = (".png", ".jpg", ".pdf", ".svg", ".csv", ".npz", ".json", ".html")
+
+
+def check_folder(out: Path) -> None:
+    """InputError where `out`, a folder to write into, is a file or named like one."""
+    named = out.suffix.lower() in NAMES_OF_FILES and not out.is_dir()
+    if named or out.is_file():
+        raise InputError(f"--out {out}: give a folder, and not a file")
+
+
+def check_new_folder(out: Path) -> None:
+    """InputError where `out` is no folder that is empty or that can be made."""
+    check_folder(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"--out {out}: give a folder that is empty or not there")
+
+
 def copy_folder(source: Path, place: Path) -> None:
     """Copies the files of a folder of a bucket, and of the folders in it."""
     place.mkdir(parents=True, exist_ok=True)

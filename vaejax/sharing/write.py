@@ -10,7 +10,7 @@ from vaejax.errors import InputError
 from vaejax.experiment import Experiment, TrainState
 from vaejax.reports.page import settings_of_card
 from vaejax.runtime.environment import versions
-from vaejax.runtime.storage import is_remote, whole_folder
+from vaejax.runtime.storage import check_new_folder, is_remote, whole_folder
 from vaejax.sharing import hub
 from vaejax.sharing.manifest import (
     CARD,
@@ -98,8 +98,7 @@ def check_out_folder(out: Path) -> None:
     """InputError where the folder cannot be written as a whole."""
     if is_remote(out) or str(out).startswith(("gs:", "s3:")):
         raise InputError(f"--out {out}: give a folder of this machine, and copy it")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"--out {out}: give a folder that is empty or not there")
+    check_new_folder(out)
 
 
 def named_for_others(experiment: Experiment) -> Experiment:

@@ -15,7 +15,7 @@ from vaejax.experiment import Experiment, TrainState
 from vaejax.nn.layers import PrecisionName
 from vaejax.runtime.limits import check_count
 from vaejax.runtime.memory import check_fits
-from vaejax.runtime.storage import absolute
+from vaejax.runtime.storage import absolute, check_new_folder
 from vaejax.samplers.record import state_digest
 from vaejax.sharing.diffusers import from_diffusers
 from vaejax.sharing.manifest import hub_address, is_of_hub
@@ -150,8 +150,7 @@ def claim_folder(out: Path, manifest: LatentsManifest) -> None:
                 f"{', '.join(differing)}: give another --out, or the same settings"
             )
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"--out {out}: give a folder that is empty or not there")
+    check_new_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     write_manifest(out, manifest)
 

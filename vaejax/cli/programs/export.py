@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vaejax.cli import parse
-from vaejax.cli.outcome import check_folder
 from vaejax.export.write import export
 
 
@@ -16,7 +15,6 @@ def main(workdir: parse.Workdir, out: Path, samples: int = 1000) -> None:
       out: folder to write, empty or not there.
       samples: importance samples of log_likelihood.
     """
-    check_folder(out)
     export(workdir, out, samples)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vaejax.cli import commands, parse
-from vaejax.cli.outcome import check_folder
+from vaejax.runtime.storage import check_folder
 
 
 def main(

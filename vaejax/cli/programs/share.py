@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vaejax.cli import commands, parse
-from vaejax.cli.outcome import check_folder
 
 
 def main(
@@ -28,7 +27,6 @@ def main(
     """
     from vaejax.sharing.write import share  # loads matplotlib for pictures
 
-    check_folder(out)
     commands.keep_compiled()
     share(workdir, out, pictures, license, push)
 
