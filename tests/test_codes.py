@@ -11,6 +11,7 @@ import pytest
 from vaejax.distributions.codes import Quantized, UniformCodes, straight_through
 from vaejax.nn import codebooks as cb
 from vaejax.nn.finite import Grid, Signs, group_size
+from vaejax.nn.whitening import whitening
 
 KEY = jax.random.key(3)
 EPS = np.finfo(np.float32).eps
@@ -52,6 +53,25 @@ def test_a_lloyd_step_is_the_means_of_the_nearest_points():
         wanted = mine.mean(0) if len(mine) else old
         np.testing.assert_allclose(found[code], wanted, atol=60 * EPS)
     np.testing.assert_array_equal(found[-1], far[-1])
+
+
+def test_whitened_points_have_mean_zero_and_covariance_one():
+    mixed = jnp.asarray([[1.0, 2, 0], [0, 0.5, 0], [3, 0, 5]])
+    points = POINTS @ mixed + 7.0
+    kernel, bias = whitening(points)
+    white = np.float64(points) @ np.float64(kernel) + np.float64(bias)
+    # Of variances whose ratio is 1e5, the least has an error of 1e5 EPS.
+    np.testing.assert_allclose(white.mean(0), 0, atol=0.02)
+    np.testing.assert_allclose(np.cov(white.T, bias=True), np.eye(3), atol=0.02)
+    np.testing.assert_allclose(kernel, kernel.T, rtol=1e-4)
+
+
+def test_directions_without_variance_stay_as_they_are():
+    flat = POINTS.at[:, 2].set(4.0)
+    kernel, bias = whitening(flat)
+    np.testing.assert_allclose(kernel[2], [0, 0, 1], atol=8 * EPS)
+    np.testing.assert_allclose(flat @ kernel[:, 2] + bias[2], 0, atol=50 * EPS)
+    np.testing.assert_array_equal(whitening(0 * flat)[0], jnp.eye(3))
 
 
 def test_k_means_finds_clusters_that_are_far_apart():

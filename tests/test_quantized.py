@@ -15,6 +15,7 @@ from vaejax.distributions.codes import Quantized
 from vaejax.metrics import code_usage
 from vaejax.models import SignQuantizer, VectorQuantizer
 from vaejax.nn import codebooks as cb
+from vaejax.nn.finite import MARGIN
 from vaejax.nn.strided import DoublingConv, HalvingConv
 from vaejax.objectives.quantized import certainty
 from vaejax.presets.bottlenecks import CodeBottleneck
@@ -257,6 +258,28 @@ def test_codes_can_begin_as_centres_of_encodings(codebook):
         jax.tree.map(np.testing.assert_array_equal, state.ema, state.params)
 
 
+@pytest.mark.parametrize(
+    "grid",
+    [
+        {"bottleneck": "fsq", "channel_values": (3, 3, 3)},
+        {"bottleneck": "lfq", "codes": 8},
+    ],
+)
+def test_channels_can_begin_uncorrelated_over_the_first_encodings(grid):
+    experiment = vaejax.presets.vqvae(**SMALL, **grid, code_start="whitened", ema=0.9)
+    state = first_state(experiment, parallel.make_mesh(1, 16))
+    jax.tree.map(np.testing.assert_array_equal, state.ema, state.params)
+    count = -(-16 * experiment.model.quantizer.size // 4)
+    inputs = verbs_of(experiment)[0](
+        {"params": state.params, **state.stats}, batch_of(experiment, count)
+    ).inputs
+    if grid["bottleneck"] == "fsq":
+        inputs = np.arctanh(inputs / np.float64(1 - MARGIN))  # of odd numbers of values
+    h = np.float64(inputs).reshape(-1, 3)
+    np.testing.assert_allclose(h.mean(0), 0, atol=1e-3)
+    np.testing.assert_allclose(np.cov(h.T, bias=True), np.eye(3), atol=1e-3)
+
+
 @pytest.mark.devices
 def test_devices_that_part_a_batch_move_one_codebook():
     quantizer, variables = made(decay=0.5, revive=0.5)
@@ -324,6 +347,8 @@ def test_convolutions_that_halve_and_double_are_strided_ones():
         ({"bottleneck": "fsq", "channel_values": (999,) * 3}, "at most 16,777,216"),
         ({"bottleneck": "rvq", "normalized_codes": True}, "only for --bottleneck vq"),
         ({"codes": 1}, "at least 2"),
+        ({"code_start": "whitened"}, "whitened is only for --bottleneck fsq or lfq"),
+        ({"bottleneck": "fsq", "code_start": "kmeans"}, "only for .* vq or rvq"),
     ],
 )
 def test_settings_that_do_not_fit_are_one_line(settings, says):

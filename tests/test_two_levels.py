@@ -47,6 +47,27 @@ def bound(run):
     return experiment, variables, batch, i(variables)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"codebook": "gradient", "code_start": "kmeans"},
+        {"codebook": "ema", "code_start": "kmeans"},
+        {"bottleneck": "fsq", "channel_values": (3, 2), "code_start": "whitened"},
+    ],
+)
+def test_the_lower_level_begins_with_what_the_upper_one_began_with(settings):
+    """To begin again changes nothing: the lower level saw the upper one begin."""
+    learned = ("codes", "code_channels", "codebook", "codebook_decay")
+    small = {name: value for name, value in SMALL.items() if name not in learned}
+    sizes = {} if "bottleneck" in settings else {"codes": K, "code_channels": CHANNELS}
+    experiment = presets.vqvae2(**small | sizes | {"codebook": "gradient"} | settings)
+    state = first_state(experiment, parallel.make_mesh(1, 64))
+    again = experiment.begin(state)
+    found, wanted = (jax.tree.leaves((s.params, s.stats)) for s in (again, state))
+    for each, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(each, other, rtol=1e-4, atol=1e-4)
+
+
 def test_the_kl_is_the_logarithm_of_all_pairs_of_maps(bound):
     *_, i = bound
     assert list(i.latents) == ["z1", "z2"]

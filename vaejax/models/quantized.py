@@ -1,9 +1,10 @@
 """Autoencoders whose latents are codes: the model, and grids of codes.
 
-A quantizer is called with the encoder's map and gives a `Quantized`; `values_of` maps
-codes back to what the decoder reads, and `prior` is the one that has all codes alike.
-It has `size` codes at each position of each of its `levels`, and reads `channels`
-numbers of a position.
+A quantizer is called with the encoder's map and gives a `Quantized`; so does `nearest`,
+which moves no codebook. `start` begins with encodings what of it is learned;
+`values_of` maps codes back to what the decoder reads, and `prior` is the one that has
+all codes alike. It has `size` codes at each position of each of its `levels`, and reads
+`channels` numbers of a position.
 """
 
 from typing import Any
@@ -15,11 +16,28 @@ from jax.tree_util import Partial
 from vaejax.distributions.codes import Codes, Map, Quantized, UniformCodes
 from vaejax.models.base import LatentModel
 from vaejax.nn.finite import Grid, Signs
+from vaejax.nn.whitening import Whitening
 from vaejax.types import Array, Batch, Distribution, Size
 
 
-class FixedQuantizer(nn.Module):
-    """Codes that are not learned, one at each position: those of `table`."""
+class FixedQuantizer(nn.Module, kw_only=True):
+    """Codes that are not learned, one at each position: those of `table`.
+
+    What is quantized is `whitened` by a linear layer, or as it is. An encoder that has
+    not been trained gives numbers close to each other and to few codes, and training
+    then spreads them along one line: no loss asks for the codes beside it.
+    """
+
+    whitened: bool = False
+
+    def setup(self) -> None:
+        if self.whitened:
+            self.whitening = Whitening(self.channels)
+
+    @property
+    def channels(self) -> int:
+        """Numbers that it reads of a position."""
+        raise NotImplementedError
 
     @property
     def table(self) -> Grid | Signs:
@@ -35,6 +53,20 @@ class FixedQuantizer(nn.Module):
     def levels(self) -> int:
         """One code at each position."""
         return 1
+
+    def nearest(self, h: Map) -> Quantized:
+        """What a call gives."""
+        return self(h)
+
+    def start(self, h: Map, share: float) -> None:
+        """Begins with the whitening of the encodings h, whatever their share."""
+        del share
+        if self.whitened:
+            self.whitening.start(h)
+
+    def spread(self, h: Map) -> Map:
+        """What is rounded."""
+        return self.whitening(h) if self.whitened else h
 
     def values_of(self, codes: Codes) -> Array:
         """The map that codes stand for, `[..., height, width, channels]`."""
@@ -65,7 +97,7 @@ class FiniteQuantizer(FixedQuantizer):
         return len(self.values)
 
     def __call__(self, h: Map) -> Quantized:
-        inputs = self.table.bounded(h)
+        inputs = self.table.bounded(self.spread(h))
         values = jax.lax.stop_gradient(self.table.rounded(inputs))
         return Quantized(inputs, values[..., None, :], self.table.codes(values))
 
@@ -85,6 +117,7 @@ class SignQuantizer(FixedQuantizer):
         return Signs(self.channels)
 
     def __call__(self, h: Map) -> Quantized:
+        h = self.spread(h)
         values = self.table.rounded(h)
         logits = self.table.logits(h, self.softness) if self.softness else None
         return Quantized(h, values[..., None, :], self.table.codes(values), logits)
@@ -129,5 +162,5 @@ class QuantizedVAE(LatentModel):
         return self.quantizer.values_of(codes)
 
     def start_codes(self, batch: Batch, share: float) -> None:
-        """Begins a learned codebook with k-means of what the encoder gives."""
+        """Begins the quantizer with what the encoder gives."""
         self.quantizer.start(self.encoder(batch), share)

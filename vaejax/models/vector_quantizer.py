@@ -66,7 +66,7 @@ class VectorQuantizer(nn.Module):
     def setup(self) -> None:
         shape = (self.levels, self.size, self.channels)
         if self.decay is None:
-            self.learned = self.param("codebook", START, shape)
+            self.param("codebook", START, shape)
             return
 
         def first() -> Array:
@@ -80,7 +80,10 @@ class VectorQuantizer(nn.Module):
     @property
     def codebook(self) -> Float[Array, "levels size channels"]:
         """The vectors that the codes of each level stand for."""
-        found = self.learned if self.decay is None else self.moving.value
+        if self.decay is None:  # read here, since `start` may follow `setup`
+            found = self.get_variable("params", "codebook")
+        else:
+            found = self.moving.value
         return unit(found) if self.normalized else found
 
     def __call__(self, h: Map) -> Quantized:

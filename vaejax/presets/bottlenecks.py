@@ -18,6 +18,7 @@ from vaejax.presets.choice import pick
 from vaejax.types import Objective
 
 BottleneckName = Literal["vq", "rvq", "fsq", "lfq"]
+CodeStart = Literal["random", "kmeans", "whitened"]
 MOST_CODES = 2**24
 """Beyond this many codes nobody counts how often each is used."""
 ENTROPY_OF_SIGNS = 0.1
@@ -49,8 +50,9 @@ class CodeBottleneck:
     """Weight of the loss that draws codes to the encoder, with --codebook gradient."""
     normalized_codes: bool = False
     """Divide codes of vq, and what is quantized, by their length."""
-    code_start: Literal["random", "kmeans"] = "random"
-    """How codes of vq and rvq begin; kmeans: as centres of the first encodings."""
+    code_start: CodeStart = "random"
+    """How codes begin, by the first encodings. kmeans: codes of vq and rvq as their
+    centres; whitened: fsq and lfq with channels that are uncorrelated over them."""
     revive: float = 0.0
     """Share of the mean use of a code below which it is replaced by an encoding of the
     batch, with --codebook ema; 0: never."""
@@ -77,6 +79,13 @@ class CodeBottleneck:
                 raise InputError(
                     f"--{flag} is only for --bottleneck {known}: choose one"
                 )
+        able = STARTS.get(self.code_start, (self.bottleneck,))
+        if self.bottleneck not in able:
+            known = " or ".join(able)
+            raise InputError(
+                f"--code-start {self.code_start} is only for --bottleneck {known}: "
+                "choose one, or another start"
+            )
         self._check_codebook()
         require(self.size >= 2, "codes", self.codes, "at least 2")
         small = self.size <= MOST_CODES
@@ -137,18 +146,23 @@ OWNERS: Mapping[str, tuple[str, ...]] = {
     "codebook_decay": LEARNED,
     "codebook_weight": LEARNED,
     "normalized_codes": ("vq",),
-    "code_start": LEARNED,
     "revive": LEARNED,
     "commitment": ("vq", "rvq", "lfq"),
     "code_entropy": ("vq", "rvq", "lfq"),
     "softness": ("vq", "rvq", "lfq"),
 }
 """Settings of codes, and the bottlenecks that read them."""
+STARTS: Mapping[CodeStart, tuple[BottleneckName, ...]] = {
+    "kmeans": LEARNED,
+    "whitened": ("fsq", "lfq"),
+}
+"""Ways in which codes begin with encodings, and the bottlenecks that have them."""
 
 
 def build_quantizer(of: CodeBottleneck) -> Any:
     """The quantizer by its settings."""
     softness = of.softness if of.entropy else 0.0
+    whitened = of.code_start == "whitened"
 
     def learned(levels: int) -> VectorQuantizer:
         return VectorQuantizer(
@@ -164,8 +178,10 @@ def build_quantizer(of: CodeBottleneck) -> Any:
     known: Mapping[str, Callable[[], Any]] = {
         "vq": lambda: learned(1),
         "rvq": lambda: learned(of.code_levels or 4),
-        "fsq": lambda: FiniteQuantizer(of.values),
-        "lfq": lambda: SignQuantizer(of.codes.bit_length() - 1, softness),
+        "fsq": lambda: FiniteQuantizer(of.values, whitened=whitened),
+        "lfq": lambda: SignQuantizer(
+            of.codes.bit_length() - 1, softness, whitened=whitened
+        ),
     }
     return pick("bottleneck", of.bottleneck, known)()
 
@@ -194,11 +210,11 @@ def with_first_codes(
     if of.code_start == "random":
         return experiment
     positions = math.prod(sides)
-    wanted = max(-(-POINTS_OF_A_CODE * of.codes // positions), 1)
+    wanted = max(-(-POINTS_OF_A_CODE * of.size // positions), 1)
     size = min(experiment.dataset.spec.sizes["train"], wanted, MOST_IMAGES)
-    if size * positions < of.codes:
+    if of.code_start == "kmeans" and size * positions < of.size:
         raise InputError(
-            f"--code-start kmeans has {size * positions:,} encodings for {of.codes:,} "
+            f"--code-start kmeans has {size * positions:,} encodings for {of.size:,} "
             "codes: choose fewer codes, or random"
         )
 
@@ -209,7 +225,7 @@ def with_first_codes(
 
 
 def started_codes(experiment: Experiment, state: TrainState, size: int) -> TrainState:
-    """The state whose codes are centres of the encodings of the first `size` images."""
+    """The state whose quantizers begin with encodings of the first `size` images."""
     split = experiment.dataset.split("train")
     raw = {name: jnp.asarray(array[:size]) for name, array in split.items()}
     raw |= {"index": jnp.arange(size)}
