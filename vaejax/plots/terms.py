@@ -18,6 +18,8 @@ from vaejax.runtime.storage import path_of
 
 COLOURS = {"train": "tab:blue", "validation": "tab:orange", "test": "tab:red"}
 NOT_DRAWN = ("step", "split", "selection", "examples")
+BESIDE_A_NOTE = 20
+"""The longest title, in letters, that leaves room for a note beside it."""
 
 
 class Curve(NamedTuple):
@@ -160,7 +162,7 @@ def draw_term(axes: Axes, lines: Lines, label: str, in_nats: bool) -> None:
     for split, line in lines.items():
         marker = "o" if len(line.steps) <= 30 else None
         axes.plot(*line, color=COLOURS[split], marker=marker, ms=3, lw=1.3, label=split)
-    axes.set_title(label, fontsize=10, loc="left")
+    note = ""
     axes.set_xlabel("step", fontsize=8)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     limits = late_limits(lines)
@@ -168,6 +170,8 @@ def draw_term(axes: Axes, lines: Lines, label: str, in_nats: bool) -> None:
         axes.set_ylim(*limits)
         note = origin(lines, limits)
         axes.set_title(note, fontsize=8, loc="right", color="dimgray")
+    below = note and len(label) > BESIDE_A_NOTE
+    axes.set_title(f"{label}\n" if below else label, fontsize=10, loc="left")
 
 
 def late_limits(lines: Lines) -> tuple[float, float] | None:
