@@ -43,7 +43,7 @@ devices: $(VENV)/.installed-test
 	NPROC=16 JAX_NUM_CPU_DEVICES=8 $(PYTEST) -m devices
 
 slow: $(VENV)/.installed-test
-	$(PYTEST) -m "slow and not devices"
+	$(PYTEST) -o addopts= -m "slow and not devices"  # make test checks the shapes
 
 test-peers: $(VENV)/.installed $(PEERS)/.installed ## metrics and autoencoders against other implementations, in an environment with PyTorch
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
