@@ -79,6 +79,17 @@ def kept_stream(number: int, old: object) -> io.TextIOWrapper:
     )
 
 
+def report_unraisable(found: "sys.UnraisableHookArgs") -> None:
+    """Python's report of an error in a callback, but not where its loop is closed.
+
+    When one write of a checkpoint fails, Orbax closes its loop, and every write that
+    was under way reports to that loop in vain. The run says what failed.
+    """
+    error = found.exc_value
+    if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+        sys.__unraisablehook__(found)
+
+
 def say(line: str) -> None:
     """A line on stderr, if anybody reads it."""
     with contextlib.suppress(Exception):
@@ -138,5 +149,6 @@ def load_jax() -> None:
 
 if is_script():
     keep_streams()
+    sys.unraisablehook = report_unraisable
     Watch()
     load_jax()
