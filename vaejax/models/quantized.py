@@ -23,9 +23,10 @@ from vaejax.types import Array, Batch, Distribution, Size
 class FixedQuantizer(nn.Module, kw_only=True):
     """Codes that are not learned, one at each position: those of `table`.
 
-    What is quantized is `whitened` by a linear layer, or as it is. An encoder that has
-    not been trained gives numbers close to each other and to few codes, and training
-    then spreads them along one line: no loss asks for the codes beside it.
+    A linear layer first makes the encoder's channels uncorrelated, if `whitened`. An
+    encoder that has not been trained gives numbers close to each other and to few
+    codes, and training then spreads them along one line: no loss asks for the codes
+    beside it.
     """
 
     whitened: bool = False

@@ -51,8 +51,8 @@ class CodeBottleneck:
     normalized_codes: bool = False
     """Divide codes of vq, and what is quantized, by their length."""
     code_start: CodeStart = "random"
-    """How codes begin, by the first encodings. kmeans: codes of vq and rvq as their
-    centres; whitened: fsq and lfq with channels that are uncorrelated over them."""
+    """How codes begin. kmeans: those of vq and rvq as centres of the first encodings;
+    whitened: channels of fsq and lfq are uncorrelated over these."""
     revive: float = 0.0
     """Share of the mean use of a code below which it is replaced by an encoding of the
     batch, with --codebook ema; 0: never."""
