@@ -139,8 +139,10 @@ def signature(value: Any) -> str:
     """The arguments by name, with their defaults; of a record its fields."""
     if dataclasses.is_dataclass(value):
         of_linen = ("parent", "name") if issubclass(value, nn.Module) else ()
-        fields = [f.name for f in dataclasses.fields(value)]
-        return f"({', '.join(n for n in fields if n not in of_linen)})"
+        fields = [f for f in dataclasses.fields(value) if f.name not in of_linen]
+        named = [f.name for f in fields if f.kw_only]
+        names = [f.name for f in fields if not f.kw_only]
+        return f"({', '.join([*names, *(['*', *named] if named else [])])})"
     if isinstance(value, type) and issubclass(value, Exception):
         return ""
     try:

@@ -36,7 +36,7 @@ class Study(NamedTuple):
     slices: tuple[str, ...] = ("v5e:2x4", "v5e:16x16", "v5p:4x4x4")
 
 
-# As large as the sets that these are of; none need be here.
+# Data sets are as large as those that the models are of; none need be here.
 F8 = (
     "autoencoder_kl --images 1281167x256x256x3 --width 128 --multipliers 1 2 4 4 "
     "--blocks 2 --critic-channels 64 --critic-start 50001 --critic-warm-up 0 "

@@ -15,25 +15,30 @@ from jax.tree_util import Partial
 
 from vaejax.distributions.codes import Codes, Map, Quantized, UniformCodes
 from vaejax.models.base import LatentModel
+from vaejax.nn.codebooks import EXACT
 from vaejax.nn.finite import Grid, Signs
-from vaejax.nn.whitening import Whitening
+from vaejax.nn.starts import identity
+from vaejax.nn.whitening import whitening
 from vaejax.types import Array, Batch, Distribution, Size
 
 
 class FixedQuantizer(nn.Module, kw_only=True):
     """Codes that are not learned, one at each position: those of `table`.
 
-    A linear layer first makes the encoder's channels uncorrelated, if `whitened`. An
-    encoder that has not been trained gives numbers close to each other and to few
-    codes, and training then spreads them along one line: no loss asks for the codes
-    beside it.
+    If `whitened`, a linear layer stands between encoder and codes. `start` sets it so
+    that the channels of the first encodings are uncorrelated [Krahenbuhl et al. 2016];
+    from there on it is learned. An encoder that has not been trained gives numbers
+    close to each other and to few codes, and training spreads them along one line: no
+    loss asks for the codes beside it.
     """
 
     whitened: bool = False
 
     def setup(self) -> None:
         if self.whitened:
-            self.whitening = Whitening(self.channels)
+            self.whitening = nn.Dense(
+                self.channels, kernel_init=identity, precision=EXACT
+            )
 
     @property
     def channels(self) -> int:
@@ -56,17 +61,22 @@ class FixedQuantizer(nn.Module, kw_only=True):
         return 1
 
     def nearest(self, h: Map) -> Quantized:
-        """What a call gives."""
+        """Quantizes h as a call does: there is no codebook to move."""
         return self(h)
 
     def start(self, h: Map, share: float) -> None:
-        """Begins with the whitening of the encodings h, whatever their share."""
+        """Sets the linear layer, if there is one, to whiten the encodings h.
+
+        `share` is of counts, which only learned codebooks have.
+        """
         del share
         if self.whitened:
-            self.whitening.start(h)
+            kernel, bias = whitening(h.reshape(-1, self.channels))
+            self.whitening.put_variable("params", "kernel", kernel)
+            self.whitening.put_variable("params", "bias", bias)
 
     def spread(self, h: Map) -> Map:
-        """What is rounded."""
+        """Sends h through the linear layer, if there is one."""
         return self.whitening(h) if self.whitened else h
 
     def values_of(self, codes: Codes) -> Array:

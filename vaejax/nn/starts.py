@@ -20,6 +20,12 @@ def zero_bias(inputs: int) -> Initializer:
     return nn.initializers.zeros
 
 
+def identity(key: Key, shape: tuple[int, int], dtype: Any = jnp.float32) -> Array:
+    """The kernel that changes nothing."""
+    del key
+    return jnp.eye(*shape, dtype=dtype)
+
+
 def shrunk(start: Initializer, factor: float) -> Initializer:
     """Weights `factor` times those of `start`."""
 

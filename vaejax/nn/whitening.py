@@ -1,11 +1,10 @@
-"""A linear layer whose outputs begin uncorrelated, by the data."""
+"""The linear map after which points are uncorrelated."""
 
-import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Float
 
 from vaejax.nn.codebooks import EXACT, Points
-from vaejax.types import Array, Key
+from vaejax.types import Array
 
 LEAST = 1e-6
 """Share of the largest variance below which points do not vary in a direction."""
@@ -27,31 +26,3 @@ def whitening(
     factors = jnp.where(varied, jnp.where(varied, variances, 1.0) ** -0.5, 1.0)
     kernel = jnp.matmul(directions * factors[None], directions.T, precision=EXACT)
     return kernel, -jnp.matmul(mean, kernel, precision=EXACT)[0]
-
-
-def identity(key: Key, shape: tuple[int, int]) -> Array:
-    """The kernel that changes nothing."""
-    del key
-    return jnp.eye(*shape)
-
-
-class Whitening(nn.Module):
-    """A linear layer that changes nothing until `start` has seen data.
-
-    From there on it is learned like any other [Krahenbuhl et al. 2016].
-    """
-
-    channels: int
-
-    @nn.compact
-    def __call__(self, h: Float[Array, "... channels"]) -> Array:
-        kernel = self.param("kernel", identity, (self.channels, self.channels))
-        bias = self.param("bias", nn.initializers.zeros, (self.channels,))
-        out = jnp.matmul(h, kernel, precision=EXACT)
-        return out + bias.reshape((1,) * (h.ndim - 1) + (-1,))
-
-    def start(self, h: Float[Array, "... channels"]) -> None:
-        """Outputs for h have mean 0 and covariance 1 after it."""
-        kernel, bias = whitening(h.reshape(-1, self.channels))
-        self.put_variable("params", "kernel", kernel)
-        self.put_variable("params", "bias", bias)

@@ -162,14 +162,13 @@ def draw_term(axes: Axes, lines: Lines, label: str, in_nats: bool) -> None:
     for split, line in lines.items():
         marker = "o" if len(line.steps) <= 30 else None
         axes.plot(*line, color=COLOURS[split], marker=marker, ms=3, lw=1.3, label=split)
-    note = ""
     axes.set_xlabel("step", fontsize=8)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    limits = late_limits(lines)
-    if in_nats and limits:
+    limits = late_limits(lines) if in_nats else None
+    if limits:
         axes.set_ylim(*limits)
-        note = origin(lines, limits)
-        axes.set_title(note, fontsize=8, loc="right", color="dimgray")
+    note = origin(lines, limits) if limits else ""
+    axes.set_title(note, fontsize=8, loc="right", color="dimgray")
     below = note and len(label) > BESIDE_A_NOTE
     axes.set_title(f"{label}\n" if below else label, fontsize=10, loc="left")
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -74,22 +74,20 @@ class CodeBottleneck:
         require(self.softness > 0, "softness", self.softness, "above 0")
         require(few, "channel_values", self.channel_values, "of at least 2 values each")
         for name, users in OWNERS.items():
-            if self._given(name) and self.bottleneck not in users:
-                flag, known = name.replace("_", "-"), " or ".join(users)
-                raise InputError(
-                    f"--{flag} is only for --bottleneck {known}: choose one"
-                )
-        able = STARTS.get(self.code_start, (self.bottleneck,))
-        if self.bottleneck not in able:
-            known = " or ".join(able)
-            raise InputError(
-                f"--code-start {self.code_start} is only for --bottleneck {known}: "
-                "choose one, or another start"
-            )
+            if self._given(name):
+                self._check_user(name.replace("_", "-"), users)
+        if self.code_start in STARTS:
+            self._check_user(f"code-start {self.code_start}", STARTS[self.code_start])
         self._check_codebook()
         require(self.size >= 2, "codes", self.codes, "at least 2")
         small = self.size <= MOST_CODES
         require(small, *self._number, f"at most {MOST_CODES:,} codes")
+
+    def _check_user(self, flag: str, users: Sequence[str]) -> None:
+        """InputError where the bottleneck does not read the flag."""
+        if self.bottleneck not in users:
+            known = " or ".join(users)
+            raise InputError(f"--{flag} is only for --bottleneck {known}: choose one")
 
     def _check_codebook(self) -> None:
         """InputError where a setting is not of how the codebook is learned."""

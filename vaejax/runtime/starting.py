@@ -80,10 +80,10 @@ def kept_stream(number: int, old: object) -> io.TextIOWrapper:
 
 
 def report_unraisable(found: "sys.UnraisableHookArgs") -> None:
-    """Python's report of an error in a callback, but not where its loop is closed.
+    """Reports an error that a callback cannot raise, unless its event loop is closed.
 
-    When one write of a checkpoint fails, Orbax closes its loop, and every write that
-    was under way reports to that loop in vain. The run says what failed.
+    When one write of a checkpoint fails, Orbax closes the loop, and each write that was
+    under way fails to report to it. The run itself says what failed first.
     """
     error = found.exc_value
     if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
