@@ -10,7 +10,8 @@ import pytest
 
 from vaejax.distributions.codes import Quantized, UniformCodes, straight_through
 from vaejax.nn import codebooks as cb
-from vaejax.nn.finite import Grid, Signs, group_size
+from vaejax.nn import finite
+from vaejax.nn.finite import Grid, Signs, groups_of
 from vaejax.nn.whitening import whitening
 
 KEY = jax.random.key(3)
@@ -156,16 +157,57 @@ def test_signs_are_the_bits_of_their_codes():
     assert int(signs.codes(jnp.asarray([[1.0, -1, -1, 1, -1]]))[0, 0]) == 1 + 8
 
 
+def by_distances(h, book, softness):
+    """The soft choice among the rows of a book, by its definition."""
+    square = np.square(np.float64(h)[:, None] - book[None]).sum(-1)
+    wanted = np.exp(-square / softness)
+    return wanted / wanted.sum(-1, keepdims=True)
+
+
 def test_a_soft_choice_of_signs_is_that_of_their_distances():
     signs = Signs(3)
-    h = POINTS[:9]
     book = np.float64(signs(jnp.arange(8)[:, None]))
-    square = np.square(np.float64(h)[:, None] - book[None]).sum(-1)
-    found = jax.nn.softmax(signs.logits(h, 0.7))[:, 0]
-    wanted = np.exp(-square / 0.7)
-    wanted /= wanted.sum(-1, keepdims=True)
+    found = jax.nn.softmax(signs.logits(POINTS[:9], 0.7))[:, 0]
+    wanted = by_distances(POINTS[:9], book, 0.7)
     np.testing.assert_allclose(found, wanted, atol=100 * EPS)
-    assert [group_size(n) for n in (3, 12, 18, 13)] == [3, 12, 9, 1]
+
+
+def test_a_soft_choice_of_finite_scalars_counts_in_steps():
+    grid = Grid((4, 3, 2))
+    bounded = grid.bounded(POINTS[:9])
+    steps = np.asarray([2, 1, 1])
+    book = np.float64(grid(jnp.arange(24)[:, None])) * steps
+    found = jax.nn.softmax(grid.logits(bounded, 0.7))[:, 0]
+    wanted = by_distances(np.float64(bounded) * steps, book, 0.7)
+    np.testing.assert_allclose(found, wanted, atol=100 * EPS)
+
+
+def test_groups_choose_apart_where_codes_are_many(monkeypatch):
+    """A group has the choice of a grid of its channels; what it lacks has no mass."""
+    monkeypatch.setattr(finite, "MOST_TOGETHER", 12)
+    grid = Grid((4, 3, 2))
+    bounded = grid.bounded(POINTS[:9])
+    found = jax.nn.softmax(grid.logits(bounded, 0.7))
+    assert found.shape == (9, 2, 6)
+    parts = (Grid((4,)), bounded[:, :1]), (Grid((3, 2)), bounded[:, 1:])
+    for row, (part, channels) in enumerate(parts):
+        wanted = jax.nn.softmax(part.logits(channels, 0.7))[:, 0]
+        np.testing.assert_allclose(found[:, row, : part.size], wanted, atol=4 * EPS)
+        assert not found[:, row, part.size :].any()
+
+
+@pytest.mark.parametrize(
+    "levels, groups",
+    [
+        ((4,) * 5, [(4,) * 5]),
+        ((2,) * 13, [(2,) * 7, (2,) * 6]),
+        ((2,) * 18, [(2,) * 9] * 2),
+        ((8, 8, 8, 6, 5), [(8, 8), (8, 6, 5)]),
+        ((5000, 2), [(5000,), (2,)]),
+    ],
+)
+def test_groups_are_few_and_alike(levels, groups):
+    assert groups_of(levels) == groups
 
 
 def test_a_map_of_codes_is_certain_and_the_prior_uniform():

@@ -13,7 +13,7 @@ import vaejax
 from vaejax import InputError, objectives, parallel
 from vaejax.distributions.codes import Quantized
 from vaejax.metrics import code_usage
-from vaejax.models import SignQuantizer, VectorQuantizer
+from vaejax.models import FiniteQuantizer, SignQuantizer, VectorQuantizer
 from vaejax.nn import codebooks as cb
 from vaejax.nn.finite import MARGIN
 from vaejax.nn.strided import DoublingConv, HalvingConv
@@ -219,6 +219,15 @@ def test_the_entropies_of_soft_choices_are_those_of_all_codes():
     learned = VectorQuantizer(8, CHANNELS, softness=1.5)
     alike = learned.apply({"params": {"codebook": jnp.float32(book)[None]}}, H)
     assert abs(float(certainty(alike)) - 6 * gap) < 200 * EPS
+    # So has one of the values of a grid, whose steps are its distances.
+    grid = FiniteQuantizer((4, 3, 2), softness=1.5)
+    q = grid.apply({}, H)
+    steps = jnp.asarray([2.0, 1, 1])
+    book = grid.table(jnp.arange(24)[:, None]) * steps[None]
+    learned = VectorQuantizer(24, CHANNELS, softness=1.5)
+    steps = steps[None, None, None]
+    alike = learned.apply({"params": {"codebook": book[None]}}, q.inputs * steps)
+    assert abs(float(certainty(alike) - certainty(q))) < 200 * EPS
     with pytest.raises(TypeError, match="softness"):
         certainty(Quantized(H, H[..., None, :], q.codes))
 

@@ -30,8 +30,11 @@ class FixedQuantizer(nn.Module, kw_only=True):
     from there on it is learned. An encoder that has not been trained gives numbers
     close to each other and to few codes, and training spreads them along one line: no
     loss asks for the codes beside it.
+
+    `softness` is that of the soft choice whose entropy is a loss; 0: there is none.
     """
 
+    softness: float = 0.0
     whitened: bool = False
 
     def setup(self) -> None:
@@ -79,6 +82,11 @@ class FixedQuantizer(nn.Module, kw_only=True):
         """Sends h through the linear layer, if there is one."""
         return self.whitening(h) if self.whitened else h
 
+    def chosen(self, inputs: Map, values: Map) -> Quantized:
+        """Inputs of the table as its values, and how soft the choice is."""
+        logits = self.table.logits(inputs, self.softness) if self.softness else None
+        return Quantized(inputs, values[..., None, :], self.table.codes(values), logits)
+
     def values_of(self, codes: Codes) -> Array:
         """The map that codes stand for, `[..., height, width, channels]`."""
         return self.table(codes)
@@ -92,7 +100,8 @@ class FixedQuantizer(nn.Module, kw_only=True):
 class FiniteQuantizer(FixedQuantizer):
     """Each channel rounded to one of a few values [Mentzer et al. 2023].
 
-    Nothing is learned here, and no loss is needed.
+    Nothing is learned here, and no loss is needed. One that asks for even use of the
+    codes takes the soft choice of `softness`, in steps between values.
     """
 
     values: tuple[int, ...] = (8, 5, 5, 5)
@@ -110,17 +119,13 @@ class FiniteQuantizer(FixedQuantizer):
     def __call__(self, h: Map) -> Quantized:
         inputs = self.table.bounded(self.spread(h))
         values = jax.lax.stop_gradient(self.table.rounded(inputs))
-        return Quantized(inputs, values[..., None, :], self.table.codes(values))
+        return self.chosen(inputs, values)
 
 
 class SignQuantizer(FixedQuantizer):
-    """The signs of channels are the bits of a code: no look-up [Yu et al. 2023].
-
-    `softness` is that of the soft choice whose entropy is a loss; 0: there is none.
-    """
+    """The signs of channels are the bits of a code: no look-up [Yu et al. 2023]."""
 
     channels: int = 9
-    softness: float = 1.0
 
     @property
     def table(self) -> Signs:
@@ -129,9 +134,7 @@ class SignQuantizer(FixedQuantizer):
 
     def __call__(self, h: Map) -> Quantized:
         h = self.spread(h)
-        values = self.table.rounded(h)
-        logits = self.table.logits(h, self.softness) if self.softness else None
-        return Quantized(h, values[..., None, :], self.table.codes(values), logits)
+        return self.chosen(h, self.table.rounded(h))
 
 
 class MapEncoder(nn.Module):

@@ -4,6 +4,7 @@ A channel takes one of a few values, so that a code is the number whose digits t
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax.numpy as jnp
@@ -14,6 +15,10 @@ from vaejax.types import Array
 
 MARGIN = 1e-3
 """Share by which the bound of channels is narrower than their values."""
+MOST_TOGETHER = 2**12
+"""The most codes among which a soft choice is made at once."""
+NO_CHOICE = -1e9
+"""Logit of a code that a group of channels does not have."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,22 @@ class Grid:
         halves = self._over(codes, self._halves)
         return (digits - halves) / halves
 
+    def logits(
+        self, bounded: Float[Array, "... channels"], softness: float
+    ) -> Float[Array, "... factors values"]:
+        """Those of the soft choice of a code, see `soft_choices`.
+
+        Distances are in steps from a value of a channel to the next.
+        """
+
+        def steps(levels: tuple[int, ...]) -> Array:
+            part = Grid(levels)
+            values = part(jnp.arange(part.size)[:, None])
+            return values * self._over(values, part._halves)
+
+        distances = bounded * self._over(bounded, self._halves)
+        return soft_choices(distances, self.levels, steps, softness)
+
     @staticmethod
     def _over(x: Array, numbers: np.ndarray) -> Array:
         """Numbers of channels with the rank of x."""
@@ -113,21 +134,64 @@ class Signs:
     def logits(
         self, h: Float[Array, "... channels"], softness: float
     ) -> Float[Array, "... factors values"]:
-        """Those of the soft choice of a code: minus squared distances / softness.
+        """Those of the soft choice of a code, see `soft_choices`."""
 
-        Where codes are many, the choices are those of groups of channels, which are
-        independent: the entropy of each position's choice is exact, that of all
-        positions together bounded from above by the sum over groups.
-        """
-        each = group_size(self.channels)
-        values = Signs(each)(jnp.arange(2**each)[:, None])
-        groups = h.reshape(*h.shape[:-1], -1, each)
-        return 2 * jnp.einsum("...gc,vc->...gv", groups, values) / softness
+        def signs(levels: tuple[int, ...]) -> Array:
+            return Signs(len(levels))(jnp.arange(2 ** len(levels))[:, None])
+
+        return soft_choices(h, (2,) * self.channels, signs, softness)
 
 
-MOST_TOGETHER = 12
+def soft_choices(
+    h: Float[Array, "... channels"],
+    levels: tuple[int, ...],
+    values_of: Callable[[tuple[int, ...]], Float[Array, "values channels"]],
+    softness: float,
+) -> Float[Array, "... factors values"]:
+    """Logits of soft choices: minus squared distances / softness, and a constant.
+
+    Where codes are many, the choices are those of groups of channels, which are
+    independent: the entropy of each position's choice is exact, that of all positions
+    together bounded from above by the sum over groups.
+
+    Args:
+      h: what is near codes.
+      levels: number of values of each channel.
+      values_of: the values of all codes of channels with such levels.
+      softness: squared distance at which a choice is unclear.
+    """
+    groups = groups_of(levels)
+    most = max(map(math.prod, groups))
+
+    def logits(x: Array, group: tuple[int, ...]) -> Array:
+        values = values_of(group)
+        squares = jnp.square(values).sum(-1).reshape((1,) * (x.ndim - 1) + (-1,))
+        found = (2 * jnp.matmul(x, values.T) - squares) / softness
+        lacking = [(0, 0)] * (x.ndim - 1) + [(0, most - math.prod(group))]
+        return jnp.pad(found, lacking, constant_values=NO_CHOICE)
+
+    parts = jnp.split(h, np.cumsum([len(group) for group in groups])[:-1], -1)
+    return jnp.stack([logits(*each) for each in zip(parts, groups, strict=True)], -2)
 
 
-def group_size(channels: int) -> int:
-    """The most channels, at most 12, that divide all of them into groups."""
-    return max(n for n in range(1, MOST_TOGETHER + 1) if channels % n == 0)
+def groups_of(levels: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """The levels in as few runs of at most `MOST_TOGETHER` codes as there can be.
+
+    Of such runs those whose largest has the fewest codes. A channel of more values is
+    alone.
+    """
+
+    def runs(most: int) -> list[tuple[int, ...]]:
+        found: list[tuple[int, ...]] = []
+        for count in levels:
+            last = found[-1] if found else None
+            if last is not None and math.prod(last) * count <= most:
+                found[-1] = (*last, count)
+            else:
+                found.append((count,))
+        return found
+
+    ends = range(len(levels) + 1)
+    sizes = {math.prod(levels[i:j]) for j in ends for i in range(j)}
+    fewest = len(runs(MOST_TOGETHER))
+    return next(g for most in sorted(sizes) if len(g := runs(most)) == fewest)

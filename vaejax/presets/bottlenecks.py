@@ -59,10 +59,11 @@ class CodeBottleneck:
     commitment: float = 0.25
     """Weight of the loss that keeps the encoder near its codes, not of fsq."""
     code_entropy: float = 0.0
-    """Weight of the loss of unclear and of unused choices of codes, not of fsq;
-    0: 0.1 of lfq, none of others."""
+    """Weight of the loss of unclear and of unused choices of codes; 0: 0.1 of lfq, none
+    of others."""
     softness: float = 1.0
-    """Squared distance at which such a choice is unclear."""
+    """Squared distance at which such a choice is unclear, of fsq in steps from a value
+    to the next."""
 
     def __post_init__(self) -> None:
         at_least(1, self, "codes", "code_channels")
@@ -146,8 +147,6 @@ OWNERS: Mapping[str, tuple[str, ...]] = {
     "normalized_codes": ("vq",),
     "revive": LEARNED,
     "commitment": ("vq", "rvq", "lfq"),
-    "code_entropy": ("vq", "rvq", "lfq"),
-    "softness": ("vq", "rvq", "lfq"),
 }
 """Settings of codes, and the bottlenecks that read them."""
 STARTS: Mapping[CodeStart, tuple[BottleneckName, ...]] = {
@@ -176,9 +175,9 @@ def build_quantizer(of: CodeBottleneck) -> Any:
     known: Mapping[str, Callable[[], Any]] = {
         "vq": lambda: learned(1),
         "rvq": lambda: learned(of.code_levels or 4),
-        "fsq": lambda: FiniteQuantizer(of.values, whitened=whitened),
+        "fsq": lambda: FiniteQuantizer(of.values, softness=softness, whitened=whitened),
         "lfq": lambda: SignQuantizer(
-            of.codes.bit_length() - 1, softness, whitened=whitened
+            of.codes.bit_length() - 1, softness=softness, whitened=whitened
         ),
     }
     return pick("bottleneck", of.bottleneck, known)()
