@@ -245,18 +245,28 @@ def test_the_loss_is_the_sum_of_its_terms(bound):
 
 
 FOUR_SIGNS = {"bottleneck": "lfq", "codes": 16, "code_channels": 64}
+SIGNS = np.array([*itertools.product((-1.0, 1.0), repeat=4)])
+SCALARS = {"bottleneck": "fsq", "channel_values": (4, 3), "code_entropy": 0.1}
+SCALARS |= {"codes": 512, "code_channels": 64}
+# Channels of these lie in [-1, 0.5] and [-1, 1]: in steps their values are integers.
+GRID = np.array([*itertools.product((-2.0, -1, 0, 1), (-1.0, 0, 1))])
 
 
 @pytest.mark.parametrize(
-    ("settings", "squares", "entropies"),
-    [({}, 1.25, 0.0), (FOUR_SIGNS, 0.25, 0.1)],
+    ("settings", "squares", "entropies", "codes", "steps"),
+    [
+        ({}, 1.25, 0.0, SIGNS, (1.0,) * 4),
+        (FOUR_SIGNS, 0.25, 0.1, SIGNS, (1.0,) * 4),
+        (SCALARS, 0.0, 0.1, GRID, (2.0, 1.0)),
+    ],
 )
 def test_codes_weigh_as_means_beside_the_mean_error_of_a_pixel(
-    bound, settings, squares, entropies
+    bound, settings, squares, entropies, codes, steps
 ):
     """loss / 64 = mean |x' - y| + mean |sg[h] - e|^2 + 0.25 mean |h - sg[e]|^2, of
-    signs without the second of these and with a tenth of the mean over positions of
-    H(c | h) less H(mean).
+    signs without the second of these and of finite scalars without both; where asked
+    for with a tenth of the mean over positions of H(c | h) less H(mean), in which a
+    code at the squared distance d has a mass of exp(-d).
     """
     experiment = tiny(presets.vqgan, adversarial_weight=0.0, **settings)
     state = first_state(experiment, parallel.make_mesh(1, 16))
@@ -269,15 +279,15 @@ def test_codes_weigh_as_means_beside_the_mean_error_of_a_pixel(
         error = jnp.abs(2 * batch["x"] - 1 - (2 * i.px.mean[0] - 1)).mean()
         wanted = error + squares * jnp.square(q.inputs - q.entries[..., 0, :]).mean()
         if entropies:
-            # Given h, signs are independent, 1 with probability 1 / (1 + exp(-4 h)).
-            p = jax.nn.sigmoid(4 * signs * q.inputs[..., None, :]).prod(-1)
+            away = q.inputs[..., None, :] * jnp.reshape(jnp.array(steps), lead)
+            away = away - codes.reshape(1, 1, 1, *codes.shape)
+            p = jnp.exp(-jnp.square(away).sum(-1))
+            p = p / p.sum(-1, keepdims=True)
             each, whole = entropy_of(p).mean(), entropy_of(p.mean((0, 1, 2)))
             wanted += entropies * (each - whole)
         return player.objective(model, batch, key)[0] / 64, wanted
 
-    signs = np.array([*itertools.product((-1.0, 1.0), repeat=4)]).reshape(
-        1, 1, 1, 16, 4
-    )
+    lead = (1, 1, 1, 1, -1)
 
     def entropy_of(p):
         return -(p * jnp.log(p)).sum(-1)
