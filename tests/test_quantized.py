@@ -358,6 +358,7 @@ def test_convolutions_that_halve_and_double_are_strided_ones():
         ({"codes": 1}, "at least 2"),
         ({"code_start": "whitened"}, "whitened is only for --bottleneck fsq or lfq"),
         ({"bottleneck": "fsq", "code_start": "kmeans"}, "only for .* vq or rvq"),
+        ({"bottleneck": "fsq", "softness": 0.5}, "--softness needs --code-entropy"),
     ],
 )
 def test_settings_that_do_not_fit_are_one_line(settings, says):

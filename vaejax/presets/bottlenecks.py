@@ -80,6 +80,8 @@ class CodeBottleneck:
         if self.code_start in STARTS:
             self._check_user(f"code-start {self.code_start}", STARTS[self.code_start])
         self._check_codebook()
+        if self._given("softness") and not self.entropy:
+            raise InputError("--softness needs --code-entropy above 0")
         require(self.size >= 2, "codes", self.codes, "at least 2")
         small = self.size <= MOST_CODES
         require(small, *self._number, f"at most {MOST_CODES:,} codes")
