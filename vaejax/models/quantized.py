@@ -28,8 +28,8 @@ class FixedQuantizer(nn.Module, kw_only=True):
     If `whitened`, a linear layer stands between encoder and codes. `start` sets it so
     that the channels of the first encodings are uncorrelated [Krahenbuhl et al. 2016];
     from there on it is learned. An encoder that has not been trained gives numbers
-    close to each other and to few codes, and training spreads them along one line: no
-    loss asks for the codes beside it.
+    close to each other and to few codes, and training spreads them along one line: the
+    distortion does not ask for the codes beside it.
 
     `softness` is that of the soft choice whose entropy is a loss; 0: there is none.
     """
