@@ -175,6 +175,7 @@ class QuantizedVAE(LatentModel):
         """The map that `decode` takes, `[..., height, width, channels]`, of codes."""
         return self.quantizer.values_of(codes)
 
-    def start_codes(self, batch: Batch, share: float) -> None:
-        """Begins the quantizer with what the encoder gives."""
+    def start_codes(self, batch: Batch, share: float) -> tuple[str, ...]:
+        """Begins the quantizer with what the encoder gives; the part that changed."""
         self.quantizer.start(self.encoder(batch), share)
+        return ("quantizer",)

@@ -115,13 +115,14 @@ class TwoLevelVAE(LatentModel):
         parts = self.priors(1)
         return self._row(parts)(*(each.look_up for each in parts), codes)
 
-    def start_codes(self, batch: Batch, share: float) -> None:
-        """Begins learned codebooks with k-means of what there is to quantize."""
+    def start_codes(self, batch: Batch, share: float) -> tuple[str, ...]:
+        """Begins both codebooks by k-means of their inputs; the parts that changed."""
         features = self.encoder(batch["x"])
         h = self.top_encoder({"x": features})
         self.top_quantizer.start(h, share)
         top = self.top_quantizer.nearest(h).values
         self.quantizer.start(self.mixer(features, top), share)
+        return ("top_quantizer", "quantizer")
 
     def _read(self, top: Array, bottom: Array, batch: Batch) -> Distribution:
         maps = jnp.concatenate([self.doubler(top), bottom], -1)

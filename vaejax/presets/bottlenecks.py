@@ -232,14 +232,13 @@ def started_codes(experiment: Experiment, state: TrainState, size: int) -> Train
     batch = experiment.preprocess.apply(raw, key)
     share = experiment.training.batch_size / size
     variables = {"params": state.params, **state.stats}
-    _, moved = experiment.model.apply(
+    changed, moved = experiment.model.apply(
         variables, batch, share, method="start_codes", mutable=True
     )
 
     def taken(name: str, parts: dict[str, Any]) -> dict[str, Any]:
-        """Variables of quantizers, where they have some in this collection."""
-        own = {p: moved[name][p] for p in parts if p.endswith("quantizer")}
-        return parts | own
+        """Variables of what changed, where it has some in this collection."""
+        return parts | {p: moved[name][p] for p in parts if p in changed}
 
     params = taken("params", state.params)
     copies = {p: jax.tree.map(jnp.copy, params[p]) for p in state.ema}
