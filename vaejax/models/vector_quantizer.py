@@ -97,8 +97,7 @@ class VectorQuantizer(nn.Module):
             points = rest.reshape(-1, self.channels)
             codes.append(cb.nearest_codes(points, book).reshape(h.shape[:-1]))
             if self.softness:
-                away = cb.distances(points, book) / self.softness
-                logits.append(-away.reshape(*h.shape[:-1], -1))
+                logits.append(cb.choice_logits(rest, book, self.softness))
             rest = rest - jax.lax.stop_gradient(book[codes[-1]])
         found = jnp.stack(codes, -1)
         return Quantized(

@@ -25,6 +25,14 @@ def nearest_codes(points: Points, codebook: Codebook) -> Int[Array, " points"]:
     return jnp.argmin(distances(points, codebook), -1).astype(jnp.int32)
 
 
+def choice_logits(
+    h: Float[Array, "... channels"], codebook: Codebook, softness: float
+) -> Float[Array, "... size"]:
+    """Those of a soft choice of a code: minus squared distances / softness."""
+    away = distances(h.reshape(-1, h.shape[-1]), codebook) / softness
+    return -away.reshape(*h.shape[:-1], -1)
+
+
 class Assigned(NamedTuple):
     """The points that each code is nearest to: how many, and their sum."""
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from vaejax.nn.codebooks import choice_logits
 from vaejax.types import Array
 
 MARGIN = 1e-3
@@ -148,7 +149,7 @@ def soft_choices(
     values_of: Callable[[tuple[int, ...]], Float[Array, "values channels"]],
     softness: float,
 ) -> Float[Array, "... factors values"]:
-    """Logits of soft choices: minus squared distances / softness, and a constant.
+    """Logits of soft choices of codes.
 
     Where codes are many, the choices are those of groups of channels, which are
     independent: the entropy of each position's choice is exact, that of all positions
@@ -164,9 +165,7 @@ def soft_choices(
     most = max(map(math.prod, groups))
 
     def logits(x: Array, group: tuple[int, ...]) -> Array:
-        values = values_of(group)
-        squares = jnp.square(values).sum(-1).reshape((1,) * (x.ndim - 1) + (-1,))
-        found = (2 * jnp.matmul(x, values.T) - squares) / softness
+        found = choice_logits(x, values_of(group), softness)
         lacking = [(0, 0)] * (x.ndim - 1) + [(0, most - math.prod(group))]
         return jnp.pad(found, lacking, constant_values=NO_CHOICE)
 
@@ -184,9 +183,8 @@ def groups_of(levels: tuple[int, ...]) -> list[tuple[int, ...]]:
     def runs(most: int) -> list[tuple[int, ...]]:
         found: list[tuple[int, ...]] = []
         for count in levels:
-            last = found[-1] if found else None
-            if last is not None and math.prod(last) * count <= most:
-                found[-1] = (*last, count)
+            if found and math.prod(found[-1]) * count <= most:
+                found[-1] = (*found[-1], count)
             else:
                 found.append((count,))
         return found
